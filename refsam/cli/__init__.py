@@ -1,0 +1,26 @@
+"""The console. Each command is a module of its own, imported only when it runs: `refsam --help` loads none of them."""
+
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from refsam.cli import common
+
+COMMANDS = (
+    ("weights", "refsam.cli.weights:app", "Download, convert, check and describe weights files."),
+)  # fmt: skip
+"""(name, module:function or module:app, the line in `refsam --help`). An app's own name has to be the name here."""
+
+app = App(
+    name="refsam",
+    help="MobileSAM in explicit NumPy. Exit codes: 0 ok, 1 a check found a difference, 2 usage or bad input, "
+    "3 something is not installed.",
+    version=common.version,
+)
+for _name, _target, _help in COMMANDS:
+    app.command(_target, name=_name, help=_help)
+
+
+def main(tokens: Sequence[str] | None = None) -> int:
+    """Run the console on `tokens`, by default this process's arguments, and return the exit code (see `common`)."""
+    return common.run(app, tokens)

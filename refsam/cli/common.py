@@ -1,0 +1,145 @@
+"""What all commands share: exit codes, one-line errors, `--json`, progress for a person who is watching."""
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from typing import Annotated, Any, TypeAlias
+
+from cyclopts import App, CycloptsError, Parameter
+
+from refsam.errors import BackendUnavailable, RefsamError
+
+OK = 0
+DIFFERENCE = 1
+"""A check ran and found a difference."""
+BAD_INPUT = 2
+NOT_INSTALLED = 3
+BUG = 70
+"""An error of refsam itself, so that nobody takes it for DIFFERENCE (EX_SOFTWARE in sysexits.h)."""
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""What a shell reports for a program that SIGPIPE ended (`refsam ... | head`)."""
+
+JsonFlag: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document to stdout.")]
+"""Annotation of a command's `as_json` argument."""
+
+Advance: TypeAlias = Callable[[int, int | None], None]
+"""Called with the amount done so far and the total, None where it is not known."""
+
+
+def run(app: App, tokens: Sequence[str] | None = None) -> int:
+    """Run a command line (None: this process's own) and return its exit code; errors are one line on stderr.
+
+    A command returns its exit code, or None for OK.
+    """
+    try:
+        result = app(
+            sys.argv[1:] if tokens is None else tokens, print_error=False, exit_on_error=False, result_action="return_value"
+        )
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _closed_pipe()
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else OK
+    except Exception as error:
+        return _report(error)
+    return result if isinstance(result, int) else OK
+
+
+def _report(error: Exception) -> int:
+    missing = _missing_module(error)
+    if missing:
+        return _complain(f"{missing} is not installed; try: pip install {missing}", NOT_INSTALLED)
+    if isinstance(error, BackendUnavailable):
+        return _complain(str(error), NOT_INSTALLED)
+    if isinstance(error, RefsamError):
+        return _complain(str(error), BAD_INPUT)
+    if isinstance(error, CycloptsError):
+        return _complain(f"{error} (see --help)", BAD_INPUT)
+    if isinstance(error, OSError):
+        return _complain(_of_system(error), BAD_INPUT)
+    if isinstance(error, MemoryError):
+        return _complain("there is not enough memory for this", BAD_INPUT)
+    traceback.print_exception(type(error), error, error.__traceback__)
+    return _complain("this is an error in refsam; please report the lines above", BUG)
+
+
+def _missing_module(error: BaseException | None) -> str:
+    """The third-party package that an import did not find; loading a command lazily wraps the error once."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("refsam"):
+            return error.name.split(".")[0]
+        error = error.__cause__
+    return ""
+
+
+def _of_system(error: OSError) -> str:
+    if error.errno == errno.EPIPE:
+        return "the other end of a pipe was closed"
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {reason}" if error.filename is not None else reason
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"refsam: {one_line(message)}", file=sys.stderr)
+    return code
+
+
+def _closed_pipe() -> int:
+    """Nobody reads any more. Python would complain once more when it flushes stdout on leaving."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
+
+
+def one_line(text: str) -> str:
+    """`text` in one line without control characters: file and tensor names come from outside."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document (RFC 8259, so NaN and infinity become null) to stdout."""
+    print(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's arrays and scalars, without importing NumPy for `--help`
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+@contextmanager
+def progress(label: str, unit: str = "bytes") -> Iterator[Advance]:
+    """A progress bar on stderr where that is a terminal, nothing elsewhere; yields the function to call with (done, total)."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    # Rich costs 50 ms: only where a person is watching.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def version() -> str:
+    """The installed version of refsam."""
+    try:
+        return metadata.version("refsam")
+    except metadata.PackageNotFoundError:
+        return "unknown (refsam runs from a folder; install it with: pip install -e .)"

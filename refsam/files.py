@@ -1,0 +1,60 @@
+"""Files that are either whole or not there."""
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from refsam.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.
+
+    A symbolic link at `path` is replaced, not written through. A device or a pipe (`/dev/stdout`) cannot be replaced and
+    is written to. Raises InputError naming `path` where it cannot be written.
+    """
+    target = Path(path)
+    kind = _kind(target)
+    if stat.S_ISDIR(kind):
+        raise InputError(f"cannot write {target}: it is a folder; name a file")
+    if kind and not stat.S_ISREG(kind):
+        with _named(target), target.open("wb") as device:
+            yield device
+        return
+    temporary = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
+    try:
+        with _named(target), temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        with _named(target):
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _kind(target: Path) -> int:
+    """The file type bits of what `target` leads to, 0 where there is nothing."""
+    try:
+        return stat.S_IFMT(target.stat().st_mode)
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """An error about the temporary file would name a file that the caller never asked for."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is not None and not Path(str(error.filename)).name.startswith(".refsam-"):
+            raise
+        reason = error.strerror or str(error)
+        raise InputError(f"cannot write {target}: {reason}") from error
