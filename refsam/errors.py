@@ -1,0 +1,24 @@
+"""Every error that refsam raises on purpose.
+
+An error names the value that is wrong and says what would be right. On the console each becomes one line on stderr.
+"""
+
+
+class RefsamError(Exception):
+    """Base of all errors of this package."""
+
+
+class InputError(RefsamError, ValueError):
+    """An argument, a prompt, an image or a file is not what it has to be."""
+
+
+class CheckpointError(InputError):
+    """A weights file cannot be used: damaged, of another model, or with tensors that do not fit the graph."""
+
+
+class NotReady(RefsamError, RuntimeError):
+    """Something has to be called first (upstream raises RuntimeError in these places)."""
+
+
+class BackendUnavailable(RefsamError):
+    """The asked backend, or a package or device that it needs, is not there."""

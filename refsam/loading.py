@@ -1,0 +1,88 @@
+"""From a name or a file to a model."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from refsam import backends, checkpoint, resources, weights_store
+from refsam.errors import CheckpointError, InputError
+from refsam.model.sam import MobileSam
+
+WEIGHTS_VARIABLE = "REFSAM_WEIGHTS"
+
+
+def load(
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    backend: str = "reference",
+    dtype: str = "float32",
+    threads: int | None = None,
+) -> MobileSam:
+    """The model with these weights.
+
+    Args:
+        weights: a path (.safetensors or .pt); "mobile_sam", which `refsam weights fetch` downloads; "demo", the small model in
+            this package; None: $REFSAM_WEIGHTS, else the downloaded mobile_sam, else demo with one line on stderr saying so.
+        backend: "reference", the definition.
+        dtype: "float32" or "float64".
+        threads: how many threads a backend may use; the reference computes on one, whatever this says.
+
+    Raises InputError for an unknown name or backend; CheckpointError where the file cannot be used.
+    """
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}; it has to be at least 1")
+    ops = backends.create(backend)
+    opened = checkpoint.load(weights_path(weights))
+    metadata = {**opened.metadata, "weights_sha256": opened.sha256, "weights_path": str(opened.path)}
+    return MobileSam(opened.tensors, opened.config, ops, dtype, metadata)
+
+
+def weights_path(weights: str | os.PathLike[str] | None) -> Path:
+    """The file that `weights` names (see `load`). Raises CheckpointError where there is none."""
+    if weights is None:
+        return _default_weights()
+    if weights == "demo":
+        return resources.path("weights", "demo.safetensors")
+    if weights == "mobile_sam":
+        found = weights_store.find("mobile_sam")
+        if found is None:
+            raise CheckpointError("the weights 'mobile_sam' are not downloaded yet; run: refsam weights fetch")
+        return found
+    path = Path(weights)
+    if not path.exists():
+        raise CheckpointError(f"there is no weights file {path}; give a path, 'mobile_sam' or 'demo'")
+    return path
+
+
+def _default_weights() -> Path:
+    chosen = os.environ.get(WEIGHTS_VARIABLE)
+    if chosen:
+        return weights_path(chosen)
+    found = weights_store.find("mobile_sam")
+    if found is not None:
+        return found
+    print("refsam: using the small demo model; for MobileSAM itself run: refsam weights fetch", file=sys.stderr)
+    return weights_path("demo")
+
+
+def build_sam_vit_t(checkpoint: str | os.PathLike[str] | None = None) -> MobileSam:
+    """MobileSAM from a checkpoint, the downloaded one where none is named.  Upstream: build_sam.py build_sam_vit_t.
+
+    Differs: without a checkpoint upstream gives a model with random weights.
+    """
+    return load("mobile_sam" if checkpoint is None else checkpoint)
+
+
+def _not_ours(name: str) -> Callable[..., MobileSam]:
+    def build(checkpoint: str | os.PathLike[str] | None = None) -> MobileSam:
+        raise InputError(f"refsam has no image encoder of kind {name!r}, only MobileSAM's 'vit_t' ({checkpoint} was asked for)")
+
+    return build
+
+
+sam_model_registry: dict[str, Callable[..., MobileSam]] = {
+    "vit_t": build_sam_vit_t,
+    **{name: _not_ours(name) for name in ("default", "vit_h", "vit_l", "vit_b")},
+}
+"""Upstream's table of constructors: `sam_model_registry["vit_t"](checkpoint="mobile_sam.pt")`."""

@@ -1,0 +1,150 @@
+"""The model as one object: the three parts, their weights, and the operations they run on.  Upstream: sam.py Sam."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+
+from refsam.blas import one_blas_thread
+from refsam.config import Config
+from refsam.errors import InputError
+from refsam.model.mask_decoder import mask_decoder
+from refsam.model.prompt_encoder import dense_pe, prompt_encoder
+from refsam.model.tiny_vit import tiny_vit
+from refsam.ops import Ops
+from refsam.scope import Scope
+from refsam.tracing import Trace
+from refsam.types import Array, Float, Int
+
+
+class MobileSam:
+    """MobileSAM, or a relative with the same graph.
+
+    Prompts here are in the padded input frame (pixels of the S x S square) and batched, as in upstream's modules; images and
+    prompts in their own pixels are SamPredictor's business. Arrays are taken in any float dtype and computed in the model's.
+
+    Args:
+        tensors: the weights under upstream's names.
+        config: the architecture; the tensors have to be those of `parameters.parameter_shapes(config)`.
+        ops: the operations of a backend.
+        dtype: "float32" or "float64", of all computation.
+        metadata: what is known about the weights (source, sha256, licence).
+
+    Upstream: sam.py Sam.
+    """
+
+    mask_threshold: float = 0.0
+    image_format: str = "RGB"
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Array],
+        config: Config,
+        ops: Ops | None = None,
+        dtype: str = "float32",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"dtype is {dtype!r}; the model computes in 'float32' or 'float64'")
+        self.config = config
+        self.dtype: np.dtype[np.float32] | np.dtype[np.float64] = np.dtype(dtype)
+        self.metadata = dict(metadata or {})
+        self.scope = Scope({name: tensor.astype(self.dtype) for name, tensor in tensors.items()}, ops or Ops())
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the file that the weights came from, or "" where they came from elsewhere."""
+        return self.metadata.get("weights_sha256", "")
+
+    @cached_property
+    def image_pe(self) -> Float[Array, "1 D E E"]:
+        """The positional encoding of the embedding's cell centres. Upstream: PromptEncoder.get_dense_pe."""
+        with one_blas_thread():
+            return dense_pe(self.scope / "prompt_encoder", self.config.embedding_size)
+
+    def traced(self, trace: Trace) -> "MobileSam":
+        """The same model (sharing its weights) whose stages `trace` records."""
+        model = object.__new__(MobileSam)
+        model.__dict__.update(self.__dict__, scope=dataclasses.replace(self.scope, trace=trace))
+        model.__dict__.pop("image_pe", None)  # computed anew, so that its stage is recorded
+        return model
+
+    def tap(self, stage: str, x: Array) -> Array:
+        """Record a stage of pre- or postprocessing, and hand it on unchanged."""
+        return (self.scope / stage).tap(x)
+
+    def encode_image(self, input_image: Float[Array, "1 3 S S"]) -> Float[Array, "1 D E E"]:
+        """The image embedding of a picture that is normalised and padded (`transforms.preprocess`).
+
+        Raises InputError where the shape is not (1, 3, S, S).
+        """
+        self._expect("input_image", input_image, (1, 3, self.config.image_size, self.config.image_size))
+        with one_blas_thread():
+            return tiny_vit(self.scope / "image_encoder", self._cast(input_image), self.config)
+
+    def encode_prompts(
+        self,
+        points: tuple[Float[Array, "B N 2"], Int[Array, "B N"]] | None = None,
+        boxes: Float[Array, "B 4"] | None = None,
+        masks: Float[Array, "B 1 L L"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "B D E E"]]:
+        """Sparse and dense prompt embeddings of B prompts.
+
+        Args:
+            points: coordinates (x, y) in the padded input frame, and labels: 1 foreground, 0 background, -1 padding.
+            boxes: x0, y0, x1, y1 in the padded input frame.
+            masks: logits, such as a previous prediction's low_res_masks.
+
+        Raises InputError where shapes do not fit.  Upstream: PromptEncoder.forward.
+        """
+        side = self.config.mask_size
+        batches = set()
+        if points is not None:
+            coords, labels = points
+            self._expect("point coordinates", coords, (None, None, 2))
+            self._expect("point labels", labels, coords.shape[:2])
+            batches.add(len(coords))
+        for name, prompt, shape in (("boxes", boxes, (None, 4)), ("masks", masks, (None, 1, side, side))):
+            if prompt is not None:
+                self._expect(name, prompt, shape)
+                batches.add(len(prompt))
+        if len(batches) > 1:
+            raise InputError(f"points, boxes and masks of one call have {sorted(batches)} prompts; give as many of each")
+        cast = None if points is None else (self._cast(points[0]), points[1])
+        boxes, masks = (None if x is None else self._cast(x) for x in (boxes, masks))
+        with one_blas_thread():
+            return prompt_encoder(self.scope / "prompt_encoder", cast, boxes, masks, self.config)
+
+    def decode_masks(
+        self,
+        image_embeddings: Float[Array, "1 D E E"],
+        image_pe: Float[Array, "1 D E E"],
+        sparse: Float[Array, "B T D"],
+        dense: Float[Array, "B D E E"],
+        multimask_output: bool = True,
+    ) -> tuple[Float[Array, "B M L L"], Float[Array, "B M"]]:
+        """Mask logits at a quarter of the input's sides, and their predicted IoUs; three of each, or one.
+
+        Raises InputError where shapes do not fit.  Upstream: MaskDecoder.forward.
+        """
+        width, side = self.config.prompt_embed_dim, self.config.embedding_size
+        self._expect("image_embeddings", image_embeddings, (1, width, side, side))
+        self._expect("image_pe", image_pe, (1, width, side, side))
+        self._expect("sparse prompt embeddings", sparse, (None, None, width))
+        self._expect("dense prompt embeddings", dense, (len(sparse), width, side, side))
+        features, position, tokens, maps = (self._cast(x) for x in (image_embeddings, image_pe, sparse, dense))
+        s = self.scope / "mask_decoder"
+        with one_blas_thread():
+            return mask_decoder(s, features, position, tokens, maps, multimask_output, self.config)
+
+    def _cast(self, x: Array) -> Array:
+        return x.astype(self.dtype, copy=False)
+
+    @staticmethod
+    def _expect(name: str, x: Array, shape: tuple[int | None, ...]) -> None:
+        """Raise InputError unless `x` is an array of this shape, None standing for any length."""
+        got = np.shape(x)
+        if len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):
+            wanted = ", ".join("any" if n is None else str(n) for n in shape)
+            raise InputError(f"{name} has shape {got}; it has to be ({wanted})")

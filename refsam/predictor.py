@@ -1,0 +1,232 @@
+"""Prompts on a picture, in the picture's own pixels, as upstream's SamPredictor takes them; and traces of whole predictions."""
+
+import hashlib
+import json
+import platform
+from typing import Any
+
+import numpy as np
+
+from refsam import transforms
+from refsam.errors import InputError, NotReady
+from refsam.images import as_image
+from refsam.model.sam import MobileSam
+from refsam.tracing import Trace
+from refsam.types import Array, Bool, Float, Int, Size, UInt8
+
+Masks = Bool[Array, "B M H W"] | Float[Array, "B M H W"]
+
+
+class SamPredictor:
+    """One picture is encoded once, then any number of prompts are answered quickly.
+
+    Methods, arguments, defaults and results are upstream's, with NumPy arrays in place of tensors (`predict_torch` is
+    `predict_batch`, `set_torch_image` is `set_transformed_image`).
+
+    Args:
+        sam_model: the model, from `refsam.load`.
+
+    Upstream: predictor.py SamPredictor.
+    """
+
+    def __init__(self, sam_model: MobileSam) -> None:
+        self.model = sam_model
+        self.transform = transforms.ResizeLongestSide(sam_model.config.image_size)
+        self.reset_image()
+
+    def reset_image(self) -> None:
+        """Forget the picture."""
+        self.is_image_set = False
+        self.features: Array | None = None
+        self.original_size: Size = (0, 0)
+        self.input_size: Size = (0, 0)
+
+    def set_image(self, image: UInt8[Array, "H W 3"], image_format: str = "RGB") -> None:
+        """Encode a picture, for `predict`.
+
+        Args:
+            image: height x width x 3, uint8.
+            image_format: "RGB" or "BGR", the order of its channels.
+
+        Raises InputError where the array is not such a picture.  Upstream: SamPredictor.set_image.
+        """
+        if image_format not in ("RGB", "BGR"):
+            raise InputError(f"image_format is {image_format!r}; it has to be 'RGB' or 'BGR'")
+        image = as_image(image)
+        rgb = image if image_format == self.model.image_format else image[..., ::-1]
+        self._set_resized(self.transform.apply_image(rgb), (image.shape[0], image.shape[1]))
+
+    def set_transformed_image(self, transformed_image: UInt8[Array, "1 3 H W"], original_image_size: Size) -> None:
+        """Encode a picture that is resized already (longest side S, RGB, channels first).
+
+        Args:
+            transformed_image: uint8.
+            original_image_size: (height, width) of the picture before resizing; masks come in this size.
+
+        Raises InputError where the shape or the size does not fit.  Upstream: SamPredictor.set_torch_image.
+        """
+        side = self.model.config.image_size
+        shape = np.shape(transformed_image)
+        if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != side or np.asarray(transformed_image).dtype != np.uint8:
+            raise InputError(
+                f"transformed_image is {shape}; it has to be uint8 (1, 3, height, width) with a longest side of {side}"
+            )
+        self._set_resized(transformed_image[0].transpose(1, 2, 0), original_image_size)
+
+    def set_embedding(self, image_embeddings: Float[Array, "1 D E E"], original_size: Size) -> None:
+        """Take a picture's embedding from an earlier `get_image_embedding` of the same weights, instead of computing it.
+
+        Raises InputError where its shape is not the model's.
+        """
+        config = self.model.config
+        expected = (1, config.prompt_embed_dim, config.embedding_size, config.embedding_size)
+        if np.shape(image_embeddings) != expected:
+            raise InputError(f"the embedding has shape {np.shape(image_embeddings)}; this model's is {expected}")
+        self.reset_image()
+        self.input_size = transforms.resized_size(original_size, config.image_size)
+        self.features, self.original_size, self.is_image_set = image_embeddings, original_size, True
+
+    def get_image_embedding(self) -> Float[Array, "1 D E E"]:
+        """The embedding of the current picture. Raises NotReady where none is set.  Upstream: get_image_embedding."""
+        if self.features is None:
+            raise NotReady("an image must be set with set_image(...) before its embedding can be had")
+        return self.features
+
+    def predict(
+        self,
+        point_coords: Any = None,
+        point_labels: Any = None,
+        box: Any = None,
+        mask_input: Any = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[Bool[Array, "M H W"] | Float[Array, "M H W"], Float[Array, " M"], Float[Array, "M L L"]]:
+        """Masks for one prompt: points, a box, a mask, any of them together, or none.
+
+        Args:
+            point_coords: (N, 2), x and y in image pixels.
+            point_labels: (N,), 1 for a point on the object, 0 for one that is not; -1 is ignored (padding).
+            box: (4,), x0, y0, x1, y1 in image pixels.
+            mask_input: (1, L, L) logits, `low_res_masks[k:k+1]` of an earlier prediction.
+            multimask_output: three candidates, which suits ambiguous prompts such as one point, or one mask.
+            return_logits: logits in place of booleans; a mask is where they are above 0.
+
+        Returns:
+            masks (M, H, W) at the picture's size; their predicted IoUs (M,); low_res_masks (M, L, L), logits in the padded
+            input frame.
+
+        Raises NotReady before `set_image`; InputError where a prompt is malformed.  Upstream: SamPredictor.predict.
+        """
+        self.get_image_embedding()
+        coords, labels = self._points(point_coords, point_labels)
+        boxes = None if box is None else self._box(box)
+        if mask_input is not None:
+            mask_input = _finite("mask_input", mask_input)[None]
+        masks, iou_predictions, low_res_masks = self.predict_batch(
+            coords, labels, boxes, mask_input, multimask_output, return_logits
+        )
+        return masks[0], iou_predictions[0], low_res_masks[0]
+
+    def predict_batch(
+        self,
+        point_coords: Float[Array, "B N 2"] | None,
+        point_labels: Int[Array, "B N"] | None,
+        boxes: Float[Array, "B 4"] | None = None,
+        mask_input: Float[Array, "B 1 L L"] | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[Masks, Float[Array, "B M"], Float[Array, "B M L L"]]:
+        """Masks for B prompts at once, given in the input frame: `transform.apply_coords` and `apply_boxes` take them there.
+
+        Args, Returns and Raises are those of `predict` with a batch axis in front.  Upstream: SamPredictor.predict_torch.
+        """
+        model, features = self.model, self.get_image_embedding()
+        if (point_coords is None) != (point_labels is None):
+            raise InputError("point_coords and point_labels go together: give a label (1 or 0) for each point")
+        points = None if point_coords is None or point_labels is None else (point_coords, point_labels)
+        sparse, dense = model.encode_prompts(points, boxes, mask_input)
+        low_res_masks, iou_predictions = model.decode_masks(features, model.image_pe, sparse, dense, multimask_output)
+        postprocess = transforms.postprocess_logits if return_logits else transforms.postprocess_masks
+        masks = postprocess(low_res_masks, self.input_size, self.original_size, model.config.image_size)
+        for stage, value in (("low_res_masks", low_res_masks), ("iou_predictions", iou_predictions), ("masks", masks)):
+            model.tap(stage, value)
+        return masks, iou_predictions, low_res_masks
+
+    def _set_resized(self, resized: UInt8[Array, "h w 3"], original_size: Size) -> None:
+        self.reset_image()
+        self.model.tap("transforms.resized", resized)
+        input_image = transforms.normalize_and_pad(resized, self.model.config.image_size)
+        features = self.model.encode_image(self.model.tap("input_image", input_image))
+        self.set_embedding(features, original_size)
+
+    def _points(self, coords: Any, labels: Any) -> tuple[Float[Array, "1 N 2"] | None, Int[Array, "1 N"] | None]:
+        """Points of one prompt, checked, in the input frame."""
+        if coords is None and labels is None:
+            return None, None
+        if coords is None or labels is None:
+            raise InputError("point_coords and point_labels go together: give a label (1 or 0) for each point")
+        coords, labels = _finite("point_coords", coords), np.asarray(labels)
+        if coords.ndim != 2 or coords.shape[1] != 2:
+            raise InputError(f"point_coords has shape {coords.shape}; it has to be (N, 2). Many prompts at once: predict_batch")
+        if labels.shape != coords.shape[:1]:
+            raise InputError(f"point_labels has shape {labels.shape}; {len(coords)} points need ({len(coords)},)")
+        if not np.isin(labels, (-1, 0, 1)).all():
+            raise InputError(f"point_labels are {labels.tolist()}; each has to be 1, 0 or -1 (a box goes into box=)")
+        coords = transforms.apply_coords(coords, self.original_size, self.model.config.image_size)[None]
+        return self.model.tap("transforms.point_coords", coords), labels.astype(np.int64)[None]
+
+    def _box(self, box: Any) -> Float[Array, "1 4"]:
+        """The box of one prompt, checked, in the input frame."""
+        box = _finite("box", box)
+        if box.size != 4:
+            raise InputError(f"box has shape {box.shape}; it has to be (4,): x0, y0, x1, y1. Many boxes at once: predict_batch")
+        if box.ravel()[2] < box.ravel()[0] or box.ravel()[3] < box.ravel()[1]:
+            raise InputError(f"box is {box.ravel().tolist()}; x0 <= x1 and y0 <= y1 are needed")
+        boxes = transforms.apply_boxes(box.reshape(1, 4), self.original_size, self.model.config.image_size)
+        return self.model.tap("transforms.boxes", boxes)
+
+
+def trace(model: MobileSam, image: UInt8[Array, "H W 3"], *, stages: str = "*", **predict_kwargs: Any) -> Trace:
+    """Run one prediction and keep its intermediate results.
+
+    Args:
+        model: the model.
+        image: RGB, uint8.
+        stages: glob patterns of the stages to keep, separated by commas.
+        predict_kwargs: those of `SamPredictor.predict`.
+
+    Raises what `set_image` and `predict` raise.
+    """
+    result = Trace(stages, _metadata(model, image, predict_kwargs))
+    predictor = SamPredictor(model.traced(result))
+    predictor.set_image(image)
+    predictor.predict(**predict_kwargs)
+    return result
+
+
+def _metadata(model: MobileSam, image: Array, prompts: dict[str, Any]) -> dict[str, str]:
+    from refsam import __version__
+
+    pixels = np.ascontiguousarray(as_image(image))
+    return {
+        "refsam_version": __version__,
+        "numpy_version": np.__version__,
+        "python_version": platform.python_version(),
+        "dtype": str(model.dtype),
+        "config": model.config.to_json(),
+        "weights_sha256": model.weights_sha256,
+        "image_sha256": hashlib.sha256(pixels.data).hexdigest(),
+        "image_size": json.dumps(pixels.shape[:2]),
+        "prompts": json.dumps({name: np.asarray(value).tolist() for name, value in prompts.items() if name != "mask_input"}),
+    }
+
+
+def _finite(name: str, value: Any) -> Array:
+    """`value` as a float64 array. Raises InputError where it is not one, or has NaN or infinity."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is not an array of numbers") from None
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} has NaN or infinity in it")
+    return array

@@ -1,0 +1,85 @@
+"""Traces: the named intermediate results of one run, in memory and as a .safetensors file."""
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from refsam.errors import InputError, RefsamError
+from refsam.types import Array
+
+
+class Trace(Mapping[str, Array]):
+    """Stage name -> array, in the order in which the stages ran.
+
+    A stage is what a forward hook on upstream's module of that name returns: same axes, same order. Modules that return two
+    tensors have two stages, `NAME.queries` and `NAME.keys`. Pre- and postprocessing have stages too: `transforms.resized`,
+    `input_image`, `transforms.point_coords`, `transforms.boxes`, `low_res_masks`, `iou_predictions`, `masks`.
+
+    Args:
+        stages: glob patterns of the names to keep, separated by commas ("image_encoder.layers.*,masks").
+        metadata: what is known about the run (versions, weights, prompts); kept in the file.
+    """
+
+    def __init__(self, stages: str = "*", metadata: Mapping[str, str] | None = None) -> None:
+        self.patterns = tuple(pattern for pattern in (part.strip() for part in stages.split(",")) if pattern)
+        if not self.patterns:
+            raise InputError(f"stages is {stages!r}; give glob patterns such as 'image_encoder.*,masks'")
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self._arrays: dict[str, Array] = {}
+
+    def wants(self, name: str) -> bool:
+        """Whether a pattern asks for this stage."""
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+    def record(self, name: str, value: Array) -> None:
+        """Keep a copy of a stage that a pattern asks for. Raises RefsamError where a stage comes twice."""
+        if not self.wants(name):
+            return
+        if name in self._arrays:
+            raise RefsamError(f"stage {name} ran twice in one trace: use a new Trace for each run")
+        self._arrays[name] = np.array(value, order="C")
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Trace({len(self)} stages: {', '.join(list(self)[:3])}{', ...' if len(self) > 3 else ''})"
+
+    def save(self, path: str | Path) -> None:
+        """Write all stages and the metadata as .safetensors, atomically."""
+        from safetensors.numpy import save
+
+        from refsam.files import atomic_write
+
+        order = {f"order.{index}": name for index, name in enumerate(self)}
+        # A format of its own key: safetensors sorts tensors by size, and the order of a trace is part of what it says.
+        with atomic_write(Path(path)) as file:
+            file.write(save(self._arrays, {**self.metadata, "refsam": "trace", **order}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Trace":
+        """The inverse of `save`. Raises InputError where the file is not a trace."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path} cannot be read as a trace: {error}") from None
+        if metadata.pop("refsam", None) != "trace":
+            raise InputError(f"{path} is a safetensors file but not a trace; refsam trace --out writes one")
+        order = [metadata.pop(f"order.{index}", None) for index in range(len(arrays))]
+        if sorted(filter(None, order)) != sorted(arrays):
+            raise InputError(f"{path} is a damaged trace: its list of stages and its tensors differ")
+        trace = cls(metadata=metadata)
+        trace._arrays = {name: arrays[name] for name in order if name is not None}
+        return trace

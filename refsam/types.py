@@ -1,0 +1,25 @@
+"""Array types. Shapes stand in the annotations; tests check them at run time with jaxtyping and beartype.
+
+The dimension alphabet, the same in every file:
+
+    B   prompts or images in a batch       S   side of the padded square input, in pixels (1024)
+    C   channels                           E   side of the image embedding, S / 16 (64)
+    H W height and width of a feature map  L   side of the mask logits, S / 4 (256)
+    N   tokens or points                   D   width of the prompt embedding (256)
+    K   heads                              M   masks per prompt (1 or 3)
+"""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+if TYPE_CHECKING:
+    Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+else:
+    Array = np.ndarray
+
+Size: TypeAlias = tuple[int, int]
+"""(height, width) in pixels."""
+
+__all__ = ["Array", "Bool", "Float", "Int", "Size", "UInt8"]
