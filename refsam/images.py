@@ -1,0 +1,167 @@
+"""Pictures in: a file of any usual kind becomes 8-bit RGB, and an array of the caller's is checked."""
+
+import os
+import warnings
+from io import BufferedIOBase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from refsam.errors import InputError
+from refsam.types import Array, UInt8
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | BufferedIOBase"
+
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "QOI")
+"""Files of pixels. Others that Pillow opens are left out: EPS, for one, would run an interpreter on what the file says."""
+
+_TILE = (256, 4096)  # rows and columns that are converted at once: about a megapixel, so that temporaries stay small
+
+
+def read_image(source: ImageSource) -> UInt8[Array, "H W 3"]:
+    """The picture in a file, upright, as 8-bit RGB.
+
+    Args:
+        source: a path, or a binary file open for reading (io.BytesIO for bytes).
+    Returns:
+        EXIF orientation is applied. Grey and palette pictures become RGB; transparent pixels are blended with white, which is
+        what a viewer shows (upstream's users drop alpha instead, and get what lies hidden beneath: for that, pass
+        `numpy.asarray(Image.open(path).convert("RGB"))`). 16-bit grey is scaled to 8 bits, v / 257 rounded. CMYK goes the plain
+        way, without colour profiles. An animation gives its first frame.
+    Raises:
+        InputError: the file is missing, not a picture, cut short, of a kind that does not fit 8-bit RGB (float pixels), or has
+            more pixels than Pillow's own limit against decompression bombs (178 million, unless the caller changed it).
+    """
+    name = _name(source)
+    if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
+        problem = "it is a folder" if Path(source).is_dir() else "there is no such file"
+        raise InputError(f"cannot read the image {name}: {problem}")
+    with warnings.catch_warnings():
+        # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels.
+        warnings.simplefilter("ignore")
+        try:
+            return _read(source, name)
+        except InputError:
+            raise
+        except Exception as error:  # Pillow's decoders raise whatever the damaged bytes lead them to
+            raise InputError(f"cannot read the image {name}: {_reason(error)}") from error
+
+
+def as_image(image: Any) -> UInt8[Array, "H W 3"]:
+    """The caller's array, checked to be a picture: (height, width, 3), uint8, at least one pixel. Raises InputError."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"image is a {type(image).__name__}; a NumPy array (height, width, 3) of uint8 is needed:"
+            " refsam.images.read_image(path), or numpy.asarray(pil_image.convert('RGB'))"
+        )
+    shape = f"image has shape {image.shape}; (height, width, 3) is needed"
+    if image.ndim == 2:
+        raise InputError(f"{shape}: make grey RGB with numpy.stack([image] * 3, axis=-1)")
+    if image.ndim == 4:
+        raise InputError(f"{shape}: give one image at a time, image[0]")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(f"{shape}{_channel_remedy(image.shape)}")
+    if image.dtype != np.uint8:
+        raise InputError(f"image is of {image.dtype}; uint8 from 0 to 255 is needed{_dtype_remedy(image)}")
+    if image.size == 0:
+        raise InputError(f"{shape}, with at least one pixel")
+    return image
+
+
+def _channel_remedy(shape: tuple[int, ...]) -> str:
+    if len(shape) != 3:
+        return ""
+    if shape[2] == 4:
+        return ": drop alpha with image[..., :3], or blend it first"
+    if shape[2] == 1:
+        return ": make grey RGB with numpy.repeat(image, 3, axis=-1)"
+    return ": move the channels last with image.transpose(1, 2, 0)" if shape[0] == 3 else ""
+
+
+def _dtype_remedy(image: Array) -> str:
+    if image.dtype.kind == "f":
+        return ": from 0..1, (image * 255).round().astype('uint8')"
+    return ": from 0..65535, (image // 257).astype('uint8')" if image.dtype == np.uint16 else ""
+
+
+def _name(source: ImageSource) -> str:
+    """What to call the picture in a message."""
+    name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", None)
+    return repr(os.fspath(name)) if isinstance(name, (str, os.PathLike)) else "from an open file"
+
+
+def _reason(error: Exception) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is not a picture of a known kind ({', '.join(FORMATS)})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it is too large, it could be a decompression bomb ({error})"
+    return f"it is damaged or cut short ({str(error) or type(error).__name__})"
+
+
+def _read(source: ImageSource, name: str) -> UInt8[Array, "H W 3"]:
+    from PIL import Image
+
+    with Image.open(source) as image:  # type: ignore[arg-type]  # typeshed does not know that BufferedIOBase is a binary file
+        if image.format not in FORMATS:
+            raise InputError(f"cannot read the image {name}: {image.format} files are not read, only {', '.join(FORMATS)}")
+        image.load()
+        if image.mode == "F" or (image.mode == "I" and not _is_16_bit(image)):
+            raise InputError(f"cannot read the image {name}: its pixels ({image.mode}) do not fit 16 bits; save it as 8-bit RGB")
+        return _to_rgb(image)
+
+
+def _is_16_bit(image: "Image.Image") -> bool:
+    """Whether 32-bit whole numbers are really 16-bit grey (as PNG and PGM come in some versions of Pillow)."""
+    lowest, highest = image.getextrema()
+    return lowest >= 0 and highest <= 65535  # type: ignore[operator]
+
+
+def _to_rgb(image: "Image.Image") -> UInt8[Array, "H W 3"]:
+    """Convert tile by tile, into its upright place: no second copy of the whole picture is ever made."""
+    upright, as_stored = _destination(image.height, image.width, _orientation(image))
+    for top in range(0, image.height, _TILE[0]):
+        for left in range(0, image.width, _TILE[1]):
+            bottom, right = min(top + _TILE[0], image.height), min(left + _TILE[1], image.width)
+            as_stored[top:bottom, left:right] = _tile_to_rgb(image.crop((left, top, right, bottom)))
+    return upright
+
+
+def _destination(height: int, width: int, orientation: int) -> tuple[UInt8[Array, "h w 3"], UInt8[Array, "H W 3"]]:
+    """(upright array, a view of it in the order of the stored pixels) for one of EXIF's eight orientations."""
+    turned = orientation in (5, 6, 7, 8)
+    upright = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
+    stored = upright.swapaxes(0, 1) if turned else upright
+    # In the stored order: 2, 3, 7, 8 run against the upright picture along a row; 3, 4, 6, 7 along a column.
+    backwards = slice(None, None, -1)
+    rows = backwards if orientation in (3, 4, 6, 7) else slice(None)
+    columns = backwards if orientation in (2, 3, 7, 8) else slice(None)
+    return upright, stored[rows, columns]
+
+
+def _orientation(image: "Image.Image") -> int:
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # damaged metadata says nothing about the pixels
+        return 1
+
+
+def _tile_to_rgb(tile: "Image.Image") -> UInt8[Array, "H W 3"]:
+    if tile.mode.startswith("I"):
+        grey = np.asarray(tile).astype(np.uint32)
+        return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=-1)
+    if tile.has_transparency_data:
+        return _on_white(np.asarray(tile.convert("RGBA")))
+    return np.asarray(tile.convert("RGB"))
+
+
+def _on_white(rgba: UInt8[Array, "H W 4"]) -> UInt8[Array, "H W 3"]:
+    """Blend with white, rounded: 255 * 255 + 127 still fits 16 bits."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    blend = rgba[..., :3] * alpha + (255 - alpha) * np.uint16(255)
+    return ((blend + 127) // 255).astype(np.uint8)
