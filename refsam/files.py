@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,3 +59,30 @@ def _named(target: Path) -> Iterator[None]:
             raise
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {target}: {reason}") from error
+
+
+@contextmanager
+def lock(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Hold the lock that the file `path` stands for; another process (or thread) that wants it waits until the block ends.
+
+    The system lets go of it when a process dies, so no lock is ever left behind; the empty file is.
+    """
+    with _named(Path(path)), Path(path).open("ab") as file:
+        _acquire(file.fileno())
+        yield
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _acquire(descriptor: int) -> None:
+        while True:
+            try:
+                return msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
+            except OSError:  # taken for ten seconds: wait on
+                continue
+else:
+    import fcntl
+
+    def _acquire(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cyclopts import App
 
+import refsam
 from refsam.cli import common
 
 COMMANDS = (
@@ -15,7 +16,7 @@ app = App(
     name="refsam",
     help="MobileSAM in explicit NumPy. Exit codes: 0 ok, 1 a check found a difference, 2 usage or bad input, "
     "3 something is not installed.",
-    version=common.version,
+    version=refsam.__version__,
 )
 for _name, _target, _help in COMMANDS:
     app.command(_target, name=_name, help=_help)

@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Annotated, Any, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
@@ -124,7 +123,7 @@ def _plain(value: Any) -> Any:
 def progress(label: str, unit: str = "bytes") -> Iterator[Advance]:
     """A progress bar on stderr where that is a terminal, nothing elsewhere; yields the function to call with (done, total)."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield lambda *_: None
         return
     # Rich costs 50 ms: only where a person is watching.
     from rich.console import Console
@@ -135,11 +134,3 @@ def progress(label: str, unit: str = "bytes") -> Iterator[Advance]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def version() -> str:
-    """The installed version of refsam."""
-    try:
-        return metadata.version("refsam")
-    except metadata.PackageNotFoundError:
-        return "unknown (refsam runs from a folder; install it with: pip install -e .)"

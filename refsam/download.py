@@ -1,0 +1,140 @@
+"""One file over HTTP: resumed, retried, bounded in size, and worth nothing until its hash is right."""
+
+import hashlib
+import http.client
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from refsam.errors import InputError
+
+ATTEMPTS = 5
+"""Tries at each address."""
+PAUSE = 1.0
+"""Seconds before the second try; twice as long before each further one."""
+BLOCK = 1 << 16
+TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP answers after which another try may succeed."""
+
+BY_HAND = "download it by hand and give its path, or set REFSAM_MIRROR"
+
+Progress = Callable[[int, int | None], None]
+
+
+class _Broken(Exception):
+    """The connection failed in a way that another try may cure."""
+
+
+class _Refused(Exception):
+    """This address does not have the file."""
+
+
+def download(
+    urls: Sequence[str],
+    partial: Path,
+    size: int,
+    sha256: str,
+    *,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+) -> str:
+    """Fill `partial` from the first of `urls` that works and return that address; `partial` then has `size` and `sha256`.
+
+    What `partial` has already is kept and the rest is asked for. Proxies are those of the environment (urllib).
+    Raises InputError where no address works, or where the bytes do not have the hash (then `partial` is removed).
+    """
+    failures = []
+    for url in urls:
+        try:
+            _fill(url, partial, size, progress or (lambda *_: None), timeout)
+        except (_Broken, _Refused) as error:
+            failures.append(f"{url}: {error}")
+            continue
+        _check(url, partial, sha256)
+        return url
+    raise InputError(f"the download failed ({'; '.join(failures)}); {BY_HAND}")
+
+
+def _fill(url: str, partial: Path, size: int, progress: Progress, timeout: float) -> None:
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            return _attempt(url, partial, size, progress, timeout)
+        except _Broken:
+            if attempt == ATTEMPTS - 1:
+                raise
+    return None
+
+
+def _attempt(url: str, partial: Path, size: int, progress: Progress, timeout: float) -> None:
+    """Ask for what is missing and append it; a server that ignores the range makes it start anew."""
+    done = partial.stat().st_size if partial.exists() else 0
+    if done > size:  # not ours: nothing here ever writes so much
+        partial.unlink()
+        done = 0
+    if done == size:
+        return
+    headers = {"User-Agent": "refsam", "Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+    with _network(), urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as response:
+        start = _start(response, done, size)
+        with partial.open("ab") as file:
+            file.truncate(start)
+            for block in _blocks(response, size - start):
+                file.write(block)
+                progress(file.tell(), size)
+
+
+def _start(response: Any, done: int, size: int) -> int:
+    """From which byte on the server answers; raises where its file has another size."""
+    ranged = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if response.status == 206 and ranged and int(ranged[1]) == done and ranged[2] in ("*", str(size)):
+        return done
+    length = response.headers.get("Content-Length")
+    if response.status != 200 or (length is not None and length != str(size)):
+        kind = response.headers.get("Content-Type", "unknown")
+        raise _Refused(f"the server offers {length} bytes of type {kind}, the file has {size}")
+    return 0
+
+
+def _blocks(response: Any, missing: int) -> Iterator[bytes]:
+    """The body, which must not be longer than what is missing nor shorter."""
+    while missing:
+        block = response.read(min(BLOCK, missing))
+        if not block:
+            raise _Broken(f"the connection ended {missing} bytes too early")
+        missing -= len(block)
+        yield block
+    if response.read(1):
+        raise _Refused("the server sends more than the file has")
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    """Sorts the errors of urllib into those worth another try and those not. Errors of the disk pass through."""
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise (_Broken if error.code in TRANSIENT else _Refused)(f"the server answers {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _Broken(str(error.reason)) from None
+    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        raise _Broken(str(error) or type(error).__name__) from None
+
+
+def _check(url: str, partial: Path, sha256: str) -> None:
+    digest = hashlib.sha256()
+    with partial.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != sha256:
+        partial.unlink()
+        raise InputError(
+            f"what {url} sent has sha256 {digest.hexdigest()}, not {sha256}; it was deleted. Try again, or {BY_HAND}"
+        )
