@@ -140,11 +140,11 @@ def _open(path: Path) -> BinaryIO:
     try:
         kind = path.stat().st_mode
     except ValueError as error:  # a zero byte in the name
-        raise CheckpointError(f"is not a file name ({error})") from None
+        raise CheckpointError(f"this cannot be the name of a file ({error})") from None
     if stat.S_ISDIR(kind):
-        raise CheckpointError("is a folder; give the .safetensors or .pt file in it")
+        raise CheckpointError("this is a folder; give the .safetensors or .pt file in it")
     if not stat.S_ISREG(kind):
-        raise CheckpointError("is not a regular file")
+        raise CheckpointError("this is a device or a pipe, not a file")
     return path.open("rb")
 
 
@@ -152,10 +152,10 @@ def _load(file: BinaryIO, path: Path) -> Checkpoint:
     size = os.fstat(file.fileno()).st_size
     head = file.read(512)
     if not head:
-        raise CheckpointError("is empty; get it again")
+        raise CheckpointError("the file is empty; get it again")
     found = next((known for known in FORMATS if known.matches(head)), None)
     if found is None:
-        raise CheckpointError(f"is {foreign_models.describe_head(head)}")
+        raise CheckpointError(f"this is {foreign_models.describe_head(head)}")
     file.seek(0)
     stored = found.read(file, size)
     tensors = _named_by_upstream(stored.tensors)
@@ -181,10 +181,10 @@ def _checked_config(used: Mapping[str, StoredTensor], metadata: Mapping[str, str
     shapes = {name: tensor.shape for name, tensor in used.items()}
     model = foreign_models.recognise(shapes)
     if model:
-        raise CheckpointError(f"is {model}, and refsam computes MobileSAM only; its weights come with: refsam weights fetch")
+        raise CheckpointError(f"this is {model}, and refsam computes MobileSAM only; its weights come with: refsam weights fetch")
     if not any(name.startswith(ROOTS) for name in shapes):
         some = ", ".join(list(shapes)[:3]) or "no tensors at all"
-        raise CheckpointError(f"is not a MobileSAM checkpoint; it holds {some}")
+        raise CheckpointError(f"this is not a MobileSAM checkpoint; it holds {some}")
     config = Config.from_json(metadata["config"]) if "config" in metadata else infer(shapes)
     _check_shapes(shapes, config)
     _refuse(

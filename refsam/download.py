@@ -3,6 +3,8 @@
 import hashlib
 import http.client
 import re
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -123,7 +125,8 @@ def _network() -> Iterator[None]:
         error.close()
         raise (_Broken if error.code in TRANSIENT else _Refused)(f"the server answers {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
-        raise _Broken(str(error.reason)) from None
+        final = isinstance(error.reason, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
+        raise (_Refused if final else _Broken)(str(error.reason)) from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Broken(str(error) or type(error).__name__) from None
 

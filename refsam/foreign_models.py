@@ -10,8 +10,8 @@ SAM_WIDTHS = {768: "ViT-B", 1024: "ViT-L", 1280: "ViT-H"}
 
 HEADS = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself; run `git lfs pull` or download the file"),
-    (b"\x1f\x8b", "gzip-compressed; unpack it first"),
-    (b"BZh", "bzip2-compressed; unpack it first"),
+    (b"\x1f\x8b", "a gzip file; unpack it first"),
+    (b"BZh", "a bzip2 file; unpack it first"),
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it first"),
     (b"\x93NUMPY", "a NumPy array; a .safetensors or .pt with all tensors is needed"),
     (b"\x89HDF", "an HDF5 (Keras) file; MobileSAM's weights are .safetensors or .pt"),
@@ -33,7 +33,7 @@ def describe_head(head: bytes) -> str:
             return meaning
     if b"onnx" in text or (head.startswith(b"\x08") and b"pytorch" in head):
         return "an ONNX graph; MobileSAM's weights are .safetensors or .pt"
-    return "in no known format; .safetensors or .pt (torch.save) is needed"
+    return "a file in no known format; .safetensors or .pt (torch.save) is needed"
 
 
 def _sam(shapes: Shapes) -> str:

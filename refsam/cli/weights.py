@@ -1,5 +1,111 @@
 """`refsam weights`: download, convert, check and describe weights files."""
 
-from cyclopts import App
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from refsam import checkpoint, resources, weights_store
+from refsam.checkpoint import Checkpoint
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
 
 app = App(name="weights", help="Download, convert, check and describe weights files.")
+
+Mirror = Annotated[str | None, Parameter(help="Address of a folder that has the same file (default: $REFSAM_MIRROR).")]
+Force = Annotated[bool, Parameter(negative=(), help="Download it although it is in the cache already.")]
+Dtype = Annotated[Literal["float32", "float16"], Parameter(help="float16 takes half the space and rounds each value to 11 bits.")]
+Expect = Annotated[str | None, Parameter(help="Exit with 1 where the file is not these pinned weights, e.g. mobile_sam.")]
+
+
+@app.command
+def fetch(name: str = "mobile_sam", /, *, mirror: Mirror = None, force: Force = False, as_json: JsonFlag = False) -> int:
+    """Download the weights NAME (40 MB, Apache-2.0), check their hash, convert them to .safetensors in the cache."""
+    with progress(name) as advance:
+        path = weights_store.fetch(name, mirror=mirror, progress=advance, force=force)
+    if as_json:
+        print_json({"name": name, **_summary(checkpoint.load(path))})
+    else:
+        print(path)
+    return OK
+
+
+@app.command
+def convert(source: Path, target: Path, /, *, dtype: Dtype = "float32", as_json: JsonFlag = False) -> int:
+    """Write the weights file SOURCE (.pt or .safetensors) as .safetensors to TARGET."""
+    weights_store.convert(source, target, dtype)
+    written = checkpoint.load(target)
+    if as_json:
+        print_json(_summary(written))
+    else:
+        print(f"{target}: {len(written.tensors)} tensors, {dtype}, sha256 {written.sha256}")
+    return OK
+
+
+@app.command
+def verify(name_or_path: str, /, *, expect: Expect = None, as_json: JsonFlag = False) -> int:
+    """Check that a weights file is whole and finite, and which pinned weights it is."""
+    found = weights_store.verify(weights_store.locate(name_or_path))
+    good = found.intact is not False and expect in (None, found.name)
+    if as_json:
+        print_json({"ok": good, "name": found.name, "intact": found.intact, **_summary(found.opened)})
+    else:
+        print(f"{found.opened.path}: {_verdict(found, expect)}")
+    return OK if good else DIFFERENCE
+
+
+def _verdict(found: weights_store.Verification, expect: str | None) -> str:
+    if found.intact is False:
+        return "DIFFERENT: its tensors are not those it was written with; get or convert it again"
+    if expect not in (None, found.name):
+        return f"DIFFERENT: this is not {expect}, whose hash is pinned (sha256 here: {found.opened.sha256})"
+    known = f"ok, this is {found.name}" if found.name else "ok, a complete MobileSAM checkpoint (of no pinned name)"
+    return known + ("" if found.intact is None else "; its tensors have the hash they were written with")
+
+
+@app.command
+def info(name_or_path: str = "mobile_sam", /, *, as_json: JsonFlag = False) -> int:
+    """Describe weights: architecture, tensors, hash, licence, origin; for `demo` also its scores and where its card is."""
+    opened = checkpoint.load(weights_store.locate(name_or_path))
+    document = {"name": name_or_path, **_summary(opened), "metadata": _unfolded(opened), "config": vars(opened.config)}
+    if name_or_path == "demo":
+        document["card"] = resources.path("weights", "CARD.md")
+    if as_json:
+        print_json({**document, "tensors": {name: tensor.shape for name, tensor in opened.tensors.items()}})
+    else:
+        _print_table(document)
+    return OK
+
+
+def _summary(opened: Checkpoint) -> dict[str, Any]:
+    return {
+        "path": opened.path,
+        "format": opened.format,
+        "sha256": opened.sha256,
+        "tensors": len(opened.tensors),
+        "parameters": sum(math.prod(tensor.shape) for tensor in opened.tensors.values()),
+    }
+
+
+def _unfolded(opened: Checkpoint) -> dict[str, Any]:
+    """The file's own texts; those that are JSON tables (such as `scores`) as tables. The config is shown by itself."""
+    return {key: _table(text) for key, text in opened.metadata.items() if key != "config"}
+
+
+def _table(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else text
+
+
+def _print_table(document: dict[str, Any], indent: str = "") -> None:
+    width = max(len(key) for key in document) if document else 0
+    for key, value in document.items():
+        if isinstance(value, dict):
+            print(f"{indent}{key}")
+            _print_table(value, indent + "  ")
+        else:
+            print(f"{indent}{key:<{width}}  {value}")
