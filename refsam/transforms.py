@@ -1,7 +1,8 @@
 """Before and after the model: picture and prompts into the padded input frame, mask logits back to the picture.
 
-Two frames. *Image pixels*: x to the right, y down, (0, 0) at the corner of the first pixel of the original picture. *Input
-frame*: the same after the longest side is scaled to S, with zeros to the right and below up to S x S.
+Two frames. *Image pixels*: x to the right, y down, counted in pixels of the original picture from (0, 0), its first pixel.
+*Input frame*: the same after the longest side is scaled to S, with zeros to the right and below up to S x S; the half pixel to
+a pixel's middle is added there, by the prompt encoder.
 """
 
 from collections.abc import Iterator

@@ -1,0 +1,154 @@
+"""Binary masks: COCO's run-length code, a mask as a prompt, and their few measures.
+
+A mask is (H, W) bool in image pixels. Its run-length code counts pixels down the columns, by turns outside and inside,
+outside first (so a mask whose first pixel is inside starts with 0).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from refsam.errors import InputError
+from refsam.ops.resize import pillow_bilinear
+from refsam.transforms import resized_size
+from refsam.types import Array, Bool, Float, Int, UInt8
+
+Rle: TypeAlias = dict[str, Any]
+"""COCO's object: {"size": [height, width], "counts": whole numbers, or their compressed text}."""
+
+MAX_PIXELS = 178_956_970
+"""The largest mask that is decoded: the run-length code of a huge one is tiny. Pillow's own limit for pictures."""
+
+PROMPT_LOGIT = 10.0
+"""The logit of a pixel that is surely inside, in a prompt made of a binary mask. The model's own are of this order."""
+
+_MAX_GROUPS = 7  # of 5 bits: more than the 33 that a difference of two counts of 32 bits needs
+
+
+def mask_to_rle(mask: Bool[Array, "H W"]) -> Rle:
+    """The mask's run-length code with plain counts.  Upstream: utils/amg.py mask_to_rle_pytorch."""
+    pixels = mask.ravel(order="F")
+    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], changes, [pixels.size]])).tolist()
+    starts_inside = pixels.size > 0 and bool(pixels[0])
+    return {"size": [*mask.shape], "counts": [0, *counts] if starts_inside else counts}
+
+
+def rle_to_mask(rle: Mapping[str, Any]) -> Bool[Array, "H W"]:
+    """The mask of a run-length code, with plain counts or compressed (text or bytes).
+
+    Raises InputError where the code is damaged, does not fill its size, or is of more than MAX_PIXELS.
+    """
+    height, width = _size(rle)
+    counts = _counts(rle)
+    if counts.size and (counts.min() < 0 or counts.max() > MAX_PIXELS):
+        raise InputError(f"run-length code: a count of {counts.min() if counts.min() < 0 else counts.max()} cannot be")
+    if int(counts.sum()) != height * width:
+        raise InputError(f"run-length code: its counts add up to {counts.sum()}, but {height} x {width} is {height * width}")
+    inside = np.arange(counts.size) % 2 == 1
+    return np.ascontiguousarray(np.repeat(inside, counts).reshape(width, height).T)
+
+
+def coco_encode_rle(rle: Mapping[str, Any]) -> Rle:
+    """The same code with its counts compressed to text, as COCO's JSON files hold it.
+
+    Numerics: the text is pycocotools' own, byte for byte. From the fourth on, a count is written as its difference to the
+    last but one; a number is cut into groups of 5 bits, lowest first, each a character from "0" on; 32 means more follow.
+    Upstream: utils/amg.py coco_encode_rle.
+    """
+    numbers = _counts(rle)
+    numbers[3:] -= _counts(rle)[1:-2]
+    groups = np.zeros((numbers.size, _MAX_GROUPS), np.uint8)
+    used = np.zeros(groups.shape, np.bool_)
+    more = np.ones(numbers.size, np.bool_)
+    for place in range(_MAX_GROUPS):
+        used[:, place] = more
+        bits = numbers & 31
+        numbers >>= 5
+        more = more & (numbers != np.where(bits & 16, -1, 0))  # bit 16 of the last group is the sign
+        groups[:, place] = bits + 32 * more + 48
+    return {"size": [*_size(rle)], "counts": groups[used].tobytes().decode("ascii")}
+
+
+def area(mask: Bool[Array, "H W"]) -> int:
+    """Pixels inside."""
+    return int(np.count_nonzero(mask))
+
+
+def box_of(mask: Bool[Array, "H W"]) -> Float[Array, "4"] | None:
+    """The box (x0, y0, x1, y1) of the first and last pixels inside, None for an empty mask.  Upstream: batched_mask_to_box."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return None
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]], np.float64)
+
+
+def iou(a: Bool[Array, "H W"], b: Bool[Array, "H W"]) -> float:
+    """Intersection over union; 1 for two empty masks."""
+    union = area(a | b)
+    return area(a & b) / union if union else 1.0
+
+
+def mask_to_logits(mask: Bool[Array, "H W"], image_size: int = 1024) -> Float[Array, "1 L L"]:
+    """A binary mask of the picture as a mask prompt: float32 logits in the padded frame, L = image_size / 4.
+
+    Each logit is PROMPT_LOGIT * (2 * inside - 1), where `inside` is the share of that cell's 4 x 4 input pixels in the mask,
+    after the mask is resized as its picture is. Padding is outside.
+    """
+    height, width = resized_size((mask.shape[0], mask.shape[1]), image_size)
+    grey = np.multiply(mask, 255, dtype=np.uint8)[..., None]
+    padded = np.zeros((image_size, image_size), np.float32)
+    padded[:height, :width] = pillow_bilinear(grey, (height, width))[..., 0]
+    side = image_size // 4
+    inside = padded.reshape(side, 4, side, 4).mean(axis=(1, 3)) / 255
+    logits: Float[Array, "1 L L"] = (np.float32(PROMPT_LOGIT) * (2 * inside - 1))[None]
+    return logits
+
+
+def cut_out(image: UInt8[Array, "H W 3"], mask: Bool[Array, "H W"]) -> UInt8[Array, "H W 4"]:
+    """RGBA: the picture inside the mask, fully transparent black outside."""
+    rgba = np.zeros((*mask.shape, 4), np.uint8)
+    np.multiply(image, mask[..., None], out=rgba[..., :3])
+    np.multiply(mask, 255, out=rgba[..., 3], dtype=np.uint8)
+    return rgba
+
+
+def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
+    size = rle.get("size")
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(n, int) and n >= 0 for n in size):
+        raise InputError(f"run-length code: size is {size!r}; [height, width] is needed")
+    if size[0] * size[1] > MAX_PIXELS:
+        raise InputError(f"run-length code: {size[0]} x {size[1]} is more than {MAX_PIXELS} pixels")
+    return size[0], size[1]
+
+
+def _counts(rle: Mapping[str, Any]) -> Int[Array, "N"]:
+    """The counts as a new array, whatever form they come in."""
+    counts = rle.get("counts")
+    if isinstance(counts, str | bytes):
+        return _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+    try:
+        plain = np.array(counts)
+    except (ValueError, OverflowError):
+        plain = np.zeros(1)
+    if plain.ndim != 1 or (plain.size and plain.dtype.kind not in "iu"):
+        raise InputError("run-length code: counts have to be a list of whole numbers, or their compressed text")
+    return plain.astype(np.int64)
+
+
+def _decompress(text: bytes) -> Int[Array, "N"]:
+    """Undo `coco_encode_rle`: groups of 5 bits to numbers, differences to counts."""
+    groups = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(groups & 32 == 0)
+    first = np.concatenate([[0], last[:-1] + 1])
+    if groups.size == 0 or groups.min() < 0 or groups.max() > 63 or last.size == 0 or last[-1] != groups.size - 1:
+        raise InputError("run-length code: the compressed counts are damaged or cut short")
+    if (last - first).max() >= _MAX_GROUPS:
+        raise InputError("run-length code: a compressed count is longer than any that 32 bits can hold")
+    place = np.arange(groups.size) - np.repeat(first, last - first + 1)
+    numbers = np.add.reduceat((groups & 31) << (5 * place), first)
+    numbers -= np.where(groups[last] & 16, 1 << (5 * (last - first + 1)), 0)
+    for start in (1, 2):
+        numbers[start::2] = np.cumsum(numbers[start::2])
+    return numbers

@@ -1,0 +1,144 @@
+"""Run-length code against pycocotools and against itself, a mask as a prompt, and the measures."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as coco
+
+from refsam import masks
+from refsam.errors import InputError
+from refsam.masks import area, box_of, coco_encode_rle, cut_out, iou, mask_to_logits, mask_to_rle, rle_to_mask
+
+MASKS = arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
+
+
+def theirs(mask):
+    return coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+
+def check_all(mask):
+    plain = mask_to_rle(mask)
+    packed = coco_encode_rle(plain)
+    assert packed["size"] == list(mask.shape)
+    assert packed["counts"].encode() == theirs(mask)["counts"]
+    for rle in (plain, packed, theirs(mask)):
+        np.testing.assert_array_equal(rle_to_mask(rle), mask)
+
+
+@given(MASKS)
+def test_the_code_is_pycocotools_own_and_comes_back(mask):
+    check_all(mask)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("value", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (7, 9)])
+def test_the_code_of_full_and_empty_masks(shape, value):
+    check_all(np.full(shape, value))
+
+
+def test_the_code_of_long_runs_and_of_falling_counts():
+    mask = np.zeros((900, 1100), np.bool_)
+    mask[100:800, 300:900] = True
+    mask[400, 400:] = False
+    check_all(mask)
+    check_all(~mask)
+    check_all(np.random.default_rng(0).random((60, 70)) < 0.02)
+
+
+@pytest.mark.core
+def test_plain_counts_go_down_the_columns_and_start_outside():
+    assert mask_to_rle(np.array([[True, False], [True, True]])) == {"size": [2, 2], "counts": [0, 2, 1, 1]}
+
+
+@pytest.mark.parametrize("masked", ["C", "F"])
+def test_the_order_in_memory_does_not_matter(masked):
+    mask = np.array(np.random.default_rng(1).random((5, 8)) < 0.5, order=masked)
+    check_all(mask)
+    check_all(mask[::-1, ::2])
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("rle", "message"),
+    [
+        ({"counts": [4]}, "size"),
+        ({"size": [2], "counts": [4]}, "size"),
+        ({"size": [2, -2], "counts": [4]}, "size"),
+        ({"size": "22", "counts": [4]}, "size"),
+        ({"size": [10**6, 10**6], "counts": [10**12]}, "more than"),
+        ({"size": [2, 2]}, "whole numbers"),
+        ({"size": [2, 2], "counts": [4.0]}, "whole numbers"),
+        ({"size": [2, 2], "counts": [[4]]}, "whole numbers"),
+        ({"size": [2, 2], "counts": [[4], 2]}, "whole numbers"),
+        ({"size": [2, 2], "counts": [10**30]}, "whole numbers"),
+        ({"size": [2, 2], "counts": [3]}, "add up to 3"),
+        ({"size": [2, 2], "counts": []}, "add up to 0"),
+        ({"size": [2, 2], "counts": [5, -1]}, "-1 cannot be"),
+        ({"size": [2, 2], "counts": [2**62, 2**62, 2**62, 2**62, 4]}, "cannot be"),
+        ({"size": [2, 2], "counts": ""}, "damaged"),
+        ({"size": [2, 2], "counts": "T"}, "cut short"),
+        ({"size": [2, 2], "counts": "4 "}, "damaged"),
+        ({"size": [2, 2], "counts": "4é"}, "add up|damaged"),
+        ({"size": [2, 2], "counts": b"4\xff"}, "damaged"),
+        ({"size": [2, 2], "counts": "o" * 9 + "0"}, "32 bits"),
+    ],
+)
+def test_a_damaged_code_is_refused(rle, message):
+    with pytest.raises(InputError, match=message):
+        rle_to_mask(rle)
+
+
+@given(st.binary(max_size=30), st.integers(0, 6), st.integers(0, 6))
+def test_any_bytes_give_a_mask_or_an_input_error(text, height, width):
+    try:
+        mask = rle_to_mask({"size": [height, width], "counts": text})
+    except InputError:
+        return
+    assert mask.shape == (height, width)
+
+
+@pytest.mark.core
+def test_measures():
+    mask = np.zeros((6, 9), np.bool_)
+    assert area(mask) == 0
+    assert box_of(mask) is None
+    mask[2:4, 3:8] = True
+    assert area(mask) == 10
+    np.testing.assert_array_equal(box_of(mask), [3, 2, 7, 3])
+    other = np.zeros_like(mask)
+    other[3:5, 3:8] = True
+    assert iou(mask, other) == 5 / 15
+    assert iou(mask, ~mask) == 0
+    assert iou(mask & False, other & False) == 1
+
+
+@pytest.mark.core
+def test_a_mask_prompt_lies_in_the_padded_frame():
+    mask = np.zeros((32, 64), np.bool_)
+    mask[:, 32:] = True  # the right half of a picture twice as wide as high
+    logits = mask_to_logits(mask, 64)
+    assert logits.shape == (1, 16, 16)
+    assert logits.dtype == np.float32
+    k = masks.PROMPT_LOGIT
+    np.testing.assert_array_equal(logits[0, :8, 8:], np.full((8, 8), k))
+    np.testing.assert_array_equal(logits[0, :8, :8], np.full((8, 8), -k))
+    np.testing.assert_array_equal(logits[0, 8:], np.full((8, 16), -k))
+
+
+def test_a_mask_prompt_says_how_much_of_a_cell_is_inside():
+    mask = np.zeros((64, 64), np.bool_)
+    mask[:, :1] = True  # one of the four columns of the first cells
+    logits = mask_to_logits(mask, 64)
+    np.testing.assert_array_equal(logits[0, :, 0], np.full(16, -masks.PROMPT_LOGIT / 2))
+
+
+@pytest.mark.core
+def test_a_cut_out_keeps_the_inside_and_nothing_else():
+    image = np.random.default_rng(2).integers(1, 256, (4, 5, 3), dtype=np.uint8)
+    mask = np.random.default_rng(3).random((4, 5)) < 0.5
+    rgba = cut_out(image, mask)
+    np.testing.assert_array_equal(rgba[mask], np.concatenate([image[mask], np.full((area(mask), 1), 255)], axis=1))
+    assert not rgba[~mask].any()
