@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from refsam import backends, checkpoint, resources, weights_store
+from refsam import backends, checkpoint, resources
 from refsam.errors import CheckpointError, InputError
 from refsam.model.sam import MobileSam
 
@@ -45,7 +45,7 @@ def weights_path(weights: str | os.PathLike[str] | None) -> Path:
     if weights == "demo":
         return resources.path("weights", "demo.safetensors")
     if weights == "mobile_sam":
-        found = weights_store.find("mobile_sam")
+        found = _downloaded()
         if found is None:
             raise CheckpointError("the weights 'mobile_sam' are not downloaded yet; run: refsam weights fetch")
         return found
@@ -59,11 +59,17 @@ def _default_weights() -> Path:
     chosen = os.environ.get(WEIGHTS_VARIABLE)
     if chosen:
         return weights_path(chosen)
-    found = weights_store.find("mobile_sam")
+    found = _downloaded()
     if found is not None:
         return found
     print("refsam: using the small demo model; for MobileSAM itself run: refsam weights fetch", file=sys.stderr)
     return weights_path("demo")
+
+
+def _downloaded() -> Path | None:
+    from refsam import weights_store  # here, because it knows about downloads, which `import refsam` need not
+
+    return weights_store.find("mobile_sam")
 
 
 def build_sam_vit_t(checkpoint: str | os.PathLike[str] | None = None) -> MobileSam:

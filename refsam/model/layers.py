@@ -49,6 +49,16 @@ def depthwise_conv_bn(s: Scope, x: Float[Array, "B C H W"], stride: int = 1) -> 
     return s.tap(batch_norm(s / "bn", depthwise_conv2d(s / "c", x, stride)))
 
 
+def gelu(s: Scope, x: Float[Array, "*N"]) -> Float[Array, "*N"]:
+    """Upstream: torch.nn.GELU, the exact one."""
+    return s.tap(s.ops.gelu(x))
+
+
+def relu(s: Scope, x: Float[Array, "*N"]) -> Float[Array, "*N"]:
+    """Upstream: torch.nn.ReLU."""
+    return s.tap(s.ops.relu(x))
+
+
 def mlp(s: Scope, x: Float[Array, "*N C"], depth: int) -> Float[Array, "*N D"]:
     """Linear maps with ReLU between them.  Upstream: mask_decoder.py MLP."""
     for layer in range(depth - 1):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from refsam.config import Config
-from refsam.model.layers import conv_transpose2d, layer_norm_2d, mlp, to_tokens
+from refsam.model.layers import conv_transpose2d, gelu, layer_norm_2d, mlp, to_tokens
 from refsam.model.transformer import two_way_transformer
 from refsam.scope import Scope
 from refsam.types import Array, Float
@@ -55,8 +55,8 @@ def output_upscaling(s: Scope, x: Float[Array, "B D E E"]) -> Float[Array, "B C 
 
     Upstream: MaskDecoder.output_upscaling.
     """
-    x = s.ops.gelu(layer_norm_2d(s / 1, conv_transpose2d(s / 0, x)))
-    return s.tap(s.ops.gelu(conv_transpose2d(s / 3, x)))
+    x = gelu(s / 2, layer_norm_2d(s / 1, conv_transpose2d(s / 0, x)))
+    return s.tap(gelu(s / 4, conv_transpose2d(s / 3, x)))
 
 
 def hypernetworks(s: Scope, tokens: Float[Array, "B M D"]) -> Float[Array, "B M C"]:

@@ -7,7 +7,7 @@ Coordinates are (x, y) in pixels of the padded square input; (0, 0) is the corne
 import numpy as np
 
 from refsam.config import Config
-from refsam.model.layers import conv2d, layer_norm_2d
+from refsam.model.layers import conv2d, gelu, layer_norm_2d
 from refsam.scope import Scope
 from refsam.types import Array, Float, Int
 
@@ -70,8 +70,8 @@ def embed_masks(s: Scope, masks: Float[Array, "B 1 L L"]) -> Float[Array, "B D E
 
     Upstream: PromptEncoder.mask_downscaling.
     """
-    x = s.ops.gelu(layer_norm_2d(s / 1, conv2d(s / 0, masks, stride=2)))
-    x = s.ops.gelu(layer_norm_2d(s / 4, conv2d(s / 3, x, stride=2)))
+    x = gelu(s / 2, layer_norm_2d(s / 1, conv2d(s / 0, masks, stride=2)))
+    x = gelu(s / 5, layer_norm_2d(s / 4, conv2d(s / 3, x, stride=2)))
     return s.tap(conv2d(s / 6, x))
 
 

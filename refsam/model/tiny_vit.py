@@ -10,6 +10,7 @@ from refsam.model.layers import (
     conv2d,
     conv_bn,
     depthwise_conv_bn,
+    gelu,
     grid_side,
     layer_norm,
     layer_norm_2d,
@@ -37,7 +38,7 @@ def patch_embed(s: Scope, x: Float[Array, "B 3 S S"]) -> Float[Array, "B C S/4 S
 
     Upstream: PatchEmbed.
     """
-    x = s.ops.gelu(conv_bn(s / "seq" / 0, x, stride=2, padding=1))
+    x = gelu(s / "seq" / 1, conv_bn(s / "seq" / 0, x, stride=2, padding=1))
     return s.tap((s / "seq").tap(conv_bn(s / "seq" / 2, x, stride=2, padding=1)))
 
 
@@ -53,15 +54,16 @@ def mb_conv(s: Scope, x: Float[Array, "B C H W"]) -> Float[Array, "B C H W"]:
 
     Upstream: MBConv.
     """
-    y = s.ops.gelu(conv_bn(s / "conv1", x))
-    y = s.ops.gelu(depthwise_conv_bn(s / "conv2", y))
-    return s.tap(s.ops.gelu(conv_bn(s / "conv3", y) + x))
+    y = gelu(s / "act1", conv_bn(s / "conv1", x))
+    y = gelu(s / "act2", depthwise_conv_bn(s / "conv2", y))
+    return s.tap(gelu(s / "act3", conv_bn(s / "conv3", y) + x))
 
 
 def patch_merging(s: Scope, x: Float[Array, "B C H W"], stride: int) -> Float[Array, "B N D"]:
     """1x1, depthwise 3x3 with the stride, 1x1; the result as tokens in reading order.
 
-    The stride is 1 before the last layer, so that the embedding stays at S/16 (see Config.merge_stride).  Upstream: PatchMerging.
+    The stride is 1 before the last layer, so that the embedding stays at S/16 (see Config.merge_stride).
+    Upstream: PatchMerging; its `act` runs twice, so it is no stage.
     """
     x = s.ops.gelu(conv_bn(s / "conv1", x))
     x = s.ops.gelu(depthwise_conv_bn(s / "conv2", x, stride))
@@ -109,8 +111,8 @@ def attention(s: Scope, x: Float[Array, "B N C"], num_heads: int, window_size: i
 
 def transformer_mlp(s: Scope, x: Float[Array, "B N C"]) -> Float[Array, "B N C"]:
     """LayerNorm, widen four times, GELU, narrow.  Upstream: Mlp."""
-    x = linear(s / "fc1", layer_norm(s / "norm", x))
-    return s.tap(linear(s / "fc2", s.ops.gelu(x)))
+    x = gelu(s / "act", linear(s / "fc1", layer_norm(s / "norm", x)))
+    return s.tap(linear(s / "fc2", x))
 
 
 def neck(s: Scope, x: Float[Array, "B C E E"]) -> Float[Array, "B D E E"]:

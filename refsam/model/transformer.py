@@ -4,7 +4,7 @@ N tokens (scores, masks, prompts) are the queries, T = E * E pixels of the embed
 """
 
 from refsam.config import Config
-from refsam.model.layers import layer_norm, linear
+from refsam.model.layers import layer_norm, linear, relu
 from refsam.ops.attention import merge_heads, split_heads
 from refsam.scope import Scope
 from refsam.types import Array, Float
@@ -49,7 +49,7 @@ def two_way_attention_block(
 
 def mlp_block(s: Scope, x: Tokens) -> Tokens:
     """Widen, ReLU (not GELU), narrow.  Upstream: common.py MLPBlock."""
-    return s.tap(linear(s / "lin2", s.ops.relu(linear(s / "lin1", x))))
+    return s.tap(linear(s / "lin2", relu(s / "act", linear(s / "lin1", x))))
 
 
 def attention(

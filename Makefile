@@ -1,0 +1,47 @@
+# Two commands do all the set-up on a machine with Python >= 3.10: make demo, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+PHOTOS := tests/data/photos
+OUT := demo-output
+
+.PHONY: demo test quick lint bench evidence docs goldens clean
+
+demo: .venv/installed ## segment real photographs from a click and from a box; pictures in demo-output/
+	$(BIN)/python -m benchmarks.demo $(OUT)
+
+test: .venv/tested ## everything but the long proofs
+	$(BIN)/python -m pytest -q
+
+quick: .venv/tested ## the core subset, for every save
+	$(BIN)/python -m pytest -q -m core
+
+lint: .venv/linted ## style, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/installed ## time each part on this machine
+	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks
+
+evidence: .venv/tested ## long proofs; writes the tables in docs/evidence/
+	HYPOTHESIS_PROFILE=evidence $(BIN)/python -m pytest -q -m evidence
+	$(BIN)/python tests/evidence.py docs/evidence
+
+docs: .venv/installed ## make the pictures of README and docs anew
+	$(BIN)/python -m benchmarks.demo docs/pictures
+
+goldens: .venv/peer ## make tests/golden anew with upstream's torch code (several GB of downloads)
+	$(BIN)/python tests/golden/make.py
+
+clean:
+	rm -rf .venv $(OUT) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'refsam needs Python 3.10 or newer: make PYTHON=python3.12')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/tested .venv/linted .venv/peer: .venv/%: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable ".[$(subst tested,test,$(subst linted,lint,$*))]"
+	touch $@

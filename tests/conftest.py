@@ -1,0 +1,38 @@
+"""Every call of refsam in the tests is checked against its annotations: shapes by jaxtyping, types by beartype."""
+
+import importlib.util
+import os
+
+import hypothesis
+import pytest
+from jaxtyping import install_import_hook
+
+with install_import_hook("refsam", "beartype.beartype"):
+    import refsam  # noqa: F401 - imported here so that the hook is what loads it
+
+# Machines of CI are slow and shared: no deadline. The seed is fixed there, so that a run can be repeated.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.register_profile("evidence", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+HAS_PEER = all(importlib.util.find_spec(name) for name in ("torch", "mobile_sam"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect (not skip) what needs upstream torch where it is not installed, and long proofs unless asked for."""
+    unwanted = {"peer"} if not HAS_PEER else set()
+    if "evidence" not in (config.option.markexpr or ""):
+        unwanted.add("evidence")
+    gone = [item for item in items if unwanted & {mark.name for mark in item.iter_markers()}]
+    if gone:
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or writes the user's cache, weights or mirror."""
+    monkeypatch.setenv("REFSAM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    for name in ("REFSAM_WEIGHTS", "REFSAM_MIRROR"):
+        monkeypatch.delenv(name, raising=False)

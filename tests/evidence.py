@@ -1,0 +1,81 @@
+"""Writes the tables of docs/evidence/ from the same cases and checks as the tests.  Run: make evidence."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+import conftest  # noqa: E402, F401 - the import hook that checks shapes
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from golden.cases import CASES  # noqa: E402
+from golden.test_golden import float32_error, golden, run, sample  # noqa: E402
+from test_quirks import MUTANTS, Mutant, first_difference  # noqa: E402
+
+from refsam.files import atomic_write  # noqa: E402
+
+
+def main(folder: Path) -> None:
+    """Write all tables into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "quirks.md", quirks())
+    write(folder / "parity.md", parity())
+
+
+def quirks() -> Iterable[str]:
+    """One line for each planted mistake: where the goldens notice it."""
+    yield "# Mistakes planted, and where they are noticed"
+    yield ""
+    yield "Each line is upstream's quirk of that number (see [quirks](../quirks.md)) broken the way ports break it, on stand-in"
+    yield "weights in float64. *First stage* is where the first golden of upstream's torch code differs by more than 1e-12."
+    yield ""
+    yield "| quirk | mistake | first stage that differs | as planned |"
+    yield "|--:|---|---|---|"
+    for mutant in MUTANTS:
+        found = noticed(mutant)
+        yield f"| {mutant.quirk} | {mutant.mistake} | `{found}` | {'yes' if found == mutant.differs_at else 'NO'} |"
+
+
+def noticed(mutant: Mutant) -> str | None:
+    """Where the goldens notice this mistake."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        mutant.patch(monkeypatch)
+        return first_difference(mutant.case, mutant.prompt)
+
+
+def parity() -> Iterable[str]:
+    """For each golden: how far refsam's float64 is from upstream's, and both float32 from that."""
+    yield "# Parity with upstream's torch code"
+    yield ""
+    yield "Stand-in weights, every stage of every prompt. *float64*: the greatest difference of a sample from upstream's float64,"
+    yield "as a part of its stage's root mean square. *float32*: relative L2 error against float64, refsam's and torch's own."
+    yield ""
+    yield "| case | stages | float64 | output | refsam float32 | torch float32 | ratio |"
+    yield "|---|--:|--:|---|--:|--:|--:|"
+    for name in CASES:
+        stages = golden(name).stages
+        worst = max(sample_difference(name, stage) for stage in stages)
+        for stage in stages:
+            if stage == "image_encoder" or stage.endswith("low_res_masks"):
+                ours, theirs = float32_error(name, stage), stages[stage]["float32_error"]
+                yield f"| {name} | {len(stages)} | {worst:.1e} | `{stage}` | {ours:.2e} | {theirs:.2e} | {ours / theirs:.2f} |"
+
+
+def sample_difference(name: str, stage: str) -> float:
+    """The greatest difference of this stage's samples in float64, relative to the stage's root mean square."""
+    value, theirs = run(name, "float64")[stage], golden(name)
+    scale = theirs.stages[stage]["norm"] / max(value.size, 1) ** 0.5
+    worst = float(np.max(np.abs(sample(value) - theirs.samples[stage]), initial=0))
+    return worst / scale if scale else worst
+
+
+def write(path: Path, lines: Iterable[str]) -> None:
+    """One Markdown file, whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(("\n".join(lines) + "\n").encode())
+    print(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

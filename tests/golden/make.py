@@ -1,0 +1,97 @@
+"""Makes the goldens with upstream's torch code; needs the `peer` extra.  Run: python tests/golden/make.py [NAME ...]
+
+For each case: the stand-in weights go into upstream's model, in float32 as it is and in float64 (tests/peer.py says what that
+takes); every stage's float64 values are kept as samples and a norm, beside the relative L2 error of upstream's float32.
+"""
+
+import hashlib
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+warnings.simplefilter("ignore")
+
+import peer  # noqa: E402 - after the path is set
+import PIL  # noqa: E402
+import torch  # noqa: E402
+from golden.cases import CASES, Case, picture, sample  # noqa: E402
+from mobile_sam.utils.transforms import ResizeLongestSide  # noqa: E402
+from safetensors.numpy import save_file  # noqa: E402
+from standin import standin_weights, weights_sha256  # noqa: E402
+
+
+def main(names: list[str]) -> None:
+    """Write the goldens of these cases, of all where none is named."""
+    for name in names or CASES:
+        make(CASES[name])
+
+
+def make(case: Case) -> None:
+    """Write one golden."""
+    weights = standin_weights(case.config)
+    resized = ResizeLongestSide(case.config.image_size).apply_image(picture(case.size))
+    runs = {dtype: run(case, weights, resized, dtype) for dtype in (torch.float32, torch.float64)}
+    single, double = runs[torch.float32], runs[torch.float64]
+    stages = {name: describe(single[name], double[name]) for name in double}
+    tensors = {"samples": np.concatenate([sample(double[name]) for name in double])}
+    tensors |= {name: np.packbits(single[name] > 0) for name in single if name.endswith("masks")}
+    metadata = {
+        "stages": json.dumps(stages),
+        "weights_sha256": weights_sha256(weights),
+        "picture_sha256": digest(picture(case.size)),
+        "resized_sha256": digest(resized),
+        "made_with": f"torch {torch.__version__}, numpy {np.__version__}, pillow {PIL.__version__}, mobilesam-mirror 1.0.0",
+    }
+    save_file(tensors, case.path, metadata)
+    print(f"{case.path.name}: {len(stages)} stages, {case.path.stat().st_size / 1024:.0f} KiB")
+
+
+def run(case: Case, weights: dict[str, np.ndarray], resized: np.ndarray, dtype: torch.dtype) -> dict[str, np.ndarray]:
+    """All stages of all prompts: the encoder's under their own names, the others as PROMPT/NAME."""
+    sam = peer.upstream(case.config, weights, dtype)
+    transform = ResizeLongestSide(case.config.image_size)
+    as_tensor = torch.as_tensor(resized).permute(2, 0, 1)[None]
+    # The float64 model begins with the float32 input picture, as ours does: mean and std are float32 numbers.
+    input_image = peer.upstream(case.config, weights).preprocess(as_tensor).numpy()
+    result = {"input_image": input_image}
+    for kind, prompt in case.prompts.items():
+        stages = peer.run(sam, input_image, batched(prompt, transform, case.size), prompt.get("multimask_output", True))
+        logits = sam.postprocess_masks(torch.from_numpy(stages["low_res_masks"]), resized.shape[:2], case.size)
+        stages["masks"] = logits.numpy()
+        for name, value in stages.items():
+            result[name if name.startswith("image_encoder") else f"{kind}/{name}"] = value
+    return result
+
+
+def batched(prompt: dict[str, Any], transform: ResizeLongestSide, size: tuple[int, int]) -> dict[str, Any]:
+    """A prompt in image pixels as a batch of one in the input frame, as upstream's predict makes it."""
+    result: dict[str, Any] = {}
+    if "point_coords" in prompt:
+        coords = transform.apply_coords(np.array(prompt["point_coords"]), size)
+        result["points"] = (coords[None], np.array(prompt["point_labels"])[None])
+    if "box" in prompt:
+        result["boxes"] = transform.apply_boxes(np.array(prompt["box"]), size)
+    if "mask_input" in prompt:
+        result["masks"] = prompt["mask_input"][None]
+    return result
+
+
+def describe(single: np.ndarray, double: np.ndarray) -> dict[str, Any]:
+    """Shape, norm, number of samples, relative L2 error of float32."""
+    norm = float(np.linalg.norm(double.astype(np.float64)))
+    error = float(np.linalg.norm(single.astype(np.float64) - double)) / norm if norm else 0.0
+    return {"shape": list(double.shape), "norm": norm, "count": len(sample(double)), "float32_error": error}
+
+
+def digest(array: np.ndarray) -> str:
+    """sha256 of an array's bytes."""
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
