@@ -5,7 +5,7 @@ that copy. Sizes follow the picture: an outline is 2 pixels wide up to 1200 pixe
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from statistics import NormalDist
 from typing import Any
 
@@ -32,7 +32,7 @@ Region = tuple[slice, slice]
 
 def overlay(
     image: UInt8[Array, "H W 3"],
-    masks: Bool[Array, "M _ _"] | None = None,
+    masks: Iterable[Bool[Array, "_ _"]] | None = None,
     *,
     points: Any = None,
     labels: Any = None,
@@ -43,7 +43,7 @@ def overlay(
 
     Args:
         image: RGB; it is left as it is.
-        masks: (M, H, W), each in its own colour of PALETTE, later ones on top.
+        masks: (M, H, W), or any iterable of (H, W); each in its own colour of PALETTE, later ones on top.
         points: (N, 2) x, y in image pixels; those outside the picture are drawn as far as they reach into it.
         labels: (N,) 1 for foreground (green, plus), 0 for background (red, minus); None: all foreground.
         boxes: (N, 4) x0, y0, x1, y1 in image pixels.
@@ -51,8 +51,6 @@ def overlay(
     Raises:
         InputError: masks of another size than the picture, or points, labels and boxes that do not fit together.
     """
-    if masks is not None and masks.shape[1:] != image.shape[:2]:
-        raise InputError(f"masks are {masks.shape[1:]}, but the picture is {image.shape[:2]}")
     points = np.asarray([] if points is None else points, np.float64).reshape(-1, 2)
     labels = np.ones(len(points)) if labels is None else np.asarray(labels).reshape(-1)
     if len(labels) != len(points):
@@ -63,6 +61,8 @@ def overlay(
     canvas = image.copy()
     unit = max(max(image.shape[:2]) / 1200, 1.0)
     for index, mask in enumerate(() if masks is None else masks):
+        if mask.shape != image.shape[:2]:
+            raise InputError(f"mask {index} has shape {mask.shape}, but the picture is {image.shape[:2]}")
         _draw_mask(canvas, mask, PALETTE[index % len(PALETTE)], opacity, 2 * unit)
     for box in boxes:
         _draw_box(canvas, box, unit)

@@ -8,7 +8,11 @@ import refsam
 from refsam.cli import common
 
 COMMANDS = (
+    ("segment", "refsam.cli.segment:segment", "From a picture and points, boxes or masks to what they point at."),
+    ("embed", "refsam.cli.embed:embed", "Encode a picture once, for many runs of segment."),
+    ("trace", "refsam.cli.trace:trace", "List and save the intermediate results of one prediction."),
     ("weights", "refsam.cli.weights:app", "Download, convert, check and describe weights files."),
+    ("info", "refsam.cli.info:info", "Versions, BLAS, backends and the weights that are found."),
 )  # fmt: skip
 """(name, module:function or module:app, the line in `refsam --help`). An app's own name has to be the name here."""
 

@@ -1,0 +1,244 @@
+"""What `refsam segment` found, as a table, as JSON, as pictures and as COCO's run-length code."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from cyclopts import Parameter
+
+from refsam.cli.prompts import Prompt
+from refsam.drawing import overlay
+from refsam.errors import InputError
+from refsam.files import atomic_write
+from refsam.masks import area, box_of, coco_encode_rle, cut_out, mask_to_rle
+from refsam.types import Array, Bool, Float, UInt8
+
+PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FILES = {"overlay": "overlay.png", "mask_out": "mask.png", "cutout": "cutout.png", "rle": "masks.json", "logits": "logits.npz"}
+"""What `--out DIR` writes, by option."""
+
+_OVERLAY_HELP = (
+    "The picture with masks and prompts drawn onto it: .png, .jpg or .webp (NAME.refsam.png in the current folder where no"
+    " output is named, nor --json)."
+)
+SUFFIXES = {"overlay": tuple(PICTURES), "mask_out": (".png",), "cutout": (".png",), "rle": (".json",), "logits": (".npz",)}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One mask that a prompt may have meant.
+
+    Attributes:
+        predicted_iou: the model's own score.
+        area: pixels.
+        box: x0, y0, x1, y1 of the first and last pixels, None where the mask is empty.
+        rle: COCO's compressed run-length code.
+    """
+
+    predicted_iou: float
+    area: int
+    box: list[float] | None
+    rle: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A prompt's answer. Of the candidates' masks only the best stays at full size."""
+
+    prompt: Prompt
+    candidates: list[Candidate]
+    best: int
+    mask: Bool[Array, "H W"]
+    low_res_masks: Float[Array, "M L L"]
+    iou_predictions: Float[Array, " M"]
+
+    @classmethod
+    def of(
+        cls,
+        prompt: Prompt,
+        masks: Bool[Array, "M H W"],
+        iou_predictions: Float[Array, " M"],
+        low_res_masks: Float[Array, "M L L"],
+    ) -> "Result":
+        """From what `SamPredictor.predict` returns."""
+        candidates = [_candidate(mask, float(score)) for mask, score in zip(masks, iou_predictions, strict=True)]
+        best = int(np.argmax(iou_predictions))
+        return cls(prompt, candidates, best, masks[best].copy(), low_res_masks, iou_predictions)
+
+
+def _candidate(mask: Bool[Array, "H W"], score: float) -> Candidate:
+    box = box_of(mask)
+    return Candidate(score, area(mask), None if box is None else box.tolist(), coco_encode_rle(mask_to_rle(mask)))
+
+
+def candidate_summary(result: Result) -> dict[str, Any]:
+    """A prompt's answer for `--json`, in the words of upstream's and COCO's annotations; bbox is x, y, width, height."""
+    prompt = result.prompt
+    return {
+        "name": prompt.name,
+        "point_coords": prompt.points,
+        "point_labels": prompt.labels,
+        "box": prompt.box,
+        "mask_input": prompt.mask,
+        "best": result.best,
+        "candidates": [
+            {"predicted_iou": c.predicted_iou, "area": c.area, "bbox": _bbox(c.box), "segmentation": c.rle}
+            for c in result.candidates
+        ],
+    }
+
+
+def _bbox(box: list[float] | None) -> list[float]:
+    """COCO's x, y, width, height in whole pixels: a mask of one pixel is 1 wide."""
+    return [0.0, 0.0, 0.0, 0.0] if box is None else [box[0], box[1], box[2] - box[0] + 1, box[3] - box[1] + 1]
+
+
+def candidate_table(results: Sequence[Result]) -> None:
+    """Print all candidates of all prompts, the best marked."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("prompt", "", "predicted IoU", "area", "of picture", "x0, y0, x1, y1")
+    for number, result in enumerate(results):
+        for index, candidate in enumerate(result.candidates):
+            label = (result.prompt.name or str(number + 1)) if index == 0 else ""
+            box = "empty" if candidate.box is None else ", ".join(f"{side:g}" for side in candidate.box)
+            share = f"{candidate.area / result.mask.size:.1%}"
+            mark = "best" if index == result.best else ""
+            table.add_row(label, mark, f"{candidate.predicted_iou:.3f}", str(candidate.area), share, box)
+    Console(markup=False, highlight=False).print(table)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Outputs:
+    """Where to write what. A file is whole or not there; those of an earlier run are replaced, inputs never."""
+
+    out: Annotated[Path | None, Parameter(help="A folder for all of: " + ", ".join(FILES.values()) + ".")] = None
+    overlay: Annotated[Path | None, Parameter(help=_OVERLAY_HELP)] = None
+    mask_out: Annotated[Path | None, Parameter(help="The mask as a black and white .png; of several prompts -1, -2, ...")] = None
+    cutout: Annotated[Path | None, Parameter(help="What is inside the mask on a transparent ground, .png; -1, -2, ...")] = None
+    rle: Annotated[Path | None, Parameter(help="COCO's annotations with run-length code, .json.")] = None
+    logits: Annotated[Path | None, Parameter(help="low_res_masks and iou_predictions of all candidates, .npz.")] = None
+
+    def paths(self, image: Path, prompts: int, *, default: bool, inputs: Sequence[Path]) -> "Targets":
+        """The files to write, checked before any work. `default`: draw NAME.refsam.png where no option names an output.
+
+        Raises InputError where a name's ending does not fit, two outputs are one file, or an output is an input.
+        """
+        chosen: dict[str, Path] = {}
+        for option, name in FILES.items():
+            path = getattr(self, option) or (self.out / name if self.out else None)
+            if path is not None:
+                chosen[option] = path
+        if not chosen and default:
+            chosen["overlay"] = Path(f"{image.stem}.refsam.png")
+        targets = Targets({option: _numbered(option, path, prompts) for option, path in chosen.items()}, self.out)
+        _check_targets(targets, inputs)
+        return targets
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Option -> the files to write for it."""
+
+    files: dict[str, list[Path]]
+    folder: Path | None
+
+    def all(self) -> Iterator[Path]:
+        """Every file."""
+        for paths in self.files.values():
+            yield from paths
+
+    def listed(self) -> dict[str, list[Path]]:
+        """Option -> files, for `--json`."""
+        return {option.removesuffix("_out"): paths for option, paths in self.files.items()}
+
+    def write(self, image: Path, picture: UInt8[Array, "H W 3"], results: Sequence[Result]) -> None:
+        """Write them all. Raises InputError where one cannot be written."""
+        if self.folder is not None:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"cannot make the folder {self.folder}: {error.strerror}") from None
+        for path in self.files.get("overlay", []):
+            _write_picture(path, _drawn(picture, results))
+        for path, result in zip(self.files.get("mask_out", []), results, strict=False):
+            _write_picture(path, np.multiply(result.mask, 255, dtype=np.uint8))
+        for path, result in zip(self.files.get("cutout", []), results, strict=False):
+            _write_picture(path, cut_out(picture, result.mask))
+        for path in self.files.get("rle", []):
+            _write(path, lambda file: file.write(json.dumps(_coco(image, picture, results)).encode()))
+        for path in self.files.get("logits", []):
+            _write(path, lambda file: _save_logits(file, results))
+
+
+def _numbered(option: str, path: Path, prompts: int) -> list[Path]:
+    """One file, or one for each of several prompts where it holds only one mask."""
+    if path.suffix.lower() not in SUFFIXES[option]:
+        raise InputError(f"--{option.replace('_', '-')} {path}: its name has to end in {' or '.join(SUFFIXES[option])}")
+    if prompts == 1 or option not in ("mask_out", "cutout"):
+        return [path]
+    return [path.with_name(f"{path.stem}-{number + 1}{path.suffix}") for number in range(prompts)]
+
+
+def _check_targets(targets: Targets, inputs: Sequence[Path]) -> None:
+    places = [path.resolve() for path in targets.all()]
+    for path, place in zip(targets.all(), places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"two outputs have the same name {path}")
+        if place in [other.resolve() for other in inputs]:
+            raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")
+
+
+def _drawn(picture: UInt8[Array, "H W 3"], results: Sequence[Result]) -> UInt8[Array, "H W 3"]:
+    prompts = [result.prompt for result in results]
+    return overlay(
+        picture,
+        (result.mask for result in results),
+        points=[point for prompt in prompts for point in prompt.points],
+        labels=[label for prompt in prompts for label in prompt.labels],
+        boxes=[prompt.box for prompt in prompts if prompt.box is not None],
+    )
+
+
+def _coco(image: Path, picture: UInt8[Array, "H W 3"], results: Sequence[Result]) -> dict[str, Any]:
+    """COCO's file of annotations: the best mask of each prompt."""
+    annotations = []
+    for number, result in enumerate(results):
+        best = result.candidates[result.best]
+        shape = {"segmentation": best.rle, "area": best.area, "bbox": _bbox(best.box), "iscrowd": 0, "score": best.predicted_iou}
+        annotations.append({"id": number + 1, "image_id": 1, "category_id": 1, **shape})
+    return {
+        "images": [{"id": 1, "file_name": image.name, "height": picture.shape[0], "width": picture.shape[1]}],
+        "categories": [{"id": 1, "name": "object"}],
+        "annotations": annotations,
+    }
+
+
+def _save_logits(file: BufferedIOBase, results: Sequence[Result]) -> None:
+    """Arrays (prompts, candidates, ...), so that --mask and numpy.load read them back."""
+    low_res_masks = np.stack([result.low_res_masks for result in results])
+    iou_predictions = np.stack([result.iou_predictions for result in results])
+    np.savez_compressed(file, low_res_masks=low_res_masks, iou_predictions=iou_predictions)
+
+
+def _write_picture(path: Path, pixels: UInt8[Array, "..."]) -> None:
+    from PIL import Image
+
+    options: dict[str, Any] = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 92}, "WEBP": {"quality": 92}}[
+        PICTURES[path.suffix.lower()]
+    ]
+    try:
+        _write(path, lambda file: Image.fromarray(pixels).save(file, format=PICTURES[path.suffix.lower()], **options))
+    except ValueError as error:  # JPEG and WebP have a greatest side
+        raise InputError(f"cannot write {path}: {error}") from None
+
+
+def _write(path: Path, write: Callable[[Any], Any]) -> None:
+    with atomic_write(path) as file:
+        write(file)

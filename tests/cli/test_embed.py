@@ -1,0 +1,109 @@
+"""`refsam embed`, and which embeddings are refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from standin import TINY, standin_weights
+
+import refsam
+from refsam import checkpoint
+from refsam.embedding import Embedding
+from refsam.errors import InputError
+from refsam.images import read_image
+from refsam.predictor import SamPredictor
+
+
+@pytest.mark.core
+def test_it_holds_the_features_and_what_they_were_made_of(run, folder, standin):
+    code, out, err = run("embed", "picture.png", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["embedding"] == "picture.embedding.safetensors"
+    assert document["input_size"] == [51, 64]
+    predictor = SamPredictor(refsam.load(standin))
+    predictor.set_image(read_image("picture.png"))
+    embedding = Embedding.load("picture.embedding.safetensors")
+    np.testing.assert_array_equal(embedding.features, predictor.get_image_embedding())
+    assert embedding.original_size == (40, 50)
+    assert embedding.weights_sha256 == document["weights_sha256"] == predictor.model.weights_sha256
+    trace = refsam.trace(predictor.model, read_image("picture.png"), box=[1, 2, 3, 4])
+    assert embedding.image_sha256 == document["image_sha256"] == trace.metadata["image_sha256"]
+
+
+def test_it_says_what_it_wrote(run, folder):
+    code, out, _ = run("embed", "picture.png", "--out", "e.safetensors")
+    assert code == 0
+    assert out == "wrote e.safetensors: image_embeddings (1, 32, 4, 4) float32\n"
+
+
+@pytest.mark.core
+def test_other_weights_pictures_and_dtypes_are_refused(run, refused, folder):
+    run("embed", "picture.png", "--out", "e.safetensors")
+    checkpoint.save("other.safetensors", standin_weights(TINY, seed=1), TINY)
+    Image.fromarray(255 - read_image("picture.png")).save("negative.png")
+    Image.open("picture.png").resize((25, 80)).save("other-size.png")
+    use = ("--point", "1,1", "--embedding", "e.safetensors")
+    assert "other weights" in refused("segment", "picture.png", *use, "--weights", "other.safetensors")
+    assert "another picture" in refused("segment", "negative.png", *use)
+    assert "another picture" in refused("segment", "other-size.png", *use)
+    assert "float32 and the model of float64" in refused("segment", "picture.png", *use, "--dtype", "float64")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"refsam": "trace"}, "not an embedding"),
+        ({"original_size": "[0, 5]"}, "damaged"),
+        ({"original_size": "[1000000, 1000000]"}, "damaged"),
+        ({"original_size": "[40, 50.0]"}, "damaged"),
+        ({"original_size": "[" * 100_000}, "damaged"),
+        ({"original_size": "{}"}, "damaged"),
+    ],
+)
+def test_damaged_metadata_is_refused(run, folder, changes, message):
+    run("embed", "picture.png", "--out", "e.safetensors")
+    embedding = Embedding.load("e.safetensors")
+    metadata = {"refsam": "embedding", "original_size": "[40, 50]", "weights_sha256": "", "image_sha256": ""}
+    save_file({"image_embeddings": embedding.features}, "e.safetensors", {**metadata, **changes})
+    with pytest.raises(InputError, match=message):
+        Embedding.load("e.safetensors")
+
+
+@pytest.mark.parametrize("value", [np.zeros(3, np.float32), np.full((1, 32, 4, 4), np.nan), np.zeros((1, 32, 4, 4), np.int32)])
+def test_damaged_features_are_refused(tmp_path, value):
+    path = tmp_path / "e.safetensors"
+    save_file({"image_embeddings": value}, path, {"refsam": "embedding", "original_size": "[40, 50]"})
+    with pytest.raises(InputError, match="damaged"):
+        Embedding.load(path)
+
+
+def test_features_of_another_shape_are_refused(run, refused, folder, standin):
+    run("embed", "picture.png", "--out", "e.safetensors")
+    good = Embedding.load("e.safetensors")
+    wrong = Embedding(np.zeros((1, 32, 8, 8), np.float32), good.original_size, good.weights_sha256, good.image_sha256)
+    wrong.save("wrong.safetensors")
+    assert "shape" in refused("segment", "picture.png", "--point", "1,1", "--embedding", "wrong.safetensors")
+
+
+def test_files_that_are_no_embedding_are_refused(tmp_path, standin):
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "empty").touch()
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(10**9)
+    for path in (tmp_path / "text", tmp_path / "empty", tmp_path / "huge", tmp_path / "none", tmp_path, standin):
+        with pytest.raises(InputError) as error:
+            Embedding.load(path)
+        assert str(path) in str(error.value)
+
+
+def test_the_file_is_plain_safetensors(run, folder):
+    run("embed", "picture.png", "--out", "e.safetensors")
+    assert list(load_file("e.safetensors")) == ["image_embeddings"]
+
+
+def test_the_picture_is_not_overwritten(refused, folder):
+    assert "not overwritten" in refused("embed", "picture.png", "--out", str(Path("picture.png").resolve()))

@@ -1,0 +1,37 @@
+"""`refsam info`."""
+
+import json
+
+import numpy as np
+import pytest
+
+import refsam
+
+
+@pytest.mark.core
+def test_json_tells_versions_backends_and_weights(run, folder, standin):
+    code, out, err = run("info", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["refsam"] == refsam.__version__
+    assert document["packages"]["numpy"] == np.__version__
+    assert "reference" in document["backends"]
+    found = document["weights"][str(standin)]
+    assert found["sha256"] == refsam.load(standin).weights_sha256
+    assert found["config"]["image_size"] == 64
+    assert "weights fetch" in document["weights"]["mobile_sam"]["problem"]  # the tests' own cache is empty
+
+
+def test_a_person_gets_lines(run, folder, standin):
+    code, out, _ = run("info")
+    assert code == 0
+    assert f"weights {standin}" in out
+    assert "64 px, sha256" in out
+
+
+def test_damaged_weights_are_told_not_raised(run, folder, monkeypatch):
+    (folder / "bad.safetensors").write_bytes(b"nothing")
+    monkeypatch.setenv("REFSAM_WEIGHTS", "bad.safetensors")
+    code, out, _ = run("info", "--json")
+    assert code == 0
+    assert json.loads(out)["weights"]["bad.safetensors"]["problem"]
