@@ -61,7 +61,7 @@ class MobileSam:
     def image_pe(self) -> Float[Array, "1 D E E"]:
         """The positional encoding of the embedding's cell centres. Upstream: PromptEncoder.get_dense_pe."""
         with one_blas_thread():
-            return dense_pe(self.scope / "prompt_encoder", self.config.embedding_size)
+            return self._cast(dense_pe(self.scope / "prompt_encoder", self.config.embedding_size))
 
     def traced(self, trace: Trace) -> "MobileSam":
         """The same model (sharing its weights) whose stages `trace` records."""
@@ -139,7 +139,8 @@ class MobileSam:
             return mask_decoder(s, features, position, tokens, maps, multimask_output, self.config)
 
     def _cast(self, x: Array) -> Array:
-        return x.astype(self.dtype, copy=False)
+        """In the model's dtype and in C order: in another, BLAS would sum in another order, and the bits would differ."""
+        return np.ascontiguousarray(x, self.dtype)
 
     @staticmethod
     def _expect(name: str, x: Array, shape: tuple[int | None, ...]) -> None:
