@@ -8,8 +8,8 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Format:
 
     name: str
     matches: Callable[[bytes], bool]
-    read: Callable[[BinaryIO, int], Stored]
+    read: Callable[[BufferedIOBase, int], Stored]
 
 
 FORMATS = [
@@ -126,7 +126,7 @@ def tensors_sha256(tensors: Mapping[str, Array]) -> str:
     return digest.hexdigest()
 
 
-def file_sha256(file: BinaryIO) -> str:
+def file_sha256(file: BufferedIOBase) -> str:
     """The hash of all of an open file, in hexadecimal."""
     digest = hashlib.sha256()
     file.seek(0)
@@ -135,7 +135,7 @@ def file_sha256(file: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedIOBase:
     """Only a regular file: opening a pipe would wait for ever, and a device never ends."""
     try:
         kind = path.stat().st_mode
@@ -148,7 +148,7 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _load(file: BinaryIO, path: Path) -> Checkpoint:
+def _load(file: BufferedIOBase, path: Path) -> Checkpoint:
     size = os.fstat(file.fileno()).st_size
     head = file.read(512)
     if not head:

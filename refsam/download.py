@@ -107,7 +107,7 @@ def _start(response: Any, done: int, size: int) -> int:
 def _blocks(response: Any, missing: int) -> Iterator[bytes]:
     """The body, which must not be longer than what is missing nor shorter."""
     while missing:
-        block = response.read(min(BLOCK, missing))
+        block = response.read1(min(BLOCK, missing))  # what has arrived, so that a later silence loses none of it
         if not block:
             raise _Broken(f"the connection ended {missing} bytes too early")
         missing -= len(block)

@@ -5,15 +5,15 @@ import secrets
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
-from typing import BinaryIO
 
 from refsam.errors import InputError
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.
 
     A symbolic link at `path` is replaced, not written through. A device or a pipe (`/dev/stdout`) cannot be replaced and
@@ -36,7 +36,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with _named(target):
             temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # after the replacement it is gone; without its folder it never was
+            temporary.unlink()
 
 
 def _kind(target: Path) -> int:

@@ -31,6 +31,8 @@ class Machine:
                     raise CheckpointError(f"the pickle has the instruction {code!r}, which torch.save does not write")
                 step(self)
             return self.stack.pop()
+        except CheckpointError:
+            raise
         except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error) as error:
             raise CheckpointError(f"the pickle is damaged ({type(error).__name__} before byte {self.position})") from None
 

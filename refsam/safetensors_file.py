@@ -7,7 +7,9 @@ weights are written straight to their file; tests hold both directions against t
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from functools import partial
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,7 @@ def matches(head: bytes) -> bool:
     return len(head) > 8 and head[8:9] == b"{" and head[4:8] == b"\0\0\0\0"
 
 
-def read(file: BinaryIO, size: int) -> Stored:
+def read(file: BufferedIOBase, size: int) -> Stored:
     """The tensors of a .safetensors file of `size` bytes. Raises CheckpointError where any byte is not accounted for."""
     length = int.from_bytes(file.read(8), "little")
     if length > min(MAX_HEADER, size - 8):
@@ -34,12 +36,18 @@ def read(file: BinaryIO, size: int) -> Stored:
         raise CheckpointError("the safetensors metadata is not a table of texts; the file is damaged")
     entries = {name: _entry(name, value) for name, value in header.items()}
     _check_layout({name: (start, stop) for name, (_, _, start, stop) in entries.items()}, size - 8 - length)
-    return Stored({name: _tensor(file, 8 + length, *entry) for name, entry in entries.items()}, metadata)
+    return Stored(
+        {
+            name: StoredTensor(dtype, shape, partial(_load, file, dtype, shape, 8 + length + start, 8 + length + stop))
+            for name, (dtype, shape, start, stop) in entries.items()
+        },
+        metadata,
+    )
 
 
 def _parse(text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats, parse_int=_bounded)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the safetensors header is damaged: {error}") from None
     if not isinstance(header, dict):
@@ -52,6 +60,13 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("a name occurs twice")
     return table
+
+
+def _bounded(digits: str) -> int:
+    """Python takes quadratic time for long numbers, and only newer versions refuse them."""
+    if len(digits) > 20:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _entry(name: str, value: Any) -> tuple[str, tuple[int, ...], int, int]:
@@ -78,19 +93,16 @@ def _check_layout(spans: Mapping[str, tuple[int, int]], size: int) -> None:
         raise CheckpointError(f"the tensors need {end} bytes and the file has {size}: truncated or damaged")
 
 
-def _tensor(file: BinaryIO, base: int, dtype: str, shape: tuple[int, ...], start: int, stop: int) -> StoredTensor:
-    def load() -> Array:
-        file.seek(base + start)
-        raw = file.read(stop - start)
-        if len(raw) != stop - start:
-            raise CheckpointError("the file ended while it was read: it is being changed")
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, which the checkpoint refuses by name
-            return decode(raw, dtype).reshape(shape).astype(np.float32)
-
-    return StoredTensor(dtype, shape, load)
+def _load(file: BufferedIOBase, dtype: str, shape: tuple[int, ...], start: int, stop: int) -> Array:
+    file.seek(start)
+    raw = file.read(stop - start)
+    if len(raw) != stop - start:
+        raise CheckpointError("the file ended while it was read: it is being changed")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, which the checkpoint refuses by name
+        return decode(raw, dtype).reshape(shape).astype(np.float32)
 
 
-def write(file: BinaryIO, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+def write(file: BufferedIOBase, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write float32 or float16 arrays in the order of their names: the same bytes on every run."""
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0

@@ -7,7 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def matches_legacy(head: bytes) -> bool:
     return head.startswith(_LEGACY_HEAD)
 
 
-def read_zip(file: BinaryIO, size: int) -> Stored:
+def read_zip(file: BufferedIOBase, size: int) -> Stored:
     """The tensors of a .pt file of `size` bytes. Raises CheckpointError."""
     entries = zip_stored.entries(file, size)
     root = _zip_root(list(entries))
@@ -129,7 +130,7 @@ def _zip_root(names: list[str]) -> str:
     return roots[0]
 
 
-def read_legacy(file: BinaryIO, size: int) -> Stored:
+def read_legacy(file: BufferedIOBase, size: int) -> Stored:
     """The tensors of a .pt file of torch before 1.6: magic, version, system, state, keys, then the storages one by one."""
     machine = Machine(file.read(MAX_HEADER), NAMES, _storage)
     _, _, system, state, keys = (machine.run() for _ in range(5))

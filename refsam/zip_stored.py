@@ -8,7 +8,7 @@ Format: PKWARE APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16.
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from refsam.errors import CheckpointError
 
@@ -28,7 +28,7 @@ class Entry:
     crc: int
 
 
-def entries(file: BinaryIO, size: int) -> dict[str, Entry]:
+def entries(file: BufferedIOBase, size: int) -> dict[str, Entry]:
     """Name -> entry of the zip `file` of `size` bytes. Raises CheckpointError."""
     count, length, start = _end_record(file, size)
     file.seek(start)
@@ -45,7 +45,7 @@ def entries(file: BinaryIO, size: int) -> dict[str, Entry]:
     return found
 
 
-def content(file: BinaryIO, name: str, entry: Entry) -> bytes:
+def content(file: BufferedIOBase, name: str, entry: Entry) -> bytes:
     """The bytes of one entry, with their checksum compared."""
     file.seek(entry.offset)
     local = file.read(_LOCAL.size)
@@ -59,7 +59,7 @@ def content(file: BinaryIO, name: str, entry: Entry) -> bytes:
     return raw
 
 
-def _end_record(file: BinaryIO, size: int) -> tuple[int, int, int]:
+def _end_record(file: BufferedIOBase, size: int) -> tuple[int, int, int]:
     """(number of entries, bytes and start of the directory). Torch writes no comment, so the record is the last thing."""
     file.seek(max(size - _END.size, 0))
     raw = file.read(_END.size)

@@ -1,0 +1,432 @@
+"""Opening weights files: exact where they are right, a clear CheckpointError where they are not."""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from standin import TINY, standin_weights
+from torch_files import torch_legacy, torch_zip
+
+from refsam import checkpoint, safetensors_file
+from refsam.config import MOBILE_SAM, Config
+from refsam.errors import CheckpointError, InputError
+from refsam.parameters import parameter_shapes
+from refsam.stored import MAX_HEADER
+
+
+@functools.cache
+def weights() -> dict[str, np.ndarray]:
+    return standin_weights(TINY)
+
+
+def with_config(arrays, **metadata):
+    return safetensors.numpy.save(arrays, {"config": TINY.to_json(), **metadata})
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Writes bytes to a file and returns its path."""
+
+    def write(raw: bytes, name: str = "weights.safetensors"):
+        (tmp_path / name).write_bytes(raw)
+        return tmp_path / name
+
+    return write
+
+
+def assert_equal_weights(found, expected):
+    assert list(found) == list(parameter_shapes(TINY))
+    for name, array in found.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, expected[name])
+
+
+@pytest.mark.core
+def test_a_saved_checkpoint_is_read_back_exactly(tmp_path):
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, weights(), TINY, {"licence": "CC0"})
+    opened = checkpoint.load(path)
+    assert_equal_weights(opened.tensors, weights())
+    assert opened.config == TINY
+    assert opened.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (opened.path, opened.format, opened.metadata["licence"]) == (path, "safetensors", "CC0")
+    assert opened.metadata["tensors_sha256"] == checkpoint.tensors_sha256(opened.tensors)
+    assert checkpoint.read(os.fspath(path)).keys() == opened.tensors.keys()
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path):
+    backwards = dict(reversed(weights().items()))
+    for name, arrays in (("a", weights()), ("b", backwards)):
+        checkpoint.save(tmp_path / name, arrays, TINY, {"b": "2", "a": "1"} if name == "a" else {"a": "1", "b": "2"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_the_safetensors_package_reads_what_we_write(tmp_path):
+    checkpoint.save(tmp_path / "a", weights(), TINY, {"note": "ünïcode \n"}, dtype="float16")
+    found = safetensors.numpy.load_file(tmp_path / "a")
+    assert found.keys() == weights().keys()
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, weights()[name].astype("f2"))
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("dtype", ["f4", "f2", "f8"])
+def test_the_package_s_files_are_read_and_converted(place, dtype):
+    stored = {name: array.astype(dtype) for name, array in weights().items()}
+    found = checkpoint.read(place(with_config(stored)))
+    assert_equal_weights(found, {name: array.astype("f4") for name, array in stored.items()})
+
+
+def test_bfloat16_is_converted(place):
+    bits = {name: (array.view(np.uint32) >> 16).astype(np.uint16) for name, array in weights().items()}
+    raw = safetensors.numpy.save(bits, {"config": TINY.to_json()}).replace(b'"U16"', b'"BF16"')
+    raw = (int.from_bytes(raw[:8], "little") + len(bits)).to_bytes(8, "little") + raw[8:]  # one letter more each
+    expected = {name: (array.astype(np.uint32) << 16).view("f4") for name, array in bits.items()}
+    assert_equal_weights(checkpoint.read(place(raw)), expected)
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_a_pt_without_metadata_has_the_config_that_its_shapes_have(place, write):
+    """Image size and decoder heads leave no mark on shapes, so they are MobileSAM's."""
+    opened = checkpoint.load(place(write(weights()), "mobile_sam.pt"))
+    assert opened.config == replace(TINY, image_size=1024, num_heads=(2, 2, 2, 10), decoder_num_heads=8)
+    assert_equal_weights(opened.tensors, weights())
+    assert opened.metadata == {}
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin", "weights"])
+def test_the_content_decides_and_not_the_name(place, name):
+    assert checkpoint.load(place(torch_zip(weights()), name)).format == "torch zip"
+
+
+def test_unused_tensors_are_left_out_and_may_be_whole_numbers(place):
+    more = {
+        "image_encoder.head.weight": np.full((5, 320), np.nan, "f4"),
+        "image_encoder.norm_head.bias": np.zeros(320, "f4"),
+        "image_encoder.patch_embed.seq.0.bn.num_batches_tracked": np.array(7),
+        "image_encoder.layers.1.blocks.0.attn.attention_bias_idxs": np.zeros((9, 9), "i8"),
+    }
+    for raw in (with_config({**weights(), **more}), torch_zip({**weights(), **more})):
+        assert_equal_weights(checkpoint.read(place(raw)), weights())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "sam_model.model."])
+def test_the_prefix_of_a_wrapper_is_taken_off(place, prefix):
+    wrapped = {prefix + name: array for name, array in weights().items()}
+    for raw in (with_config(wrapped), torch_zip(wrapped)):
+        assert_equal_weights(checkpoint.read(place(raw)), weights())
+
+
+def test_a_symbolic_link_is_followed_when_reading(place, tmp_path):
+    """The Hugging Face cache consists of links."""
+    (tmp_path / "link").symlink_to(place(with_config(weights())))
+    assert checkpoint.load(tmp_path / "link").config == TINY
+
+
+def changed(**tensors):
+    """The weights with these tensors instead; None takes one out."""
+    return {name: array for name, array in {**weights(), **tensors}.items() if array is not None}
+
+
+BIAS = "image_encoder.neck.1.bias"
+VARIANCE = "image_encoder.patch_embed.seq.0.bn.running_var"
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({BIAS: None}, f"tensor {BIAS} is missing; save the state dict"),
+        ({"image_encoder.neck.9.bias": np.zeros(3, "f4")}, "tensor .*neck.9.bias is not part of MobileSAM; take it out"),
+        ({BIAS: np.zeros(33, "f4")}, r"tensor .*neck.1.bias has shape \(33,\) where \(32,\) is needed"),
+        ({BIAS: np.zeros(32, "i4")}, r"tensor .*neck.1.bias is I32; save it as float32"),
+        ({BIAS: np.full(32, np.nan, "f4")}, r"tensor .*neck.1.bias has NaN or infinity as float32; the file is damaged or"),
+        ({BIAS: np.full(32, 1e300)}, r"tensor .*neck.1.bias has NaN or infinity as float32"),
+        ({VARIANCE: np.full(4, -0.1, "f4")}, "tensor .*running_var has negative variances"),
+    ],
+)  # fmt: skip
+def test_each_violation_is_named_with_its_tensor_and_its_remedy(place, change, message):
+    path = place(with_config(changed(**change)))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_many_violations_are_counted(place):
+    missing = dict.fromkeys(list(weights())[:10])
+    with pytest.raises(CheckpointError, match=r"; and 6 more$"):
+        checkpoint.read(place(with_config(changed(**missing))))
+
+
+def test_a_config_that_fits_nothing_is_refused(place):
+    for text, message in (
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "not an object"),
+        ('{"image_size": 1000000}', "at most 2048"),
+        ('{"depths": [1, 1, 1, 1000000000]}', "at most 32"),
+        ('{"image_size": 64, "surprise": 1}', "unknown keys: surprise"),
+        (MOBILE_SAM.to_json(), "is missing"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.load(place(with_config(weights(), config=text)))
+
+
+def vit(width):
+    return {"image_encoder.blocks.0.attn.rel_pos_h": (27, 64), "image_encoder.patch_embed.proj.weight": (width, 3, 1, 1)}
+
+
+def decoder(**shapes):
+    """SAM's decoder with another encoder; `__` in a name stands for a point."""
+    return {"mask_decoder.iou_token.weight": (1, 256), **{name.replace("__", "."): shape for name, shape in shapes.items()}}
+
+
+FOREIGN = {
+    "ViT-B": (vit(768), "original SAM with ViT-B"),
+    "ViT-L": (vit(1024), "original SAM with ViT-L"),
+    "ViT-H": (vit(1280), "original SAM with ViT-H"),
+    "ViT of another width": (vit(384), "width 384"),
+    "SAM 2": ({"image_encoder.trunk.blocks.0.norm1.weight": (96,), "sam_mask_decoder.iou_token.weight": (1, 256)}, "SAM 2,"),
+    "SAM in transformers": (decoder(vision_encoder__layers__0__attn__qkv__weight=(9, 3)), "SAM in transformers' names"),
+    "HQ-SAM": (decoder(mask_decoder__hf_token__weight=(1, 256)), "HQ-SAM"),
+    "EdgeSAM": (decoder(image_encoder__features__0__0__c__weight=(24, 3, 3, 3)), "EdgeSAM"),
+    "EfficientSAM": (decoder(image_encoder__blocks__0__attn__qkv__weight=(9, 3)), "EfficientSAM"),
+    "EfficientViT-SAM": (decoder(image_encoder__backbone__stages__0__x=(1,)), "EfficientViT-SAM"),
+    "TinyViT": ({"patch_embed.seq.0.c.weight": (32, 3, 3, 3), "layers.0.blocks.0.conv1.c.weight": (1,)}, "TinyViT alone"),
+    "TinyViT of timm": ({"patch_embed.conv1.conv.weight": (32, 3, 3, 3), "stages.0.blocks.0.x": (1,)}, "in timm's names"),
+    "FastSAM": ({"model.0.conv.weight": (64, 3, 3, 3)}, "FastSAM"),
+    "a language model": ({"transformer.wte.weight": (5, 3)}, "not a MobileSAM checkpoint; it holds transformer.wte.weight"),
+    "nothing": ({}, "no tensors at all"),
+}
+
+
+@pytest.mark.parametrize(("shapes", "message"), FOREIGN.values(), ids=FOREIGN)
+def test_other_models_are_recognised(place, shapes, message):
+    arrays = {name: np.zeros(shape, "f4") for name, shape in shapes.items()}
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.read(place(safetensors.numpy.save(arrays)))
+
+
+def test_mobile_sam_itself_is_taken_for_no_other_model():
+    assert checkpoint.foreign_models.recognise(parameter_shapes(MOBILE_SAM)) is None
+
+
+HEADS = {
+    "empty": (b"", "empty"),
+    "web page": (b"\n<!DOCTYPE html><html>", "web page"),
+    "git-lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:6d\n", "git-lfs pointer"),
+    "json": (b'{"message": "Not Found"}', "JSON"),
+    "gzip": (b"\x1f\x8b\x08\0", "gzip"),
+    "numpy": (b"\x93NUMPY\x01\0", "NumPy array"),
+    "pickle": (b"\x80\x04\x95", "never run"),
+    "onnx": (b"\x08\x07\x12\x07pytorch", "ONNX"),
+    "text": (b"hello", "no known format"),
+    "short": (b"\x10", "no known format"),
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), HEADS.values(), ids=HEADS)
+def test_what_is_no_weights_file_is_named(place, raw, message):
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.read(place(raw))
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, message in (
+        (tmp_path, "folder"),
+        (tmp_path / "none", "No such file"),
+        (tmp_path / "pipe", "device or a pipe"),
+        ("/dev/zero", "device or a pipe"),
+        ("a\0b", "cannot be the name of a file"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.read(path)
+
+
+@pytest.mark.parametrize("write", [with_config, torch_zip, torch_legacy])
+def test_a_truncated_file_is_refused_wherever_it_ends(place, write):
+    raw = write(weights())
+    for end in (1, 7, 8, 9, 20, 100, 1000, len(raw) // 2, len(raw) - 100, len(raw) - 1):
+        with pytest.raises(CheckpointError):
+            checkpoint.read(place(raw[:end]))
+
+
+def header(raw: bytes) -> tuple[dict, bytes]:
+    length = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+
+def joined(table, data: bytes) -> bytes:
+    text = table if isinstance(table, bytes) else json.dumps(table).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def one(**entry):
+    return {BIAS: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **entry}}
+
+
+HEADERS = {
+    "length beyond the file": ((1 << 20).to_bytes(8, "little") + b"{}", "claims 1048576 bytes"),
+    "length of everything": ((1 << 31).to_bytes(8, "little") + b"{" + bytes(1000), "claims"),
+    "no JSON": (joined(b"{nonsense}", b""), "damaged"),
+    "not UTF-8": (joined(b'{"\xff": 1}', b""), "damaged"),
+    "deep": (joined(b'{"a":' + b"[" * 100_000, b""), "damaged"),
+    "huge number": (joined(b'{"a":' + b"9" * 100_000 + b"}", b""), "a number of 100000 digits"),
+    "same name twice": (joined(b'{"a": 1, "a": 2}', b""), "twice"),
+    "entry is a number": (joined({"a": 1}, b""), "not described as dtype"),
+    "entry with more": (joined(one(more=1), bytes(16)), "not described as dtype"),
+    "unknown type": (joined(one(dtype="F1"), bytes(16)), "unknown type F1"),
+    "type is a list": (joined(one(dtype=[]), bytes(16)), "unknown type"),
+    "shape is a text": (joined(one(shape="4"), bytes(16)), "no valid shape"),
+    "negative shape": (joined(one(shape=[-4]), bytes(16)), "no valid shape"),
+    "fractional shape": (joined(one(shape=[4.0]), bytes(16)), "no valid shape"),
+    "true shape": (joined(one(shape=[True]), bytes(16)), "no valid shape"),
+    "shape of many axes": (joined(one(shape=[1] * 100), bytes(16)), "no valid shape"),
+    "shape beyond memory": (joined(one(shape=[1 << 39, 1 << 39]), bytes(16)), "do not fit"),
+    "offsets of another size": (joined(one(data_offsets=[0, 12]), bytes(16)), "do not fit"),
+    "offsets backwards": (joined(one(data_offsets=[16, 0]), bytes(16)), "do not fit"),
+    "one offset": (joined(one(data_offsets=[16]), bytes(16)), "do not fit"),
+    "offset beyond the file": (joined(one(data_offsets=[16, 32]), bytes(16)), "starts at byte 16 of the data, not at 0"),
+    "overlap": (joined({**one(), "b": one()[BIAS]}, bytes(16)), "starts at byte 0 of the data, not at 16"),
+    "bytes of no tensor": (joined(one(), bytes(20)), "need 16 bytes and the file has 20"),
+    "too few bytes": (joined(one(), bytes(12)), "need 16 bytes and the file has 12"),
+    "metadata is a list": (joined({"__metadata__": []}, b""), "not a table of texts"),
+    "metadata of numbers": (joined({"__metadata__": {"a": 1}}, b""), "not a table of texts"),
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), HEADERS.values(), ids=HEADERS)
+def test_a_dishonest_safetensors_header_is_refused(place, raw, message):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint.read(place(raw))
+    assert len(str(caught.value)) < checkpoint.LONGEST + 300
+
+
+def test_an_oversized_header_is_refused_unread(place, tmp_path):
+    path = place((1 << 30).to_bytes(8, "little") + b"{")
+    os.truncate(path, (1 << 30) + 100)  # sparse: it takes no space on the disk
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="claims 1073741824 bytes"):
+        checkpoint.read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MAX_HEADER
+
+
+def test_tensors_that_share_their_data_are_refused(place):
+    """A view with stride 0 makes terabytes of four bytes."""
+    from torch_files import storage, tensor, zip_file
+
+    where = storage("0", np.zeros(1, "f4"))
+    views = {name: tensor(where, shape, (0,) * len(shape)) for name, shape in parameter_shapes(TINY).items()}
+    with pytest.raises(CheckpointError, match="some share their data"):
+        checkpoint.read(place(zip_file(views, {"0": bytes(4)}), "weights.pt"))
+
+
+@pytest.mark.parametrize("write", [with_config, torch_zip])
+def test_memory_follows_the_size_of_the_file(place, write):
+    path = place(write(weights()))
+    largest = max(array.nbytes for array in weights().values())
+    tracemalloc.start()
+    opened = checkpoint.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    total = sum(array.nbytes for array in opened.tensors.values())
+    # The result, the raw bytes of one tensor beside its copy, one hash block, and names: at most 4 MiB with the type checks.
+    assert peak < total + 2 * largest + (4 << 20)
+
+
+def test_saving_refuses_what_could_not_be_read_again(tmp_path):
+    path = tmp_path / "a.safetensors"
+    for arrays, dtype, message in (
+        (changed(**{BIAS: None}), "float32", "missing"),
+        (changed(**{BIAS: np.full(32, 1e6, "f4")}), "float16", "infinity as float16"),
+        (weights(), "int8", "one of: float32, float16"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.save(path, arrays, TINY, dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+@functools.cache
+def little() -> dict[str, np.ndarray]:
+    """A few tensors with the beginnings of names that matter: most of a real header, little of its data."""
+    return {name: array for name, array in weights().items() if array.size < 40}
+
+
+@given(data=st.data(), write=st.sampled_from([with_config, torch_zip, torch_legacy]))
+def test_no_damage_gets_past_as_another_error(tmp_path_factory, data, write):
+    raw = bytearray(write(little()))
+    for _ in range(data.draw(st.integers(1, 6))):
+        start = data.draw(st.integers(0, len(raw) - 1))
+        raw[start : start + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
+    path = tmp_path_factory.getbasetemp() / "fuzz"
+    path.write_bytes(raw)
+    with pytest.raises(InputError):
+        checkpoint.read(path)
+
+
+BEGINNINGS = [b"", b"PK\x03\x04", b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."]
+
+
+@given(head=st.sampled_from(BEGINNINGS), tail=st.binary(max_size=300))
+def test_no_bytes_at_all_give_another_error(tmp_path_factory, head, tail):
+    path = tmp_path_factory.getbasetemp() / "fuzz"
+    path.write_bytes(head + tail)
+    with pytest.raises(CheckpointError):
+        checkpoint.read(path)
+
+
+KEYS = st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", BIAS])
+TABLES = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=15)
+@given(table=TABLES)
+def test_no_header_gives_another_error(tmp_path_factory, table):
+    path = tmp_path_factory.getbasetemp() / "fuzz"
+    path.write_bytes(joined(table, bytes(16)))
+    with pytest.raises(CheckpointError):
+        checkpoint.read(path)
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")  # those of upstream's own imports
+def test_upstream_s_own_state_dict_opens_as_mobile_sam(tmp_path):
+    import torch
+    from mobile_sam import sam_model_registry
+
+    state = sam_model_registry["vit_t"]().state_dict()
+    torch.save(state, tmp_path / "m.pt")
+    opened = checkpoint.load(tmp_path / "m.pt")
+    assert opened.config == Config() == MOBILE_SAM
+    for name, array in opened.tensors.items():
+        np.testing.assert_array_equal(array, state[name].numpy())
+    shutil.rmtree(tmp_path)
+
+
+def test_the_two_directions_of_our_own_format_agree(tmp_path):
+    """A file of no tensors and a scalar: the corners of the layout."""
+    for arrays in ({}, {"a": np.array(1.5, "f4"), "b": np.zeros((0, 2), "f4")}):
+        with (tmp_path / "x").open("w+b") as file:
+            safetensors_file.write(file, arrays, {})
+            size = file.tell()
+            file.seek(0)
+            found = safetensors_file.read(file, size)
+            assert {name: entry.read().tolist() for name, entry in found.tensors.items()} == {
+                name: array.tolist() for name, array in arrays.items()
+            }

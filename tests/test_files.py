@@ -1,0 +1,131 @@
+"""Files that are whole or not there; locks."""
+
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from refsam import files
+from refsam.errors import InputError
+
+
+def others(folder: Path, *expected: str) -> list[str]:
+    return sorted({path.name for path in folder.iterdir()} - set(expected))
+
+
+@pytest.mark.core
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    target = tmp_path / "a.bin"
+    with files.atomic_write(target) as file:
+        file.write(b"new")
+        assert not target.exists()
+    assert target.read_bytes() == b"new"
+    assert others(tmp_path, "a.bin") == []
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+
+    def work():
+        with files.atomic_write(target) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        work()
+    assert target.read_bytes() == b"old"
+    assert others(tmp_path, "a.bin") == []
+
+
+def test_a_symbolic_link_is_replaced_and_not_written_through(tmp_path):
+    victim, link = tmp_path / "victim", tmp_path / "link"
+    victim.write_bytes(b"precious")
+    link.symlink_to(victim)
+    with files.atomic_write(link) as file:
+        file.write(b"new")
+    assert victim.read_bytes() == b"precious"
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"new"
+
+
+def test_a_dangling_link_is_replaced(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    with files.atomic_write(link) as file:
+        file.write(b"new")
+    assert link.read_bytes() == b"new"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_bytes(b"")
+    with files.atomic_write(tmp_path / "a") as file:
+        file.write(b"x")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "a")}
+    assert len(modes) == 1
+
+
+def test_a_device_is_written_to_and_stays_a_device():
+    with files.atomic_write("/dev/null") as file:
+        file.write(b"x")
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("", "it is a folder"), ("no/such/folder/a", "No such file"), ("file/a", "Not a dir")]
+)
+def test_what_cannot_be_written_is_named(tmp_path, name, reason):
+    (tmp_path / "file").write_bytes(b"")
+    target = tmp_path / name
+    with pytest.raises(InputError, match=reason) as caught, files.atomic_write(target):
+        pytest.fail("the block has to be left out")
+    assert str(target) in str(caught.value)
+    assert ".refsam-" not in str(caught.value)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(InputError, match=r"a\.bin: No space left"), files.atomic_write(tmp_path / "a.bin") as file:
+        file.write(b"x")
+    assert others(tmp_path) == []
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match="other"), files.atomic_write(tmp_path / "a"):
+        (tmp_path / "other").read_bytes()
+    assert others(tmp_path) == []
+
+
+def test_a_lock_lets_one_in_at_a_time(tmp_path):
+    inside, most = [], []
+
+    def work():
+        with files.lock(tmp_path / "lock"):
+            inside.append(1)
+            most.append(len(inside))
+            threading.Event().wait(0.02)
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
+
+
+def test_a_lock_dies_with_its_process(tmp_path):
+    code = "import sys, os; from refsam import files\nwith files.lock(sys.argv[1]):\n    os._exit(0)"
+    root = Path(files.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=True, cwd=root)
+    with files.lock(tmp_path / "lock"):
+        assert (tmp_path / "lock").exists()

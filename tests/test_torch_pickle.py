@@ -1,0 +1,342 @@
+"""The reader of .pt, against files that torch would write and files that nobody should."""
+
+import io
+import os
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+import torch_files
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_files import Call, Name, Persistent, encode, pickled, storage, tensor, torch_legacy, torch_zip, zip_file
+
+from refsam import torch_pickle
+from refsam.errors import CheckpointError
+from refsam.pickle_machine import Machine
+from refsam.stored import MAX_HEADER, Stored
+
+RNG = np.random.default_rng(0)
+ARRAYS = {
+    "a": RNG.normal(size=(2, 3)).astype("f4"),
+    "b.c": RNG.normal(size=(4,)).astype("f8"),
+    "h": RNG.normal(size=(3, 1, 2)).astype("f2"),
+    "empty": np.zeros((0, 3), "f4"),
+    "scalar": np.array(2.5, "f4"),
+}
+
+
+def read(raw: bytes) -> Stored:
+    kind = torch_pickle.read_legacy if torch_pickle.matches_legacy(raw[:64]) else torch_pickle.read_zip
+    return kind(io.BytesIO(raw), len(raw))
+
+
+def values(raw: bytes) -> dict[str, np.ndarray]:
+    return {name: entry.read() for name, entry in read(raw).tensors.items()}
+
+
+def run(program: bytes) -> object:
+    return Machine(program, torch_pickle.NAMES, torch_pickle._storage).run()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_values_are_exact(write):
+    found = values(write(ARRAYS))
+    assert list(found) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        assert found[name].dtype == np.float32
+        assert found[name].flags.owndata
+        assert found[name].flags.writeable
+        np.testing.assert_array_equal(found[name], array.astype("f4"))
+
+
+def test_big_endian_files_read_the_same():
+    swapped = {name: array.byteswap() for name, array in ARRAYS.items()}
+    for raw in (torch_zip(swapped, byteorder=b"big"), torch_legacy(swapped, little=False)):
+        np.testing.assert_array_equal(values(raw)["a"], ARRAYS["a"])
+    np.testing.assert_array_equal(values(torch_zip(ARRAYS, byteorder=b"little"))["a"], ARRAYS["a"])
+
+
+def test_bfloat16_is_the_upper_half_of_a_float32():
+    halves = np.array([0x3F80, 0xC000, 0x0001, 0x7F80], np.uint16)
+    found = values(torch_zip({"x": halves}))["x"]
+    np.testing.assert_array_equal(found, np.array([1, -2, 2.0**-133, np.inf], "f4"))
+
+
+def test_strides_and_offsets_are_honoured():
+    flat = np.arange(12, dtype="f4")
+    where = storage("0", flat)
+    views = {"t": tensor(where, (4, 3), (1, 4)), "tail": tensor(where, (2,), (5,), 6), "spread": tensor(where, (2, 2), (0, 1))}
+    found = values(zip_file(views, {"0": flat.tobytes()}))
+    np.testing.assert_array_equal(found["t"], flat.reshape(3, 4).T)
+    assert found["t"].flags.c_contiguous
+    np.testing.assert_array_equal(found["tail"], [6, 11])
+    np.testing.assert_array_equal(found["spread"], [[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        {"shape": (13,), "strides": (1,)},
+        {"shape": (2,), "strides": (12,)},
+        {"shape": (12,), "strides": (1,), "offset": 1},
+        {"shape": (2,), "strides": (-1,), "offset": 5},
+        {"shape": (2,), "strides": (1,), "offset": -1},
+        {"shape": (-1,), "strides": (1,)},
+        {"shape": (2, 2), "strides": (1,)},
+        {"shape": (1 << 62,), "strides": (0,)},
+        {"shape": (True,), "strides": (1,)},
+        {"shape": (1,) * 9, "strides": (1,) * 9},
+        {"shape": "ab", "strides": (1,)},
+    ],
+    ids=str,
+)
+def test_a_view_outside_of_its_storage_is_refused(view):
+    flat = np.arange(12, dtype="f4")
+    with pytest.raises(CheckpointError, match="tensor"):
+        read(zip_file({"x": tensor(storage("0", flat), **view)}, {"0": flat.tobytes()}))
+
+
+def test_wrapped_state_dicts_and_parameters_are_found():
+    flat = np.arange(6, dtype="f4")
+    view = tensor(storage("0", flat), (6,), (1,))
+    parameter = Call(Name("torch._utils._rebuild_parameter"), (view, True, Call(Name("collections.OrderedDict"), ())))
+    for value in ({"model": {"x": view}}, {"epoch": 3, "state_dict": {"x": parameter}}, {"x": parameter, "lr": 1, "note": "n"}):
+        assert list(read(zip_file(value, {"0": flat.tobytes()})).tensors) == ["x"]
+
+
+class Evil:
+    """Pickles to a call; unpickled by Python it would run the command."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.core
+def test_a_malicious_pickle_runs_nothing(tmp_path):
+    marker = tmp_path / "executed"
+    program = pickle.dumps({"x": Evil(marker)}, protocol=2)
+    pickle.loads(program)
+    assert marker.exists(), "the pickle has to be one that does harm where it is run"
+    marker.unlink()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+    for raw in (file.getvalue(), pickled(torch_files.MAGIC) + pickled(1001) + pickled({}) + program):
+        with pytest.raises(CheckpointError, match=r"asks for (posix|nt)\.system"):
+            read(raw)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["builtins.eval", "os.system", "torch.hub.load", "collections.deque", "torch.load", "numpy.load"]
+)
+def test_names_outside_of_the_table_are_refused_by_name(name):
+    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+        run(pickled(Call(Name(name), ("x",))))
+
+
+PROGRAMS = {
+    "every later instruction of the protocol": b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
+    "build an instance": pickled(Name("collections.OrderedDict"))[:-1] + b")\x81.",
+    "old-style instance": b"(ios\nsystem\n.",
+    "call of a text": encode("eval") + encode(("1",)) + b"R.",
+    "call of a storage type": encode(Call(Name("torch.FloatStorage"), ())) + b".",
+    "call without a tuple": encode(Name("collections.OrderedDict")) + encode([]) + b"R.",
+    "call with wrong arguments": encode(Call(Name("torch._utils._rebuild_tensor_v2"), (1,))) + b".",
+    "empty stack": b".",
+    "pop of nothing": b"R.",
+    "mark of nothing": b"t.",
+    "mark above the stack": b"}((R.",
+    "tuple of nothing": b"\x87.",
+    "memo of nothing": b"h\x07.",
+    "memo beyond memory": b"Nr\xff\xff\xff\xffj\xfe\xff\xff\xff.",
+    "text beyond the end": b"X\xff\xff\xff\x7fab.",
+    "text that is not one": b"X\x01\x00\x00\x00\xff.",
+    "name without an end": b"c" + b"a" * 300,
+    "name of raw bytes": b"c\xff\n\xff\n.",
+    "unhashable key": b"}]]s.",
+    "tuple as key": b"})]s.",
+    "items of a list": b"](NNu.",
+    "odd items": b"}(Nu.",
+    "append to a dict": b"}Na.",
+    "persistent of nothing": b"Q.",
+    "persistent of a text": encode(Persistent("storage")) + b".",
+    "persistent of another kind": encode(Persistent(("file", Name("torch.FloatStorage"), "/etc/passwd", "cpu", 1))) + b".",
+    "storage with a view": encode(Persistent(("storage", Name("torch.FloatStorage"), "0", "cpu", 1, ("0", 0, 1)))) + b".",
+    "negative storage": encode(Persistent(("storage", Name("torch.FloatStorage"), "0", "cpu", -1))) + b".",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_wrong_program_is_a_checkpoint_error(program):
+    with pytest.raises(CheckpointError):
+        run(program)
+
+
+def test_a_pickle_that_holds_itself_is_no_state_dict():
+    cyclic = b"\x80\x02}q\x00X\x05\x00\x00\x00modelh\x00s."  # d["model"] = d
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", cyclic)
+    with pytest.raises(CheckpointError, match="no state dict"):
+        read(file.getvalue())
+
+
+@pytest.mark.parametrize("program", [b"]" + b"\x85" * 8000, b"]" * 3000 + b"a" * 2999], ids=["tuples", "lists"])
+def test_deep_nesting_neither_crashes_nor_takes_memory(program):
+    """Deeper than Python's own recursion limit, 1000: nothing here descends."""
+    tracemalloc.start()
+    value = run(b"\x80\x02" + program + b".")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(value, list | tuple)
+    # A list of one is 88 bytes at most, its slot on the stack 8 or, while the stack grows, 17: twice that, and 1 MiB of checks.
+    assert peak < 210 * len(program) + (1 << 20)
+
+
+def test_no_program_gets_more_memory_than_its_length_allows():
+    program = b"\x80\x02X" + struct.pack("<I", 1 << 31) + b"x"
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="ends too early"):
+        run(program)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_a_zip_bomb_is_refused_before_it_is_inflated():
+    flat = np.zeros(1 << 22, "f4")
+    bomb = zip_file(torch_files.state({"x": flat}), {"0": flat.tobytes()}, method=zipfile.ZIP_DEFLATED)
+    assert len(bomb) < flat.nbytes // 100
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="compressed"):
+        read(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < flat.nbytes // 10
+
+
+def directory_of(raw: bytes) -> tuple[int, int]:
+    """(count, start) from the end record."""
+    return struct.unpack_from("<H", raw, len(raw) - 12)[0], struct.unpack_from("<I", raw, len(raw) - 6)[0]
+
+
+def patched(raw: bytes, position: int, format: str, value: int) -> bytes:
+    changed = bytearray(raw)
+    struct.pack_into(format, changed, position, value)
+    return bytes(changed)
+
+
+def test_entries_that_share_their_data_are_refused():
+    raw = torch_zip({"a": np.zeros(1000, "f4")})
+    _, start = directory_of(raw)
+    at = raw.index(b"archive/data/0", start)
+    entry = raw[at - 46 : at + 14 + 8]  # with its 8 bytes of padding
+    entries = b"".join(entry.replace(b"archive/data/0", b"archive/%06d" % number) for number in range(20))
+    many = raw[:start] + entries + raw[-22:]
+    many = patched(patched(many, len(many) - 12, "<H", 20), len(many) - 10, "<I", len(entries))
+    with pytest.raises(CheckpointError, match="overlap"):
+        read(many)
+
+
+ZIPS = {
+    "no end": (lambda raw: raw[:-1], "truncated"),
+    "directory outside": (lambda raw: patched(raw, len(raw) - 6, "<I", len(raw)), "outside"),
+    "zip64": (lambda raw: patched(raw, len(raw) - 6, "<I", 0xFFFFFFFF), "too large"),
+    "too many entries": (lambda raw: patched(raw, len(raw) - 12, "<H", 60000), "too large"),
+    "more entries than there are": (lambda raw: patched(raw, len(raw) - 12, "<H", 90), "damaged"),
+    "entry elsewhere": (lambda raw: patched(raw, directory_of(raw)[1] + 42, "<I", 3), "not where"),
+    "changed data": (lambda raw: raw.replace(ARRAYS["a"].tobytes(), bytes(ARRAYS["a"].nbytes)), "checksum"),
+    "twice the same name": (lambda raw: raw.replace(b"archive/data/1", b"archive/data/0"), "twice"),
+    "missing storage": (lambda raw: raw.replace(b"archive/data/1", b"archive/data/7"), "missing"),
+    "name that is no text": (lambda raw: raw.replace(b"archive/data/1", b"archive/data/\xff"), "damaged"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), ZIPS.values(), ids=ZIPS)
+def test_a_damaged_zip_says_what_is_wrong(change, message):
+    with pytest.raises(CheckpointError, match=message):
+        values(change(torch_zip(ARRAYS)))
+
+
+def test_other_zip_files_are_named():
+    file = io.BytesIO()
+    np.savez(file, weights=ARRAYS["a"])
+    with pytest.raises(CheckpointError, match=r"not of torch.save .*weights\.npy"):
+        read(file.getvalue())
+    with pytest.raises(CheckpointError, match="TorchScript"):
+        read(torch_zip(ARRAYS, **{"constants.pkl": b""}))
+
+
+def test_a_storage_of_another_size_is_refused():
+    with pytest.raises(CheckpointError, match="not of 24 bytes"):
+        values(zip_file(torch_files.state({"a": ARRAYS["a"]}), {"0": b"\0" * 20}))
+
+
+def test_a_large_pickle_is_refused_unread():
+    with pytest.raises(CheckpointError, match=r"data\.pkl has"):
+        read(zip_file({"note": "x" * MAX_HEADER}, {}))
+
+
+def test_a_cut_legacy_file_is_truncated():
+    raw = torch_legacy(ARRAYS)
+    for end in (len(raw) - 1, len(raw) - 30, 200, 60, 20):
+        with pytest.raises(CheckpointError, match=r"truncated|damaged"):
+            values(raw[:end])
+
+
+@pytest.mark.parametrize("keys", [["9"], [["0"]], ["0", "0"], "0", []], ids=str)
+def test_a_legacy_list_of_storages_has_to_fit(keys):
+    head = [torch_files.MAGIC, 1001, {}, torch_files.state({"a": ARRAYS["a"]}, None), keys]
+    with pytest.raises(CheckpointError):
+        values(b"".join(map(pickled, head)) + b"\0" * 100)
+
+
+@given(data=st.data(), legacy=st.booleans())
+def test_no_damage_gets_past_as_another_error(data, legacy):
+    raw = bytearray((torch_legacy if legacy else torch_zip)(ARRAYS))
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(1, len(raw)))
+    for damaged in (bytes(raw), bytes(raw[:cut])):
+        for reader in (torch_pickle.read_zip, torch_pickle.read_legacy):
+            try:
+                found = reader(io.BytesIO(damaged), len(damaged))
+                shapes = {entry.read().shape for entry in found.tensors.values() if entry.nbytes <= len(damaged)}
+            except CheckpointError:
+                continue
+            assert len(shapes) <= len(found.tensors)
+
+
+@given(st.binary(max_size=200))
+def test_no_program_does_anything_but_give_a_value_or_a_checkpoint_error(program):
+    try:
+        value = run(program)
+    except CheckpointError:
+        return
+    assert not isinstance(value, type)
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")  # those of upstream's own imports
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+def test_what_torch_saves_is_read_exactly(tmp_path, new):
+    import torch
+    from mobile_sam import sam_model_registry
+
+    torch.manual_seed(1)
+    state = sam_model_registry["vit_t"]().state_dict()
+    torch.save(state, tmp_path / "m.pt", _use_new_zipfile_serialization=new)
+    stored = read((tmp_path / "m.pt").read_bytes()).tensors
+    assert list(stored) == list(state)
+    for name, expected in state.items():
+        if expected.is_floating_point():
+            np.testing.assert_array_equal(stored[name].read(), expected.numpy())
