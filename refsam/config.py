@@ -55,6 +55,12 @@ def _check_fit(config: "Config") -> None:
     for dim, heads in list(zip(config.embed_dims, config.num_heads, strict=True))[1:]:
         if dim % heads:
             raise CheckpointError(f"config num_heads {heads} does not divide the width {dim}")
+    hidden = [config.embed_dims[0] // 2, int(config.embed_dims[0] * config.mbconv_expand_ratio)]
+    if min(*hidden, *(int(width * config.mlp_ratio) for width in config.embed_dims[1:])) < 1:
+        raise CheckpointError(
+            f"config embed_dims {config.embed_dims}, mlp_ratio {config.mlp_ratio} and mbconv_expand_ratio"
+            f" {config.mbconv_expand_ratio} leave a layer without channels"
+        )
     inner, rest = divmod(config.prompt_embed_dim, config.attention_downsample_rate)
     if rest or inner % config.decoder_num_heads or config.prompt_embed_dim % config.decoder_num_heads:
         raise CheckpointError(f"config decoder_num_heads {config.decoder_num_heads} does not divide the decoder's width {inner}")

@@ -73,7 +73,7 @@ class Trace(Mapping[str, Array]):
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError, TypeError, AttributeError) as error:  # the last two: BF16 and F8 in NumPy
             raise InputError(f"{path} cannot be read as a trace: {error}") from None
         if metadata.pop("refsam", None) != "trace":
             raise InputError(f"{path} is a safetensors file but not a trace; refsam trace --out writes one")

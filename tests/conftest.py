@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 
 import hypothesis
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -36,3 +38,11 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     monkeypatch.setenv("REFSAM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     for name in ("REFSAM_WEIGHTS", "REFSAM_MIRROR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """For what refsam itself says about wrong arguments: the annotations would stop them first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

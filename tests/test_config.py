@@ -1,0 +1,190 @@
+"""Config: there and back as JSON, every bound, what shapes tell, hostile files."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standin import TINY
+
+from refsam.config import LIMITS, MOBILE_SAM, STRIDE_ONE_WIDTHS, Config, infer
+from refsam.errors import CheckpointError, InputError
+from refsam.parameters import parameter_shapes
+
+pytestmark = [pytest.mark.core, pytest.mark.usefixtures("unchecked")]
+
+
+@st.composite
+def configs(draw: st.DrawFn, **fixed: Any) -> Config:
+    """Any valid config that is small enough to list its tensors quickly; `fixed` numbers stay as they are."""
+    heads = draw(st.tuples(*[st.integers(1, 6)] * 3))
+    widths = [draw(st.integers(1, 12)) * 4 * n for n in heads[:2]]
+    last = draw(st.sampled_from(STRIDE_ONE_WIDTHS))
+    rate, decoder_heads = draw(st.sampled_from([1, 2, 4])), fixed.get("decoder_num_heads", draw(st.sampled_from([1, 2, 4])))
+    numbers: dict[str, Any] = {
+        "image_size": draw(st.integers(1, 128)) * 16,
+        "embed_dims": (draw(st.integers(1, 20)) * 4, *widths, last),
+        "depths": draw(st.tuples(*[st.integers(1, 3)] * 4)),
+        "num_heads": (draw(st.integers(1, 9)), *heads[:2], draw(st.sampled_from([1, 2, 4, 8]))),
+        "window_sizes": draw(st.tuples(*[st.integers(1, 20)] * 4)),
+        "mlp_ratio": draw(st.sampled_from([1.0, 1.5, 2.25, 4.0, 8])),
+        "mbconv_expand_ratio": draw(st.sampled_from([0.5, 1, 4.0])),
+        "prompt_embed_dim": draw(st.integers(1, 4)) * 8 * rate * decoder_heads,
+        "mask_in_chans": draw(st.integers(1, 16)) * 4,
+        "decoder_depth": draw(st.integers(1, 3)),
+        "decoder_num_heads": decoder_heads,
+        "decoder_mlp_dim": draw(st.integers(1, 64)),
+        "attention_downsample_rate": rate,
+        "num_multimask_outputs": draw(st.integers(1, 5)),
+        "iou_head_depth": draw(st.integers(1, 4)),
+        "iou_head_hidden_dim": draw(st.integers(1, 64)),
+    }
+    return Config(**{**numbers, **fixed})
+
+
+@given(configs())
+def test_json_there_and_back(config: Config) -> None:
+    assert Config.from_json(config.to_json()) == config
+
+
+def test_a_missing_number_is_mobile_sams() -> None:
+    assert Config.from_json("{}") == MOBILE_SAM
+    assert Config.from_json('{"image_size": 256}') == dataclasses.replace(MOBILE_SAM, image_size=256)
+
+
+def test_mobile_sams_derived_numbers() -> None:
+    assert (MOBILE_SAM.embedding_size, MOBILE_SAM.mask_size, MOBILE_SAM.num_mask_tokens) == (64, 256, 4)
+    assert [MOBILE_SAM.merge_stride(layer) for layer in range(3)] == [2, 2, 1]
+
+
+NOT_INFERABLE = ("image_size", "decoder_num_heads")
+
+
+@given(configs(decoder_num_heads=8, image_size=1024))
+def test_shapes_tell_everything_but_what_leaves_no_mark(config: Config) -> None:
+    found = infer(parameter_shapes(config))
+    marked = dataclasses.replace(
+        config,
+        num_heads=(MOBILE_SAM.num_heads[0], *config.num_heads[1:]),
+        window_sizes=(MOBILE_SAM.window_sizes[0], *config.window_sizes[1:]),
+        # A head of one layer has no hidden width: what is read there is its output's.
+        iou_head_hidden_dim=config.iou_head_hidden_dim if config.iou_head_depth > 1 else config.num_mask_tokens,
+    )
+    assert found == marked
+    assert parameter_shapes(found) == parameter_shapes(config)
+
+
+def test_infer_takes_mobile_sams_numbers_where_shapes_are_silent() -> None:
+    found = infer(parameter_shapes(dataclasses.replace(TINY, prompt_embed_dim=64, decoder_num_heads=2)))
+    assert {name: getattr(found, name) for name in NOT_INFERABLE} == {"image_size": 1024, "decoder_num_heads": 8}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_number_is_bounded(name: str) -> None:
+    several = isinstance(getattr(MOBILE_SAM, name), tuple)
+    for value in (0, -1, LIMITS[name] + 1, 10**30, True, "4", None, float("nan"), float("inf")):
+        with pytest.raises(CheckpointError, match=name):
+            dataclasses.replace(MOBILE_SAM, **{name: (value,) * 4 if several else value})
+
+
+@pytest.mark.parametrize("name", ["embed_dims", "depths", "num_heads", "window_sizes"])
+@pytest.mark.parametrize("value", [(1, 2, 3), (1, 2, 3, 4, 5), 7, (), ((1,), 2, 3, 4)])
+def test_four_numbers_are_four_numbers(name: str, value: Any) -> None:
+    with pytest.raises(CheckpointError, match=name):
+        dataclasses.replace(MOBILE_SAM, **{name: value})
+
+
+def test_only_ratios_may_be_fractions() -> None:
+    for name in set(LIMITS) - {"mlp_ratio", "mbconv_expand_ratio", "embed_dims", "depths", "num_heads", "window_sizes"}:
+        with pytest.raises(CheckpointError, match=name):
+            dataclasses.replace(MOBILE_SAM, **{name: float(getattr(MOBILE_SAM, name))})
+    assert dataclasses.replace(MOBILE_SAM, mlp_ratio=2.5).mlp_ratio == 2.5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": 1000}, "image_size is 1000; it has to be a multiple of 16"),
+        ({"embed_dims": (64, 128, 160, 256)}, "embed_dims .* one of .320, 448, 576"),
+        ({"embed_dims": (64, 320, 160, 320), "num_heads": (2, 4, 5, 10)}, "only the last"),
+        ({"embed_dims": (64, 128, 448, 448)}, "only the last"),
+        ({"num_heads": (2, 3, 5, 10)}, "num_heads 3 does not divide the width 128"),
+        ({"num_heads": (2, 4, 5, 9)}, "num_heads 9 does not divide the width 320"),
+        ({"decoder_num_heads": 7}, "decoder_num_heads 7"),
+        ({"attention_downsample_rate": 3}, "decoder's width"),
+        ({"prompt_embed_dim": 12, "decoder_num_heads": 2}, "multiple of 8"),
+        ({"mask_in_chans": 10}, "mask_in_chans one of 4"),
+        ({"embed_dims": (1, 128, 160, 320)}, "without channels"),
+        ({"mlp_ratio": 0.001}, "mlp_ratio 0.001 .* without channels"),
+        ({"mbconv_expand_ratio": 0.001}, "without channels"),
+    ],
+)
+def test_numbers_that_do_not_fit_together(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        dataclasses.replace(MOBILE_SAM, **change)
+
+
+HOSTILE = {
+    "not JSON": "{",
+    "empty": "",
+    "a list": "[1, 2]",
+    "a number": "12",
+    "null": "null",
+    "deep": "[" * 100_000,
+    "an unknown key": '{"image_sizes": 5}',
+    "a dunder": '{"__class__": 1}',
+    "a digit bomb": '{"image_size": ' + "9" * 10_000 + "}",
+    "NaN": '{"mlp_ratio": NaN}',
+    "Infinity": '{"image_size": Infinity}',
+    "an object inside": '{"depths": {"0": 1}}',
+    "lists inside": '{"depths": [[1], [1], [1], [1]]}',
+    "text": '{"depths": "1234"}',
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_json_is_a_checkpoint_error(text: str) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        Config.from_json(text)
+    assert "config" in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from([*LIMITS]) | st.text(max_size=5), inner, max_size=4),
+)
+
+
+@given(JSON)
+def test_any_json_is_a_config_or_an_input_error(document: Any) -> None:
+    try:
+        config = Config.from_json(json.dumps(document))
+    except InputError:
+        return
+    assert isinstance(document, dict)
+    assert Config.from_json(config.to_json()) == config
+
+
+SHAPES = parameter_shapes(TINY)
+
+
+@given(st.sampled_from(sorted(SHAPES)), st.lists(st.integers(0, 2**40), max_size=5).map(tuple))
+def test_infer_on_any_shape_is_a_config_or_an_input_error(name: str, shape: tuple[int, ...]) -> None:
+    tinier = dataclasses.replace(TINY, decoder_num_heads=1, prompt_embed_dim=64)
+    shapes = {**parameter_shapes(tinier), name: shape}
+    try:
+        found = infer(shapes)
+    except InputError:
+        return
+    # What comes out is within bounds, and a shape that was not looked at is found out by comparing all of them.
+    assert Config(**dataclasses.asdict(found)) == found
+
+
+@pytest.mark.parametrize("name", ["image_encoder.patch_embed.seq.2.c.weight", "mask_decoder.mask_tokens.weight"])
+def test_infer_names_the_tensor_that_is_missing(name: str) -> None:
+    with pytest.raises(CheckpointError, match=name):
+        infer({other: shape for other, shape in SHAPES.items() if other != name})
