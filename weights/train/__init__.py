@@ -1,0 +1,1 @@
+"""How weights/demo.safetensors was made: scenes, training loop, evaluation, export (see README.md here)."""

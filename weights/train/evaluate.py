@@ -1,0 +1,196 @@
+"""The scores of the demo model: `python -m weights.train.evaluate WEIGHTS [--scenes 200] [--json FILE]`.
+
+WEIGHTS is weights/demo.safetensors or a training checkpoint. Scenes are procedural with seeds below 10,000 (training
+starts at 1,000,000) and no photographs in them; photographs are those under tests/data/photos, none of them trained on.
+Any model that can `embed` a picture and `predict` from prompts can be scored (`Segmenter`).
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .eval_photos import Photo, held_out_photos
+from .painter import SIZE
+from .prompts import bounds, inner_point
+from .scenes import HELD_OUT_SEEDS, Scene, scene
+
+MIN_SHARE = 0.004  # of the picture: smaller objects (262 of 256 x 256 pixels) are not asked for
+OBJECTS_PER_SCENE = 6
+CORRECTIONS = 4
+BOUNDS = {
+    "click": (0.78, 0.90),
+    "box": (0.85, 0.94),
+    "corrected": (0.86, 0.95),
+    "photo_box": (0.70, 0.85),
+    "correlation": (0.6, 0.85),
+}
+
+Logits = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+class Prompt(NamedTuple):
+    """One prompt in pixels of the picture given to `embed`."""
+
+    clicks: NDArray[np.float32] = np.zeros((0, 2), np.float32)  # (K, 2) xy
+    labels: NDArray[np.float32] = np.zeros(0, np.float32)  # (K,) 1 on the object, 0 beside it
+    box: NDArray[np.float32] | None = None  # (4,) xyxy
+    mask: Logits | None = None  # (S/4, S/4)
+
+
+class Segmenter(Protocol):
+    """What is scored."""
+
+    def embed(self, image: NDArray[np.uint8]) -> object:
+        """Embed a picture (h, w, 3) whose longer side is SIZE."""
+
+    def predict(self, embedding: object, prompt: Prompt, several: bool) -> tuple[Logits, NDArray[np.float32]]:
+        """Logits (3, S/4, S/4) and predicted IoUs (3,) if `several`, else of the single mask (1, ...), (1,)."""
+
+
+def full_size(logits: Logits, height: int, width: int) -> Mask:
+    """Upstream's postprocessing: low-resolution logits (S/4, S/4) -> mask (height, width)."""
+    scale = SIZE / max(height, width)
+    h, w = int(height * scale + 0.5), int(width * scale + 0.5)
+    square = cv2.resize(logits, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)[:h, :w]
+    return cv2.resize(square, (width, height), interpolation=cv2.INTER_LINEAR) > 0
+
+
+def iou(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks."""
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+class Click(NamedTuple):
+    """What one click gave: per mask its predicted IoU and its IoU with the best-fitting legal answer."""
+
+    predicted: NDArray[np.float32]  # (3,)
+    true: NDArray[np.float64]  # (3,)
+    logits: Logits  # of the mask that the model ranks first
+
+    @property
+    def chosen(self) -> float:
+        """The true IoU of the mask that the model ranks first."""
+        return float(self.true[self.predicted.argmax()])
+
+
+def one_click(model: Segmenter, embedding: object, at: tuple[int, int], legal: list[Mask]) -> Click:
+    """Three masks for one click at (x, y), scored against the legal answers."""
+    prompt = Prompt(np.float32([at]), np.ones(1, np.float32))
+    logits, predicted = model.predict(embedding, prompt, several=True)
+    true = np.array([max(iou(full_size(one, SIZE, SIZE), m) for m in legal) for one in logits])
+    return Click(predicted, true, logits[predicted.argmax()])
+
+
+def deepest(area: Mask) -> tuple[int, int]:
+    """The (x, y) of a mask that is farthest from its edge."""
+    depth = cv2.distanceTransform(np.pad(area, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    y, x = np.unravel_index(depth.argmax(), depth.shape)
+    return int(x), int(y)
+
+
+def corrected(model: Segmenter, embedding: object, at: tuple[int, int], logits: Logits, target: Mask) -> list[float]:
+    """IoU with the object after the first click and after each correction (CORRECTIONS + 1 values)."""
+    clicks, labels = [at], [1.0]
+    mask = full_size(logits, SIZE, SIZE)
+    scores = [iou(mask, target)]
+    for _ in range(CORRECTIONS):
+        if (mask != target).any():
+            x, y = deepest(mask != target)
+            clicks, labels = [*clicks, (x, y)], [*labels, float(target[y, x])]
+            logits = model.predict(
+                embedding, Prompt(np.float32(clicks), np.float32(labels), None, logits), several=False
+            )[0][0]
+            mask = full_size(logits, SIZE, SIZE)
+        scores.append(iou(mask, target))
+    return scores
+
+
+def boxed(model: Segmenter, embedding: object, box: NDArray[np.float32]) -> Logits:
+    """Logits of the single mask for a box."""
+    return model.predict(embedding, Prompt(box=box), several=False)[0][0]
+
+
+def asked_objects(rng: Generator, s: Scene) -> list[int]:
+    """At most OBJECTS_PER_SCENE objects that are large enough, in random order."""
+    large = [o for o in s.objects() if s.mask_of(0, o).mean() >= MIN_SHARE]
+    return [large[i] for i in rng.permutation(len(large))[:OBJECTS_PER_SCENE]]
+
+
+def score_scene(model: Segmenter, seed: int) -> Iterator[dict[str, object]]:
+    """One row per object of the scene with that seed."""
+    s, rng = scene(seed), np.random.default_rng(seed)
+    embedding = model.embed(s.image)
+    for number in asked_objects(rng, s):
+        target = s.mask_of(0, number)
+        x, y = inner_point(rng, target)
+        click = one_click(model, embedding, (x, y), s.levels(int(s.leaves[y, x])))
+        box = iou(full_size(boxed(model, embedding, bounds(target)), SIZE, SIZE), target)
+        rounds = corrected(model, embedding, (x, y), click.logits, target)
+        yield {"seed": seed, "click": click.chosen, "best": float(click.true.max()), "box": box, "rounds": rounds,
+               "corrected": rounds[-1], "predicted": click.predicted.tolist(), "true": click.true.tolist()}  # fmt: skip
+
+
+def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
+    """One row per object of a held-out photograph."""
+    h, w = photo.image.shape[:2]
+    scale = SIZE / max(h, w)
+    small = cv2.resize(photo.image, (int(w * scale + 0.5), int(h * scale + 0.5)), interpolation=cv2.INTER_AREA)
+    embedding = model.embed(small)
+    for name, mask in photo.masks.items():
+        logits = boxed(model, embedding, bounds(mask) * np.float32(scale))
+        yield {"photo": photo.name, "object": name, "photo_box": iou(full_size(logits, h, w), mask)}
+
+
+def summary(scenes: list[dict], photos: list[dict]) -> dict[str, object]:
+    """The issue's table."""
+    mean = {key: float(np.mean([r[key] for r in scenes])) for key in ("click", "best", "box", "corrected")}
+    predicted, true = (np.concatenate([r[key] for r in scenes]) for key in ("predicted", "true"))
+    mean["correlation"] = float(np.corrcoef(predicted, true)[0, 1])
+    if photos:
+        mean["photo_box"] = float(np.mean([r["photo_box"] for r in photos]))
+    rounds = np.mean([r["rounds"] for r in scenes], 0).round(4).tolist()
+    counts = {"objects": len(scenes), "photo_objects": len(photos), "photos": len({r["photo"] for r in photos})}
+    return {**{k: round(v, 4) for k, v in mean.items()}, "rounds": rounds, **counts}
+
+
+def evaluate(model: Segmenter, scenes: int, photos: list[Photo]) -> tuple[dict[str, object], list[dict], list[dict]]:
+    """Scores, and the rows behind them, on held-out seeds 0 .. scenes - 1 and on the photographs."""
+    if scenes > HELD_OUT_SEEDS:
+        raise ValueError(f"seeds from {HELD_OUT_SEEDS} on are not held out; asked for {scenes} scenes")
+    rows = [row for seed in range(scenes) for row in score_scene(model, seed)]
+    photo_rows = [row for photo in photos for row in score_photo(model, photo)]
+    return summary(rows, photo_rows), rows, photo_rows
+
+
+def table(scores: dict[str, object]) -> str:
+    """The scores beside bounds and aims, as Markdown."""
+    lines = ["| score | bound | aim | measured |", "|---|---|---|---|"]
+    lines += [f"| {k} | {b:.2f} | {a:.2f} | {scores.get(k, 'none')} |" for k, (b, a) in BOUNDS.items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command."""
+    from .torch_segmenter import TorchSegmenter, load
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    scores, rows, photo_rows = evaluate(TorchSegmenter(load(args.weights)), args.scenes, held_out_photos())
+    print(table(scores), json.dumps(scores), sep="\n")
+    if args.json:
+        args.json.write_text(json.dumps({"scores": scores, "scenes": rows, "photos": photo_rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Write weights/demo.safetensors from a checkpoint: `python -m weights.train.export CHECKPOINT --scores SCORES.json`.
+
+Upstream's names, float16, the config and where the weights come from in the metadata. What the graph does not use (the
+auxiliary head, BatchNorm's counters) stays out.
+"""
+
+import argparse
+import datetime
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .model import Sam, fit_biases
+
+TARGET = Path(__file__).parents[1] / "demo.safetensors"
+LIMIT = 12_000_000  # bytes
+
+
+def half_precision(sam: Sam) -> dict[str, Tensor]:
+    """The tensors of the model as float16, checked to fit its range."""
+    tensors = {k: v for k, v in sam.state_dict().items() if "num_batches_tracked" not in k}
+    halves = {k: v.half().contiguous() for k, v in tensors.items()}
+    wrong = [k for k, v in halves.items() if not torch.isfinite(v).all()]
+    if wrong:
+        raise ValueError(f"not finite in float16: {wrong}")
+    lost = [k for k, v in halves.items() if k.endswith("running_var") and bool((v == 0).any())]
+    if lost:
+        raise ValueError(f"variances that vanish in float16: {lost}")
+    return halves
+
+
+def metadata(sam: Sam, step: int, scores: dict[str, object]) -> dict[str, str]:
+    """What a reader of the file must know; values are strings, as safetensors wants them."""
+    return {
+        "format": "pt",
+        "name": "refsam demo",
+        "config": json.dumps(sam.config.as_dict()),
+        "architecture": "MobileSAM (TinyViT encoder, SAM prompt encoder and mask decoder), smaller widths",
+        "training": f"{step} steps from random weights on procedural scenes; see weights/train and weights/CARD.md",
+        "scores": json.dumps(scores),
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
+        "licence": "Apache-2.0",
+    }
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("--scores", type=Path, help="what evaluate.py --json wrote for this checkpoint")
+    parser.add_argument("--to", type=Path, default=TARGET)
+    args = parser.parse_args()
+    state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
+    sam = Sam()
+    sam.load_state_dict(fit_biases(state["ema"], sam))
+    scores = json.loads(args.scores.read_text())["scores"] if args.scores else {}
+    save_file(half_precision(sam), args.to, metadata(sam, state["step"], scores))
+    size = args.to.stat().st_size
+    print(f"{args.to.name}: {size:,} bytes, step {state['step']}")
+    if size > LIMIT:
+        raise SystemExit(f"larger than {LIMIT:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

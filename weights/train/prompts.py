@@ -1,0 +1,147 @@
+"""From a scene to training prompts: augmentation, targets on three levels, clicks and boxes."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from .painter import SIZE
+from .scenes import Scene
+
+MIN_SHARE = 0.0015  # of the picture: the smallest object that training asks for (98 pixels of 256 x 256)
+OBJECT = 1
+VOID = 254  # the leaf of padding, never asked for
+MEAN_COLOUR = (124, 116, 104)  # what padding is after normalising: zero
+
+
+class Prompts(NamedTuple):
+    """P prompts on one image (or, stacked, on B of them with a leading axis)."""
+
+    image: NDArray[np.uint8]  # (S, S, 3)
+    targets: NDArray[np.uint8]  # (P, 3, S/4, S/4): part, object, whole under the click; coverage 0..255
+    valid: NDArray[np.bool_]  # (P, 3): False where a level repeats its neighbour
+    level: NDArray[np.int64]  # (P,): the level that is meant
+    point: NDArray[np.float32]  # (P, 2) xy
+    box: NDArray[np.float32]  # (P, 4) xyxy, jittered
+    groups: NDArray[np.uint8]  # (2, S/4, S/4): object and part numbers, for the auxiliary loss
+
+
+def group_labels(s: Scene) -> NDArray[np.uint8]:
+    """Object and part numbers (2, S/4, S/4) at the centre of each cell; padding is a group of its own."""
+    parts = s.leaves[2::4, 2::4]
+    objects = np.where(parts == VOID, VOID, s.tree[parts, 0])
+    return np.stack([objects, parts]).astype(np.uint8)
+
+
+def augment(rng: Generator, s: Scene, size: int = SIZE) -> Scene:
+    """The scene at `size` pixels: flipped, turned, mostly cropped (down to half its side), and recoloured."""
+    image, leaves = s.image, s.leaves
+    side = int(SIZE * rng.uniform(0.5, 1)) if rng.random() < 0.6 else SIZE
+    if side != SIZE or size != SIZE:
+        y, x = rng.integers(0, SIZE - side + 1, 2)
+        way = cv2.INTER_LINEAR if side < 1.3 * size else cv2.INTER_AREA
+        image = cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=way)
+        leaves = cv2.resize(leaves[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_NEAREST)
+    turns, mirror = int(rng.integers(4)), int(rng.choice([1, -1]))
+    image, leaves = (np.rot90(a, turns)[:, ::mirror] for a in (image, leaves))
+    image = recolour(rng, image)
+    if rng.random() < 0.3:
+        image, leaves = pad_side(rng, image, leaves)
+    return Scene(np.ascontiguousarray(image), np.ascontiguousarray(leaves), s.tree)
+
+
+def recolour(rng: Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Brightness, white balance, and half of the time other colours for the same picture."""
+    gain = rng.uniform(0.75, 1.25) * (1 + rng.normal(0, 0.05, 3))
+    table = np.clip(np.arange(256)[:, None] * gain + rng.uniform(-20, 20), 0, 255).astype(np.uint8)
+    order = rng.permutation(3) if rng.random() < 0.5 else np.arange(3)
+    return np.stack([table[image[..., c], i] for i, c in enumerate(order)], -1)
+
+
+def pad_side(rng: Generator, image: NDArray[np.uint8], leaves: NDArray[np.uint8]) -> tuple[NDArray, NDArray]:
+    """Cut the picture to another aspect and pad it right or below, as preprocessing does with photographs."""
+    kept = int(len(image) * rng.uniform(0.5, 1))
+    image, leaves = image.copy(), leaves.copy()
+    out = (slice(None), slice(kept, None)) if rng.random() < 0.5 else (slice(kept, None), slice(None))
+    image[out], leaves[out] = MEAN_COLOUR, VOID
+    return image, leaves
+
+
+def inner_point(rng: Generator, mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """A random (x, y) of the mask that is not right at its edge: at least a random share of the greatest depth."""
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    window = np.pad(mask[y : y + h, x : x + w], 1).astype(np.uint8)
+    depth = cv2.distanceTransform(window, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    spots = np.flatnonzero(depth >= rng.uniform(0.15, 1) * depth.max())
+    dy, dx = divmod(int(rng.choice(spots)), w)
+    return x + dx, y + dy
+
+
+def bounds(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The box xyxy (4,) around a mask, the last row and column included."""
+    xs, ys = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.float32)
+
+
+def jitter(rng: Generator, box: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
+    """Move each corner by up to a tenth of the box's size (normal, sigma 4 %), as hand-drawn boxes are."""
+    size = np.tile(box[2:] - box[:2], 2)
+    shift = np.clip(rng.normal(0, 0.04, 4), -0.1, 0.1) * size * rng.choice([0.0, 1.0], p=[0.3, 0.7])
+    return np.clip(box + shift, 0, limit).astype(np.float32)
+
+
+def shrink(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Coverage (S/4, S/4) in 0..255 of a mask (S, S)."""
+    low = len(mask) // 4
+    return cv2.resize(mask.astype(np.uint8) * 255, (low, low), interpolation=cv2.INTER_AREA)
+
+
+def candidates(s: Scene) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Leaves of things that are large enough as objects, and leaves of background."""
+    areas = np.bincount(s.leaves.ravel(), minlength=len(s.tree))
+    object_area = np.bincount(s.tree[:, 0], weights=areas, minlength=256)[s.tree[:, 0]]
+    usable = (areas > 0) & (object_area >= MIN_SHARE * s.leaves.size) & (np.arange(len(areas)) != VOID)
+    return np.flatnonzero(usable & (s.tree[:, 2] == 1)), np.flatnonzero(usable & (s.tree[:, 2] == 0))
+
+
+def choose_leaf(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[np.int64]) -> int:
+    """A leaf: of a random object (objects equally likely, whatever their number of parts), at times background."""
+    if len(things) == 0 or (len(backs) and rng.random() < 0.07):
+        return int(rng.choice(backs))
+    chosen = rng.choice(np.unique(s.tree[things, 0]))
+    return int(rng.choice(things[s.tree[things, 0] == chosen]))
+
+
+def choose_level(rng: Generator, masks: list[NDArray[np.bool_]]) -> int:
+    """Mostly the object; the part or the whole a quarter of the time, if large enough."""
+    level = int(rng.choice(3, p=[0.15, 0.73, 0.12]))
+    return level if masks[level].mean() >= MIN_SHARE / 2 else OBJECT
+
+
+def prompt(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[np.int64]) -> tuple[NDArray, ...]:
+    """One prompt: targets (3, S/4, S/4), valid (3,), level (), point (2,), box (4,)."""
+    leaf = choose_leaf(rng, s, things, backs)
+    masks = s.levels(leaf)
+    level = choose_level(rng, masks)
+    x, y = inner_point(rng, masks[level])
+    masks = s.levels(int(s.leaves[y, x]))  # the click decides which part is meant
+    if level == 0:
+        masks[0] = s.leaves == s.leaves[y, x]
+    areas = [m.sum() for m in masks]
+    valid = np.array([areas[0] < areas[1], True, areas[2] > areas[1]])
+    level = level if valid[level] else OBJECT
+    targets = np.stack([shrink(m) for m in masks])
+    return targets, valid, np.int64(level), np.float32([x, y]), jitter(rng, bounds(masks[level]), len(s.leaves))
+
+
+def prompts(rng: Generator, s: Scene, count: int, size: int = SIZE) -> Prompts:
+    """`count` prompts on the augmented scene at `size` pixels."""
+    while True:
+        view = augment(rng, s, size)
+        things, backs = candidates(view)
+        if len(things) or len(backs):
+            break
+    columns = zip(*(prompt(rng, view, things, backs) for _ in range(count)), strict=True)
+    return Prompts(view.image, *(np.stack(c) for c in columns), group_labels(view))

@@ -1,0 +1,216 @@
+"""Train the demo model: `python -m weights.train.train --folder RUN --minutes 120 [--cooldown 20]`.
+
+Resumable at any time: the newest checkpoint in the folder is taken up again. The learning rate warms up and stays
+constant; a file STOP in the folder ends the run with a checkpoint. `--cooldown N` lets the rate fall to zero during the
+last N minutes, which gives the weights to export, in a checkpoint of its own (cooled.pt), so that training can go on
+from the constant stretch.
+"""
+
+import argparse
+import copy
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from .grouping import GroupingHead
+from .loader import Loader
+from .losses import OBJECT, sam_loss
+from .model import Config, Sam, fit_biases, normalise
+from .photos import training_photos
+from .pool import keep_painting
+from .rounds import Asked, chosen_mask, corrective_clicks, encode, first_round
+
+WARM_UP = 300
+ROUNDS = (0.4, 0.3, 0.1, 0.1, 0.1)  # how often a step trains, beside the first round, none or the n-th corrective one
+EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
+EARLY = 2500
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    folder: Path
+    minutes: float
+    cooldown: float
+    lr: float
+    images: int
+    prompts: int
+    processes: int
+    size: int
+    paint: float
+    ema: float = 0.999
+
+
+def legal_levels(valid: Tensor, level: Tensor, single_click: Tensor) -> Tensor:
+    """(N, 3): a single click may mean any valid level, every other prompt the level it was made for."""
+    meant = torch.nn.functional.one_hot(level, 3).bool()
+    return torch.where(single_click[:, None], valid, meant)
+
+
+def backward_round(sam: Sam, leaf: Tensor, asked: Asked, goal: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """One decoder call with gradients into the decoder and into `leaf` (B, C, G, G); logits, ious, loss parts."""
+    logits, iou = sam.decode(leaf, *encode(sam, asked))
+    loss, parts = sam_loss(logits, iou, *goal)
+    loss.backward()
+    return logits.detach(), iou.detach(), parts
+
+
+def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.Generator, extra: int) -> Tensor:
+    """Gradients of one batch: the first round and, if it is not 0, the `extra`-th corrective one; loss parts (4,)."""
+    embedding = sam.encode(normalise(batch["image"]))
+    leaf = embedding.detach().requires_grad_()
+    targets, level = batch["targets"], batch["level"]
+    rows, boxed = torch.arange(len(level)), torch.from_numpy(rng.random(len(level)) < 0.35)
+    asked = first_round(batch["point"], batch["box"], boxed)
+    legal = legal_levels(batch["valid"], level, ~boxed)
+    goal = (targets, legal, torch.where(boxed, level, OBJECT))
+    logits, iou, parts = backward_round(sam, leaf, asked, goal)
+    keep = torch.from_numpy(rng.random(len(level)) < 0.85)
+    for n in range(1, extra + 1):
+        last = chosen_mask(logits, iou, boxed, first=n == 1)
+        asked = asked.add(*corrective_clicks(rng, last, targets[rows, level]), last, keep)
+        if n < extra:
+            with torch.no_grad():
+                logits, iou = sam.decode(leaf.detach(), *encode(sam, asked))
+    if extra:
+        goal = (targets, legal_levels(batch["valid"], level, torch.zeros_like(boxed)), level)
+        backward_round(sam, leaf, asked, goal)
+    grouping = head.loss(leaf, batch["groups"])
+    grouping.backward()
+    embedding.backward(leaf.grad)
+    return torch.cat([parts, grouping.detach()[None]])
+
+
+def learning_rate(o: Options, number: int, elapsed: float) -> float:
+    """Warm-up, constant, and the last stretch down to zero."""
+    warm = min(1.0, (number + 1) / WARM_UP)
+    left = o.minutes * 60 - elapsed
+    return o.lr * warm * (min(1.0, max(0.0, left / (o.cooldown * 60))) if o.cooldown else 1.0)
+
+
+def share_gradients(modules: nn.Module) -> None:
+    """Average the gradients over the processes, in one message."""
+    grads = [p.grad for p in modules.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in grads])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for g, new in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        g.copy_(new.view_as(g))
+
+
+def optimizer(modules: nn.Module, lr: float) -> torch.optim.AdamW:
+    """AdamW with decay on matrices and kernels only."""
+    matrices = [p for p in modules.parameters() if p.ndim > 1]
+    others = [p for p in modules.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+
+
+@torch.no_grad()
+def update_ema(ema: Sam, sam: Sam, decay: float, number: int) -> None:
+    """Move the averaged weights; BatchNorm's statistics are taken over."""
+    decay = min(decay, (1 + number) / (10 + number))
+    torch._foreach_lerp_(list(ema.parameters()), list(sam.parameters()), 1 - decay)
+    statistics = dict(sam.named_buffers())
+    for name, buffer in ema.named_buffers():
+        if "running" in name:  # BatchNorm's are averages already
+            buffer.copy_(statistics[name])
+
+
+def save(path: Path, state: dict[str, object]) -> None:
+    """Write a checkpoint so that a kill at any moment leaves the old or the new one."""
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def worker(rank: int, o: Options) -> None:
+    """One training process; rank 0 also logs and saves."""
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29517")
+    dist.init_process_group("gloo", rank=rank, world_size=o.processes)
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) // o.processes))
+    torch.manual_seed(0)
+    sam = Sam(Config().at(o.size))
+    head = GroupingHead(sam.config.prompt_embed_dim)
+    both = nn.ModuleList([sam, head])
+    ema, opt, number = copy.deepcopy(sam), optimizer(both, o.lr), 0
+    newest = o.folder / "checkpoint.pt"
+    if newest.exists():
+        state = torch.load(newest, map_location="cpu", weights_only=True)
+        number = state["step"]
+        sam.load_state_dict(fit_biases(state["model"], sam))
+        ema.load_state_dict(fit_biases(state["ema"], sam))
+        head.load_state_dict(state["head"])
+        if state["size"] == o.size:  # else the moments of some tensors have another shape: begin them anew
+            opt.load_state_dict(state["optimizer"])
+    ema.eval()
+    first = number
+    loader = Loader(o.folder / "pool", seed=[rank, number], images=o.images, prompts=o.prompts, size=o.size)
+    shared = np.random.default_rng(number)  # the same on every process: how many rounds
+    own = np.random.default_rng([rank, number])
+    started = saved = time.monotonic()
+    average = torch.zeros(4)
+    while True:
+        lr = learning_rate(o, number, time.monotonic() - started)
+        for group in opt.param_groups:
+            group["lr"] = lr
+        sam.train()
+        parts = step(
+            sam, head, loader.next(), own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS))
+        )
+        share_gradients(both)
+        norm = torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        opt.step()
+        opt.zero_grad()
+        number += 1
+        update_ema(ema, sam, o.ema, number)
+        average += (parts - average) / min(100, number - first)
+        clock = torch.tensor([time.monotonic() - started, float((o.folder / "STOP").exists())])
+        dist.broadcast(clock, 0)  # all processes end at the same step
+        started = time.monotonic() - float(clock[0])
+        last = float(clock[0]) >= o.minutes * 60 or clock[1] > 0
+        if rank == 0 and number % 25 == 0:
+            losses = " ".join(f"{v:.3f}" for v in average.tolist())
+            print(f"{time.strftime('%H:%M:%S')} step {number} lr {lr:.1e} loss {losses} norm {norm:.2f}", flush=True)
+        if rank == 0 and (time.monotonic() - saved > 240 or last):
+            saved = time.monotonic()
+            name = "checkpoint.pt" if lr >= o.lr or number < WARM_UP else "cooled.pt"
+            things = {"model": sam, "head": head, "ema": ema, "optimizer": opt}
+            save(o.folder / name, {"step": number, "size": o.size} | {k: v.state_dict() for k, v in things.items()})
+        if last:
+            break
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--cooldown", type=float, default=0.0)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--images", type=int, default=4, help="per process and step")
+    parser.add_argument("--prompts", type=int, default=8, help="per image")
+    parser.add_argument("--size", type=int, default=256, help="of the pictures: 128 for a quick start, then 256")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second")
+    o = Options(**vars(parser.parse_args()))
+    o.folder.mkdir(parents=True, exist_ok=True)
+    (o.folder / "STOP").unlink(missing_ok=True)
+    painter = mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)
+    painter.start()
+    trainers = mp.spawn(worker, (o,), o.processes, join=False)
+    pids = [os.getpid(), painter.pid, *(p.pid for p in trainers.processes)]
+    (o.folder / "PIDS").write_text(" ".join(map(str, pids)) + "\n")
+    while not trainers.join():
+        pass
+
+
+if __name__ == "__main__":
+    main()
