@@ -82,13 +82,13 @@ def _draw_mask(
     sigma = max(line / 2, 1.0)
     distances = _distances(sigma)
     for region, blurred, inside in _blurred_tiles(mask, sigma):
-        distance = distances[blurred]
-        edge = _inside(line / 2 - distance)
-        rim = _inside(line / 2 + 1 - distance) - edge
         tile = canvas[region].astype(np.float32)
         _blend(tile, colour, np.multiply(inside, opacity, dtype=np.float32))
-        _blend(tile, BLACK, 0.4 * rim)
-        _blend(tile, colour, edge)
+        if blurred.min() < 255:  # else the edge is far away
+            distance = distances[blurred]
+            edge = _inside(line / 2 - distance)
+            _blend(tile, BLACK, 0.4 * (_inside(line / 2 + 1 - distance) - edge))
+            _blend(tile, colour, edge)
         canvas[region] = tile + 0.5
 
 
@@ -111,6 +111,8 @@ def _blurred_tiles(mask: Bool[Array, "H W"], sigma: float) -> Iterator[tuple[Reg
         for x in range(max(left - reach, 0), min(right + reach + 1, mask.shape[1]), _TILE[1]):
             y0, x0 = max(y - reach, 0), max(x - reach, 0)
             around = mask[y0 : y + _TILE[0] + reach, x0 : x + _TILE[1] + reach]
+            if not around.any():
+                continue
             grey = Image.fromarray(np.multiply(around, 255, dtype=np.uint8))
             blurred = np.asarray(grey.filter(ImageFilter.GaussianBlur(sigma)))
             region = (slice(y, y + _TILE[0]), slice(x, x + _TILE[1]))

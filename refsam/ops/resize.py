@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refsam.blas import one_blas_thread
 from refsam.types import Array, Float, Int, Size, UInt8
 
 PRECISION_BITS = 22
@@ -42,8 +43,9 @@ def pillow_bilinear(image: UInt8[Array, "H W C"], size: Size) -> UInt8[Array, "h
     Differs: Pillow 13 does the vertical pass first where that is less work (tall pictures that shrink): up to one grey level.
     """
     height, width = size
-    narrowed = _resize_columns(image, width) if width != image.shape[1] else image
-    return _resize_rows(narrowed, height) if height != image.shape[0] else narrowed.copy()
+    with one_blas_thread():  # the products are small: BLAS's threads would mostly wait for each other
+        narrowed = _resize_columns(image, width) if width != image.shape[1] else image
+        return _resize_rows(narrowed, height) if height != image.shape[0] else narrowed.copy()
 
 
 def triangle_weights(n_in: int, n_out: int, start: int, stop: int) -> Band:
