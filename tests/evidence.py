@@ -7,10 +7,9 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import conftest  # noqa: E402, F401 - the import hook that checks shapes
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from golden.cases import CASES  # noqa: E402
-from golden.test_golden import float32_error, golden, run, sample  # noqa: E402
+from golden.test_golden import float32_error, golden, sample_difference  # noqa: E402
 from test_quirks import MUTANTS, Mutant, first_difference  # noqa: E402
 
 from refsam.files import atomic_write  # noqa: E402
@@ -60,14 +59,6 @@ def parity() -> Iterable[str]:
             if stage == "image_encoder" or stage.endswith("low_res_masks"):
                 ours, theirs = float32_error(name, stage), stages[stage]["float32_error"]
                 yield f"| {name} | {len(stages)} | {worst:.1e} | `{stage}` | {ours:.2e} | {theirs:.2e} | {ours / theirs:.2f} |"
-
-
-def sample_difference(name: str, stage: str) -> float:
-    """The greatest difference of this stage's samples in float64, relative to the stage's root mean square."""
-    value, theirs = run(name, "float64")[stage], golden(name)
-    scale = theirs.stages[stage]["norm"] / max(value.size, 1) ** 0.5
-    worst = float(np.max(np.abs(sample(value) - theirs.samples[stage]), initial=0))
-    return worst / scale if scale else worst
 
 
 def write(path: Path, lines: Iterable[str]) -> None:

@@ -3,7 +3,8 @@
 Needs the `peer` extra. Tests that use it are marked `peer`; the goldens are made with it by tests/golden/make.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,20 +84,28 @@ PAIRS = {
 }
 
 
-def record_stages(sam: Sam, stages: dict[str, np.ndarray]) -> None:
-    """From now on every module's result goes into `stages` under the module's name, a pair under two names."""
+Keep = Callable[[str, np.ndarray], None]
+"""Called with each stage's name and value, in the order they run."""
 
-    def keep(name: str) -> Any:
+
+@contextmanager
+def hooked(sam: Sam, keep: Keep) -> Iterator[None]:
+    """Within this block `keep` is given every module's result under the module's name, a pair under two names."""
+
+    def hook_of(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
             names = PAIRS.get(name, (f"{name}.queries", f"{name}.keys")) if isinstance(output, tuple) else (name,)
             for stage, tensor in zip(names, output if isinstance(output, tuple) else (output,), strict=True):
-                stages[stage] = tensor.detach().clone().numpy()  # cloned: MBConv adds to conv3's result in place
+                keep(stage, tensor.detach().clone().numpy())  # cloned: MBConv adds to conv3's result in place
 
         return hook
 
-    for name, module in sam.named_modules():
-        if is_stage(name, module):
-            module.register_forward_hook(keep(name))
+    handles = [module.register_forward_hook(hook_of(name)) for name, module in sam.named_modules() if is_stage(name, module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def is_stage(name: str, module: nn.Module) -> bool:
@@ -105,23 +114,28 @@ def is_stage(name: str, module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def run(sam: Sam, input_image: np.ndarray, prompts: Mapping[str, Any], multimask_output: bool = True) -> dict[str, np.ndarray]:
-    """All stages of one run. Prompts are batched, in the input frame: points (coords, labels), boxes, masks."""
-    dtype = next(sam.parameters()).dtype
-    stages: dict[str, np.ndarray] = {}
-    record_stages(sam, stages)
+def encode(sam: Sam, input_image: np.ndarray) -> torch.Tensor:
+    """The image embedding, in the peer's dtype."""
+    return sam.image_encoder(_tensor(sam, input_image))
 
-    def tensor(x: Any) -> torch.Tensor:
-        return torch.as_tensor(np.asarray(x), dtype=dtype)
 
-    points = prompts.get("points")
+@torch.no_grad()
+def decode(
+    sam: Sam, embedding: torch.Tensor, prompts: Mapping[str, Any], multimask_output: bool = True
+) -> tuple[np.ndarray, ...]:
+    """low_res_masks and iou_predictions. Prompts are batched, in the input frame: points (coords, labels), boxes, masks."""
+    points, boxes, masks = (prompts.get(name) for name in ("points", "boxes", "masks"))
     sparse, dense = sam.prompt_encoder(
-        points=None if points is None else (tensor(points[0]), torch.as_tensor(np.asarray(points[1]))),
-        boxes=None if prompts.get("boxes") is None else tensor(prompts["boxes"]),
-        masks=None if prompts.get("masks") is None else tensor(prompts["masks"]),
+        points=None if points is None else (_tensor(sam, points[0]), torch.as_tensor(np.asarray(points[1]))),
+        boxes=None if boxes is None else _tensor(sam, boxes),
+        masks=None if masks is None else _tensor(sam, masks),
     )
-    sam.mask_decoder(
-        image_embeddings=sam.image_encoder(tensor(input_image)), image_pe=sam.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse, dense_prompt_embeddings=dense, multimask_output=multimask_output,
+    masks_and_scores = sam.mask_decoder(
+        image_embeddings=embedding, image_pe=sam.prompt_encoder.get_dense_pe(), sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense, multimask_output=multimask_output,
     )  # fmt: skip
-    return stages
+    return tuple(x.numpy() for x in masks_and_scores)
+
+
+def _tensor(sam: Sam, x: Any) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(x), dtype=next(sam.parameters()).dtype)

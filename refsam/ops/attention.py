@@ -7,6 +7,9 @@ import numpy as np
 from refsam.ops.activation import softmax
 from refsam.types import Array, Float, Int
 
+BLOCK = 256
+"""Keys whose values are summed in one chain."""
+
 
 def attention(
     q: Float[Array, "B K N c"],
@@ -16,7 +19,15 @@ def attention(
 ) -> Float[Array, "B K N d"]:
     """softmax(q k^T / sqrt c + bias) v for each head.  Paper: arXiv 1706.03762."""
     scores = q @ k.swapaxes(-1, -2) * q.shape[-1] ** -0.5
-    return softmax(scores if bias is None else scores + bias) @ v
+    return _weighted_sum(softmax(scores if bias is None else scores + bias), v)
+
+
+def _weighted_sum(weights: Float[Array, "B K N T"], v: Float[Array, "B K T d"]) -> Float[Array, "B K N d"]:
+    """`weights @ v`, summed by blocks of T: one chain of 4096 float32 additions would double the error of the mask logits."""
+    y = weights[..., :BLOCK] @ v[..., :BLOCK, :]
+    for start in range(BLOCK, v.shape[-2], BLOCK):
+        y += weights[..., start : start + BLOCK] @ v[..., start : start + BLOCK, :]
+    return y
 
 
 def split_heads(x: Float[Array, "B N C"], num_heads: int) -> Float[Array, "B K N c"]:

@@ -32,14 +32,18 @@ def main(names: list[str]) -> None:
 
 
 def make(case: Case) -> None:
-    """Write one golden."""
+    """Write one golden. float64 goes first and is kept; float32 is compared stage by stage as it comes, and not kept."""
     weights = standin_weights(case.config)
-    resized = ResizeLongestSide(case.config.image_size).apply_image(picture(case.size))
-    runs = {dtype: run(case, weights, resized, dtype) for dtype in (torch.float32, torch.float64)}
-    single, double = runs[torch.float32], runs[torch.float64]
-    stages = {name: describe(single[name], double[name]) for name in double}
-    tensors = {"samples": np.concatenate([sample(double[name]) for name in double])}
-    tensors |= {name: np.packbits(single[name] > 0) for name in single if name.endswith("masks")}
+    double: dict[str, np.ndarray] = {}
+    resized = run(case, weights, torch.float64, double.__setitem__)
+    stages, tensors = {}, {"samples": np.concatenate([sample(value) for value in double.values()])}
+
+    def compare(name: str, single: np.ndarray) -> None:
+        stages[name] = describe(single, double[name])
+        if name.endswith("/masks"):
+            tensors[name] = np.packbits(single > 0)
+
+    run(case, weights, torch.float32, compare)
     metadata = {
         "stages": json.dumps(stages),
         "weights_sha256": weights_sha256(weights),
@@ -48,24 +52,27 @@ def make(case: Case) -> None:
         "made_with": f"torch {torch.__version__}, numpy {np.__version__}, pillow {PIL.__version__}, mobilesam-mirror 1.0.0",
     }
     save_file(tensors, case.path, metadata)
-    print(f"{case.path.name}: {len(stages)} stages, {case.path.stat().st_size / 1024:.0f} KiB")
+    print(f"{case.path.name}: {len(stages)} stages, {case.path.stat().st_size / 1024:.0f} KiB", flush=True)
 
 
-def run(case: Case, weights: dict[str, np.ndarray], resized: np.ndarray, dtype: torch.dtype) -> dict[str, np.ndarray]:
-    """All stages of all prompts: the encoder's under their own names, the others as PROMPT/NAME."""
-    sam = peer.upstream(case.config, weights, dtype)
-    transform = ResizeLongestSide(case.config.image_size)
+def run(case: Case, weights: dict[str, np.ndarray], dtype: torch.dtype, keep: peer.Keep) -> np.ndarray:
+    """Give `keep` all stages of all prompts, the encoder's under their own names, the others as PROMPT/NAME; return the picture
+    as resized."""
+    sam, transform = peer.upstream(case.config, weights, dtype), ResizeLongestSide(case.config.image_size)
+    resized = transform.apply_image(picture(case.size))
     as_tensor = torch.as_tensor(resized).permute(2, 0, 1)[None]
     # The float64 model begins with the float32 input picture, as ours does: mean and std are float32 numbers.
     input_image = peer.upstream(case.config, weights).preprocess(as_tensor).numpy()
-    result = {"input_image": input_image}
+    keep("input_image", input_image)
+    with peer.hooked(sam, keep):
+        embedding = peer.encode(sam, input_image)
     for kind, prompt in case.prompts.items():
-        stages = peer.run(sam, input_image, batched(prompt, transform, case.size), prompt.get("multimask_output", True))
-        logits = sam.postprocess_masks(torch.from_numpy(stages["low_res_masks"]), resized.shape[:2], case.size)
-        stages["masks"] = logits.numpy()
-        for name, value in stages.items():
-            result[name if name.startswith("image_encoder") else f"{kind}/{name}"] = value
-    return result
+        with peer.hooked(sam, lambda name, value, kind=kind: keep(f"{kind}/{name}", value)):
+            prompts = batched(prompt, transform, case.size)
+            low_res_masks, _ = peer.decode(sam, embedding, prompts, prompt.get("multimask_output", True))
+        logits = sam.postprocess_masks(torch.from_numpy(low_res_masks), resized.shape[:2], case.size)
+        keep(f"{kind}/masks", logits.numpy())
+    return resized
 
 
 def batched(prompt: dict[str, Any], transform: ResizeLongestSide, size: tuple[int, int]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""How long each part takes here.  Run: make bench."""
