@@ -25,12 +25,17 @@ class Machine:
         """The value of the next pickle. Raises CheckpointError for all that is not plain data or not in the table."""
         self.stack, self.marks, self.memo = [], [], {}
         try:
-            while (code := self.take(1)) != b".":
+            while True:
+                code = self.data[self.position : self.position + 1]
+                self.position += 1
+                if code == b".":
+                    return self.stack.pop()
                 step = _STEPS.get(code)
                 if step is None:
-                    raise CheckpointError(f"the pickle has the instruction {code!r}, which torch.save does not write")
+                    raise CheckpointError(
+                        f"the pickle has {code!r} for an instruction, which torch.save does not write, or is truncated"
+                    )
                 step(self)
-            return self.stack.pop()
         except CheckpointError:
             raise
         except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error) as error:

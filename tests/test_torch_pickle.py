@@ -212,6 +212,19 @@ def test_no_program_gets_more_memory_than_its_length_allows():
     assert peak < 1 << 20
 
 
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_a_storage_is_let_go_when_its_last_tensor_is_read(write):
+    arrays = {str(number): np.full(1 << 18, number, "f4") for number in range(8)}
+    stored = read(write(arrays))
+    tracemalloc.start()
+    found = [entry.read() for entry in stored.tensors.values()]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [array[0] for array in found] == list(range(8))
+    # All eight results, the bytes of one of them, and 512 KiB of small things.
+    assert peak < 9 * found[0].nbytes + (1 << 19)
+
+
 def test_a_zip_bomb_is_refused_before_it_is_inflated():
     flat = np.zeros(1 << 22, "f4")
     bomb = zip_file(torch_files.state({"x": flat}), {"0": flat.tobytes()}, method=zipfile.ZIP_DEFLATED)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from standin import TINY, standin_weights
 from torch_files import torch_zip
 
@@ -18,6 +19,12 @@ from refsam import checkpoint, download, resources, weights_store
 from refsam.config import MOBILE_SAM
 from refsam.errors import CheckpointError, InputError
 from refsam.parameters import is_unused, parameter_shapes
+
+
+@functools.cache
+def served() -> bytes:
+    """What the server has: the content decides what a file is, and this format is the quicker to read."""
+    return safetensors.numpy.save(standin_weights(TINY), {"config": TINY.to_json()})
 
 
 @functools.cache
@@ -72,7 +79,7 @@ def reply(handler, body: bytes, status: int = 200, length: int | None = None, **
 
 def whole(handler) -> None:
     """Honours Range, as a good server does."""
-    body, wanted = pt_file(), handler.headers.get("Range")
+    body, wanted = served(), handler.headers.get("Range")
     if wanted is None:
         return reply(handler, body)
     start = int(wanted.removeprefix("bytes=").removesuffix("-"))
@@ -80,38 +87,38 @@ def whole(handler) -> None:
 
 
 def ignores_range(handler) -> None:
-    reply(handler, pt_file())
+    reply(handler, served())
 
 
 def cut(handler) -> None:
     """Promises everything and hangs up after a third of what is missing."""
     wanted = handler.headers.get("Range")
     start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
-    body = pt_file()[start:]
-    headers = {"Content_Range": f"bytes {start}-{len(pt_file()) - 1}/{len(pt_file())}"} if wanted else {}
+    body = served()[start:]
+    headers = {"Content_Range": f"bytes {start}-{len(served()) - 1}/{len(served())}"} if wanted else {}
     reply(handler, body[: len(body) // 3], 206 if wanted else 200, length=len(body), **headers)
 
 
 def stalls(handler) -> None:
     """Sends a part and then nothing more, for longer than anyone waits."""
-    reply(handler, pt_file()[:1000], length=len(pt_file()))
+    reply(handler, served()[:1000], length=len(served()))
     time.sleep(0.6)
 
 
 def slow(handler) -> None:
     """Sends little by little, never pausing for longer than the timeout."""
     handler.send_response(200)
-    handler.send_header("Content-Length", str(len(pt_file())))
+    handler.send_header("Content-Length", str(len(served())))
     handler.end_headers()
-    step = len(pt_file()) // 8 + 1
-    for start in range(0, len(pt_file()), step):
-        handler.wfile.write(pt_file()[start : start + step])
+    step = len(served()) // 8 + 1
+    for start in range(0, len(served()), step):
+        handler.wfile.write(served()[start : start + step])
         handler.wfile.flush()
         time.sleep(0.05)
 
 
 def wrong(handler) -> None:
-    reply(handler, bytes(len(pt_file())))
+    reply(handler, bytes(len(served())))
 
 
 def oversize(handler) -> None:
@@ -120,7 +127,7 @@ def oversize(handler) -> None:
     handler.end_headers()
     try:
         for _ in range(50):
-            handler.wfile.write(pt_file())
+            handler.wfile.write(served())
     except ConnectionError:
         return
 
@@ -145,7 +152,7 @@ def redirect(handler) -> None:
 def pinned(server, monkeypatch, tmp_path):
     """The stand-in file is pinned as upstream's is; attempts follow each other at once; no proxy of this machine."""
     source = weights_store.Source(
-        "mobile_sam.pt", len(pt_file()), hashlib.sha256(pt_file()).hexdigest(), (server.url,), "Apache-2.0", "nowhere"
+        "mobile_sam.pt", len(served()), hashlib.sha256(served()).hexdigest(), (server.url,), "Apache-2.0", "nowhere"
     )
     monkeypatch.setattr(weights_store, "sources", lambda: {"mobile_sam": source})
     monkeypatch.setattr(download, "PAUSE", 0.0)
@@ -171,7 +178,7 @@ def test_fetch_downloads_checks_and_converts(server, tmp_path, pinned):
     np.testing.assert_array_equal(*[found["mask_decoder.iou_token.weight"] for found in (opened.tensors, standin_weights(TINY))])
     expected = {"licence": "Apache-2.0", "source_url": server.url, "source_sha256": pinned.sha256, "origin": "nowhere"}
     assert expected.items() <= opened.metadata.items()
-    assert steps[-1] == (len(pt_file()), len(pt_file()))
+    assert steps[-1] == (len(served()), len(served()))
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     verified = weights_store.verify(path)
     assert (verified.name, verified.intact) == ("mobile_sam", True)
@@ -189,7 +196,7 @@ def test_a_second_fetch_asks_nobody(server):
 def test_a_cut_connection_is_taken_up_again(server, then):
     server.behaviours = [cut, then]
     assert weights_store.fetch().is_file()
-    assert server.requests == [("/mobile_sam.pt", None), ("/mobile_sam.pt", f"bytes={len(pt_file()) // 3}-")]
+    assert server.requests == [("/mobile_sam.pt", None), ("/mobile_sam.pt", f"bytes={len(served()) // 3}-")]
 
 
 def test_a_download_goes_on_where_an_earlier_run_stopped(server, tmp_path):
@@ -198,7 +205,7 @@ def test_a_download_goes_on_where_an_earlier_run_stopped(server, tmp_path):
         weights_store.fetch()
     (partial,) = cached(tmp_path)
     kept = (tmp_path / "cache" / partial).read_bytes()
-    assert pt_file().startswith(kept)
+    assert served().startswith(kept)
     assert len(server.requests) == download.ATTEMPTS
     server.behaviours = [whole]
     weights_store.fetch()
@@ -207,14 +214,14 @@ def test_a_download_goes_on_where_an_earlier_run_stopped(server, tmp_path):
 
 def test_a_finished_part_is_not_asked_for_again(server, tmp_path, pinned):
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / f"mobile_sam.pt-{pinned.sha256[:12]}.part").write_bytes(pt_file())
+    (tmp_path / "cache" / f"mobile_sam.pt-{pinned.sha256[:12]}.part").write_bytes(served())
     assert weights_store.fetch().is_file()
     assert server.requests == []
 
 
 def test_an_overlong_part_is_thrown_away(server, tmp_path, pinned):
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / f"mobile_sam.pt-{pinned.sha256[:12]}.part").write_bytes(pt_file() + b"more")
+    (tmp_path / "cache" / f"mobile_sam.pt-{pinned.sha256[:12]}.part").write_bytes(served() + b"more")
     server.behaviours = [whole]
     assert weights_store.fetch().is_file()
     assert server.requests == [("/mobile_sam.pt", None)]
@@ -249,7 +256,7 @@ def test_a_wrong_hash_leaves_nothing_and_names_both(server, tmp_path, pinned):
     with pytest.raises(InputError) as caught:
         weights_store.fetch()
     assert pinned.sha256 in str(caught.value)
-    assert hashlib.sha256(bytes(len(pt_file()))).hexdigest() in str(caught.value)
+    assert hashlib.sha256(bytes(len(served()))).hexdigest() in str(caught.value)
     assert cached(tmp_path) == []
     assert weights_store.find() is None
 
@@ -268,7 +275,7 @@ def test_a_server_without_the_file_is_asked_once(server, tmp_path, behaviour, me
         weights_store.fetch()
     assert len(server.requests) == 1
     assert weights_store.find() is None
-    assert all((tmp_path / "cache" / name).stat().st_size <= len(pt_file()) for name in cached(tmp_path))
+    assert all((tmp_path / "cache" / name).stat().st_size <= len(served()) for name in cached(tmp_path))
 
 
 def test_the_next_address_is_tried(server, monkeypatch, pinned):
@@ -372,8 +379,8 @@ def test_convert_keeps_values_and_origin(tmp_path):
 
 
 def test_verify_knows_the_pinned_file_and_a_strange_one(tmp_path):
-    (tmp_path / "a.pt").write_bytes(pt_file())
-    (tmp_path / "b.pt").write_bytes(torch_zip(standin_weights(TINY, seed=1)))
+    (tmp_path / "a.pt").write_bytes(served())
+    (tmp_path / "b.pt").write_bytes(pt_file())
     found = [weights_store.verify(tmp_path / name) for name in ("a.pt", "b.pt")]
     assert [(each.name, each.intact) for each in found] == [("mobile_sam", None), (None, None)]
 

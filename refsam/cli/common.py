@@ -45,8 +45,8 @@ def run(app: App, tokens: Sequence[str] | None = None) -> int:
         return _closed_pipe()
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else OK
+    except SystemExit as stop:  # cyclopts makes one of Ctrl-C, rich of a pipe that closes while it prints the help
+        return _complain("interrupted", INTERRUPTED) if stop.code == INTERRUPTED else PIPE_CLOSED
     except Exception as error:
         return _report(error)
     return result if isinstance(result, int) else OK
