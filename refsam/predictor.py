@@ -120,11 +120,8 @@ class SamPredictor:
         self.get_image_embedding()
         coords, labels = self._points(point_coords, point_labels)
         boxes = None if box is None else self._box(box)
-        if mask_input is not None:
-            mask_input = _finite("mask_input", mask_input)[None]
-        masks, iou_predictions, low_res_masks = self.predict_batch(
-            coords, labels, boxes, mask_input, multimask_output, return_logits
-        )
+        mask = None if mask_input is None else self._mask(mask_input)
+        masks, iou_predictions, low_res_masks = self.predict_batch(coords, labels, boxes, mask, multimask_output, return_logits)
         return masks[0], iou_predictions[0], low_res_masks[0]
 
     def predict_batch(
@@ -158,6 +155,7 @@ class SamPredictor:
         input_image = transforms.normalize_and_pad(resized, self.model.config.image_size)
         features = self.model.encode_image(self.model.tap("input_image", input_image))
         self.set_embedding(features, original_size)
+        self.input_size = (resized.shape[0], resized.shape[1])
 
     def _points(self, coords: Any, labels: Any) -> tuple[Float[Array, "1 N 2"] | None, Int[Array, "1 N"] | None]:
         """Points of one prompt, checked, in the input frame."""
@@ -165,7 +163,7 @@ class SamPredictor:
             return None, None
         if coords is None or labels is None:
             raise InputError("point_coords and point_labels go together: give a label (1 or 0) for each point")
-        coords, labels = _finite("point_coords", coords), np.asarray(labels)
+        coords, labels = _finite("point_coords", coords), _finite("point_labels", labels)
         if coords.ndim != 2 or coords.shape[1] != 2:
             raise InputError(f"point_coords has shape {coords.shape}; it has to be (N, 2). Many prompts at once: predict_batch")
         if labels.shape != coords.shape[:1]:
@@ -185,6 +183,15 @@ class SamPredictor:
         boxes = transforms.apply_boxes(box.reshape(1, 4), self.original_size, self.model.config.image_size)
         return self.model.tap("transforms.boxes", boxes)
 
+    def _mask(self, mask_input: Any) -> Float[Array, "1 1 L L"]:
+        """The mask prompt of one prompt, checked."""
+        mask, side = _finite("mask_input", mask_input), self.model.config.mask_size
+        if mask.shape != (1, side, side):
+            raise InputError(
+                f"mask_input has shape {mask.shape}; it has to be {(1, side, side)}: low_res_masks[k:k+1] of an earlier predict"
+            )
+        return mask[None]
+
 
 def trace(model: MobileSam, image: UInt8[Array, "H W 3"], *, stages: str = "*", **predict_kwargs: Any) -> Trace:
     """Run one prediction and keep its intermediate results.
@@ -197,17 +204,18 @@ def trace(model: MobileSam, image: UInt8[Array, "H W 3"], *, stages: str = "*", 
 
     Raises what `set_image` and `predict` raise.
     """
-    result = Trace(stages, _metadata(model, image, predict_kwargs))
+    result = Trace(stages)
     predictor = SamPredictor(model.traced(result))
     predictor.set_image(image)
     predictor.predict(**predict_kwargs)
+    result.metadata.update(_metadata(model, image, predict_kwargs))
     return result
 
 
 def _metadata(model: MobileSam, image: Array, prompts: dict[str, Any]) -> dict[str, str]:
     from refsam import __version__
 
-    pixels = np.ascontiguousarray(as_image(image))
+    pixels = np.ascontiguousarray(image)
     return {
         "refsam_version": __version__,
         "numpy_version": np.__version__,
