@@ -7,7 +7,12 @@ OUT := demo-output
 .PHONY: demo test quick lint bench evidence docs goldens clean
 
 demo: .venv/installed ## segment real photographs from a click and from a box; pictures in demo-output/
-	$(BIN)/python -m benchmarks.demo $(OUT)
+	mkdir -p $(OUT)
+	$(BIN)/refsam segment $(PHOTOS)/kitten.jpg --weights demo --point 590,390 --overlay $(OUT)/kitten-click.png
+	$(BIN)/refsam segment $(PHOTOS)/kitten.jpg --weights demo --box 186,104,1024,572 --overlay $(OUT)/kitten-box.png
+	$(BIN)/refsam segment $(PHOTOS)/hens.jpg --weights demo --point 850,390 --overlay $(OUT)/hens-click.png
+	$(BIN)/refsam segment $(PHOTOS)/hens.jpg --weights demo --box 515,117,724,562 --overlay $(OUT)/hens-box.png
+	@echo; echo "The pictures are in $(OUT)/. The next step: README.md, or make test."
 
 test: .venv/tested ## everything but the long proofs
 	$(BIN)/python -m pytest -q
@@ -28,7 +33,7 @@ evidence: .venv/tested ## long proofs; writes the tables in docs/evidence/
 	$(BIN)/python tests/evidence.py docs/evidence
 
 docs: .venv/installed ## make the pictures of README and docs anew
-	$(BIN)/python -m benchmarks.demo docs/pictures
+	$(BIN)/python docs/make_pictures.py
 
 goldens: .venv/peer ## make tests/golden anew with upstream's torch code (several GB of downloads)
 	$(BIN)/python tests/golden/make.py

@@ -1,0 +1,69 @@
+"""Makes the pictures of README and docs from the photographs in tests/data with the demo model.  Run: make docs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import refsam
+from refsam.drawing import overlay
+from refsam.files import atomic_write
+from refsam.images import read_image
+
+HERE = Path(__file__).parent
+PHOTOS = HERE.parent / "tests" / "data" / "photos"
+HEIGHT = 320
+"""Of one picture in a sheet, in pixels."""
+
+
+def main() -> None:
+    """One sheet: each photograph of prompts.json with its click and with its box; README shows the first two."""
+    predictor = refsam.SamPredictor(refsam.load("demo"))
+    rows = []
+    for entry in json.loads((PHOTOS / "prompts.json").read_text()):
+        image = read_image(PHOTOS / entry["photo"])
+        predictor.set_image(image)
+        click = {"point_coords": [entry["click"]["point"]], "point_labels": [1]}
+        rows.append([answered(predictor, image, click), answered(predictor, image, {"box": entry["box"]["box"]})])
+    save(sheet(rows[:2]), HERE / "pictures" / "readme.png")
+    save(sheet(rows), HERE / "pictures" / "demo.png")
+
+
+def answered(predictor: refsam.SamPredictor, image: np.ndarray, prompt: dict[str, Any]) -> Image.Image:
+    """The photograph with the prompt and the mask that the model itself ranks first."""
+    masks, scores, _ = predictor.predict(**prompt)
+    drawn = overlay(
+        image,
+        [masks[np.argmax(scores)]],
+        points=prompt.get("point_coords"),
+        boxes=[prompt["box"]] if "box" in prompt else None,
+    )
+    width = round(image.shape[1] * HEIGHT / image.shape[0])
+    return Image.fromarray(drawn).resize((width, HEIGHT), Image.Resampling.LANCZOS)
+
+
+def sheet(rows: list[list[Image.Image]], gap: int = 6) -> Image.Image:
+    """All pictures on white, a row of them per photograph, two photographs beside each other."""
+    lines = [[picture for row in rows[start : start + 2] for picture in row] for start in range(0, len(rows), 2)]
+    width = max(sum(picture.width + gap for picture in line) for line in lines) - gap
+    result = Image.new("RGB", (width, len(lines) * (HEIGHT + gap) - gap), "white")
+    for number, line in enumerate(lines):
+        left = 0
+        for picture in line:
+            result.paste(picture, (left, number * (HEIGHT + gap)))
+            left += picture.width + gap
+    return result
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """As a PNG of 256 colours, which is enough for a page."""
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as file:
+        picture.quantize(256).save(file, "PNG", optimize=True)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
