@@ -109,3 +109,9 @@ def test_the_layout_of_the_picture_does_not_show() -> None:
         embeddings.append(predictor.get_image_embedding())
     for embedding in embeddings[1:]:
         np.testing.assert_array_equal(embedding, embeddings[0])
+
+
+@pytest.mark.core
+def test_the_layout_of_the_weights_does_not_show() -> None:
+    weights = {name: np.asfortranarray(tensor) for name, tensor in standin_weights(TINY).items()}
+    assert digest(MobileSam(weights, TINY)) == digest(model())

@@ -50,7 +50,7 @@ class MobileSam:
         self.config = config
         self.dtype: np.dtype[np.float32] | np.dtype[np.float64] = np.dtype(dtype)
         self.metadata = dict(metadata or {})
-        self.scope = Scope({name: tensor.astype(self.dtype) for name, tensor in tensors.items()}, ops or Ops())
+        self.scope = Scope({name: np.array(tensor, self.dtype, order="C") for name, tensor in tensors.items()}, ops or Ops())
 
     @property
     def weights_sha256(self) -> str:
