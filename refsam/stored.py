@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,8 +28,7 @@ def nbytes(dtype: str, shape: Shape) -> int:
     return math.prod(shape) * ITEM_SIZE[dtype]
 
 
-@dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """One tensor: its type (a key of ITEM_SIZE), its shape, and a function that reads it as float32."""
 
     dtype: str

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedIOBase
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,22 +32,20 @@ class StorageType:
     dtype: str
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(NamedTuple):
     """A flat run of elements in the file."""
 
     key: str
     dtype: str
-    count: int
+    length: int
 
     @property
     def nbytes(self) -> int:
         """Bytes of all elements."""
-        return self.count * ITEM_SIZE[self.dtype]
+        return self.length * ITEM_SIZE[self.dtype]
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """A tensor: a strided look at a storage; offset and strides count elements."""
 
     storage: Storage
@@ -73,8 +71,8 @@ def _tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) ->
     if len(view.shape) != len(view.strides):
         raise CheckpointError(f"a tensor {name} has {len(view.shape)} sizes and {len(view.strides)} strides; the file is damaged")
     last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
-    if math.prod(view.shape) and last >= storage.count:
-        raise CheckpointError(f"a tensor {name} reaches element {last} of {storage.count}; the file is damaged")
+    if math.prod(view.shape) and last >= storage.length:
+        raise CheckpointError(f"a tensor {name} reaches element {last} of {storage.length}; the file is damaged")
     return view
 
 

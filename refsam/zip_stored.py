@@ -7,8 +7,8 @@ Format: PKWARE APPNOTE 6.3, sections 4.3.7, 4.3.12 and 4.3.16.
 
 import struct
 import zlib
-from dataclasses import dataclass
 from io import BufferedIOBase
+from typing import NamedTuple
 
 from refsam.errors import CheckpointError
 
@@ -19,8 +19,7 @@ _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _NO_ZIP64 = 0xFFFFFFFF
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One file inside: where its local header starts, its size and checksum."""
 
     offset: int

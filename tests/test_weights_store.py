@@ -229,7 +229,7 @@ def test_an_overlong_part_is_thrown_away(server, tmp_path, pinned):
 
 def test_a_slow_server_is_waited_for(server):
     server.behaviours = [slow]
-    assert weights_store.fetch(timeout=5).is_file()
+    assert weights_store.fetch(timeout=5.0).is_file()
 
 
 def test_a_server_that_falls_silent_is_left_and_asked_for_the_rest(server):

@@ -1,6 +1,9 @@
 """The console. Each command is a module of its own, imported only when it runs: `refsam --help` loads none of them."""
 
+import sys
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 from cyclopts import App
 
@@ -16,16 +19,27 @@ COMMANDS = (
 )  # fmt: skip
 """(name, module:function or module:app, the line in `refsam --help`). An app's own name has to be the name here."""
 
-app = App(
-    name="refsam",
-    help="MobileSAM in explicit NumPy. Exit codes: 0 ok, 1 a check found a difference, 2 usage or bad input, "
-    "3 something is not installed.",
-    version=refsam.__version__,
-)
-for _name, _target, _help in COMMANDS:
-    app.command(_target, name=_name, help=_help)
+
+def build(chosen: str = "") -> App:
+    """The console with the command `chosen` loaded; of the others only the names and the lines of help."""
+    app = App(
+        name="refsam",
+        help="MobileSAM in explicit NumPy. Exit codes: 0 ok, 1 a check found a difference, 2 usage or bad input, "
+        "3 something is not installed.",
+        version=refsam.__version__,
+    )
+    for name, target, line in COMMANDS:
+        command = _load(target) if name == chosen else App(name=name, help=line)
+        app.command(command) if isinstance(command, App) else app.command(command, name=name)
+    return app
+
+
+def _load(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run the console on `tokens`, by default this process's arguments, and return the exit code (see `common`)."""
-    return common.run(app, tokens)
+    words = list(sys.argv[1:] if tokens is None else tokens)
+    return common.run(lambda: build(words[0] if words else ""), words)

@@ -31,15 +31,13 @@ Advance: TypeAlias = Callable[[int, int | None], None]
 """Called with the amount done so far and the total, None where it is not known."""
 
 
-def run(app: App, tokens: Sequence[str] | None = None) -> int:
-    """Run a command line (None: this process's own) and return its exit code; errors are one line on stderr.
+def run(build: Callable[[], App], tokens: Sequence[str]) -> int:
+    """Build the console, run a command line, return its exit code; errors are one line on stderr.
 
     A command returns its exit code, or None for OK.
     """
     try:
-        result = app(
-            sys.argv[1:] if tokens is None else tokens, print_error=False, exit_on_error=False, result_action="return_value"
-        )
+        result = build()(tokens, print_error=False, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except BrokenPipeError:
         return _closed_pipe()
@@ -70,12 +68,10 @@ def _report(error: Exception) -> int:
     return _complain("this is an error in refsam; please report the lines above", BUG)
 
 
-def _missing_module(error: BaseException | None) -> str:
-    """The third-party package that an import did not find; loading a command lazily wraps the error once."""
-    while error is not None:
-        if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("refsam"):
-            return error.name.split(".")[0]
-        error = error.__cause__
+def _missing_module(error: Exception) -> str:
+    """The third-party package that an import did not find."""
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("refsam"):
+        return error.name.split(".")[0]
     return ""
 
 
