@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from refsam import backends, checkpoint, resources
+from refsam import backends, checkpoint
 from refsam.errors import CheckpointError, InputError
 from refsam.model.sam import MobileSam
 
@@ -40,36 +40,22 @@ def load(
 
 def weights_path(weights: str | os.PathLike[str] | None) -> Path:
     """The file that `weights` names (see `load`). Raises CheckpointError where there is none."""
-    if weights is None:
-        return _default_weights()
-    if weights == "demo":
-        return resources.path("weights", "demo.safetensors")
-    if weights == "mobile_sam":
-        found = _downloaded()
-        if found is None:
-            raise CheckpointError("the weights 'mobile_sam' are not downloaded yet; run: refsam weights fetch")
-        return found
-    path = Path(weights)
+    from refsam import weights_store  # here, because `import refsam` need not know about downloads
+
+    chosen = os.fspath(weights) if weights is not None else os.environ.get(WEIGHTS_VARIABLE) or _default_name()
+    path = weights_store.locate(chosen)
     if not path.exists():
         raise CheckpointError(f"there is no weights file {path}; give a path, 'mobile_sam' or 'demo'")
     return path
 
 
-def _default_weights() -> Path:
-    chosen = os.environ.get(WEIGHTS_VARIABLE)
-    if chosen:
-        return weights_path(chosen)
-    found = _downloaded()
-    if found is not None:
-        return found
+def _default_name() -> str:
+    from refsam import weights_store
+
+    if weights_store.find("mobile_sam") is not None:
+        return "mobile_sam"
     print("refsam: using the small demo model; for MobileSAM itself run: refsam weights fetch", file=sys.stderr)
-    return weights_path("demo")
-
-
-def _downloaded() -> Path | None:
-    from refsam import weights_store  # here, because it knows about downloads, which `import refsam` need not
-
-    return weights_store.find("mobile_sam")
+    return "demo"
 
 
 def build_sam_vit_t(checkpoint: str | os.PathLike[str] | None = None) -> MobileSam:
