@@ -2,29 +2,31 @@
 
 import functools
 import hashlib
-import http.server
-import json
 import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import safetensors.numpy
+from http_server import (
+    cut,
+    ignores_range,
+    missing,
+    overloaded,
+    oversize,
+    redirect,
+    reply,
+    running_server,
+    served,
+    slow,
+    stalls,
+    web_page,
+    whole,
+    wrong,
+)
 from standin import TINY, standin_weights
 from torch_files import torch_zip
 
-from refsam import checkpoint, download, resources, weights_store
-from refsam.config import MOBILE_SAM
+from refsam import checkpoint, download, weights_store
 from refsam.errors import CheckpointError, InputError
-from refsam.parameters import is_unused, parameter_shapes
-
-
-@functools.cache
-def served() -> bytes:
-    """What the server has: the content decides what a file is, and this format is the quicker to read."""
-    return safetensors.numpy.save(standin_weights(TINY), {"config": TINY.to_json()})
 
 
 @functools.cache
@@ -32,120 +34,10 @@ def pt_file() -> bytes:
     return torch_zip(standin_weights(TINY))
 
 
-@dataclass
-class Server:
-    """A local HTTP server that answers request n with behaviours[n], the last of them for ever."""
-
-    behaviours: list[Callable] = field(default_factory=list)
-    requests: list[tuple[str, str | None]] = field(default_factory=list)
-    url: str = ""
-
-    def answer(self, handler) -> None:
-        self.requests.append((handler.path, handler.headers.get("Range")))
-        self.behaviours[min(len(self.requests), len(self.behaviours)) - 1](handler)
-
-
 @pytest.fixture
 def server():
-    found = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            found.answer(self)
-            self.close_connection = True
-
-        def log_message(self, *args):
-            """Nothing on stderr."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        found.url = f"http://127.0.0.1:{running.server_port}/mobile_sam.pt"
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield found
-        running.shutdown()
-        thread.join()
-
-
-def reply(handler, body: bytes, status: int = 200, length: int | None = None, **headers: str) -> None:
-    handler.send_response(status)
-    handler.send_header("Content-Length", str(len(body) if length is None else length))
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
-def whole(handler) -> None:
-    """Honours Range, as a good server does."""
-    body, wanted = served(), handler.headers.get("Range")
-    if wanted is None:
-        return reply(handler, body)
-    start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-    return reply(handler, body[start:], 206, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")
-
-
-def ignores_range(handler) -> None:
-    reply(handler, served())
-
-
-def cut(handler) -> None:
-    """Promises everything and hangs up after a third of what is missing."""
-    wanted = handler.headers.get("Range")
-    start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
-    body = served()[start:]
-    headers = {"Content_Range": f"bytes {start}-{len(served()) - 1}/{len(served())}"} if wanted else {}
-    reply(handler, body[: len(body) // 3], 206 if wanted else 200, length=len(body), **headers)
-
-
-def stalls(handler) -> None:
-    """Sends a part and then nothing more, for longer than anyone waits."""
-    reply(handler, served()[:1000], length=len(served()))
-    time.sleep(0.6)
-
-
-def slow(handler) -> None:
-    """Sends little by little, never pausing for longer than the timeout."""
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(served())))
-    handler.end_headers()
-    step = len(served()) // 8 + 1
-    for start in range(0, len(served()), step):
-        handler.wfile.write(served()[start : start + step])
-        handler.wfile.flush()
-        time.sleep(0.05)
-
-
-def wrong(handler) -> None:
-    reply(handler, bytes(len(served())))
-
-
-def oversize(handler) -> None:
-    """No length, and a body without an end in sight."""
-    handler.send_response(200)
-    handler.end_headers()
-    try:
-        for _ in range(50):
-            handler.wfile.write(served())
-    except ConnectionError:
-        return
-
-
-def web_page(handler) -> None:
-    reply(handler, b"<html>please log in</html>", Content_Type="text/html")
-
-
-def missing(handler) -> None:
-    reply(handler, b"no", 404)
-
-
-def overloaded(handler) -> None:
-    reply(handler, b"later", 503)
-
-
-def redirect(handler) -> None:
-    reply(handler, b"", 302, Location="/elsewhere/mobile_sam.pt")
+    with running_server() as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)
@@ -401,14 +293,3 @@ def test_locate(tmp_path, server):
     server.behaviours = [whole]
     assert weights_store.locate("some/path") == weights_store.Path("some/path")
     assert weights_store.fetch() == weights_store.locate("mobile_sam")
-
-
-@pytest.mark.core
-def test_the_manifest_lists_upstream_s_tensors():
-    """It was written from the state dict of upstream's own model, so parameters.py is held against a fact from outside."""
-    manifest = json.loads(resources.path("weights", "manifest.json").read_text("utf-8"))["mobile_sam"]
-    listed = {name: tuple(shape) for name, shape in manifest["tensors"].items()}
-    assert {name: shape for name, shape in listed.items() if not is_unused(name)} == parameter_shapes(MOBILE_SAM)
-    assert len(listed) == 439
-    assert (manifest["bytes"], len(manifest["sha256"])) == (40_728_226, 64)
-    assert all(url.startswith("https://") for url in manifest["urls"])

@@ -1,0 +1,114 @@
+"""Our own reader and writer of .safetensors: every byte is accounted for before memory is asked for."""
+
+import json
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refsam import checkpoint, safetensors_file
+from refsam.errors import CheckpointError
+from refsam.stored import MAX_HEADER
+
+BIAS = "image_encoder.neck.1.bias"
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Writes bytes to a file and returns its path."""
+
+    def write(raw: bytes, name: str = "weights.safetensors"):
+        (tmp_path / name).write_bytes(raw)
+        return tmp_path / name
+
+    return write
+
+
+def joined(table, data: bytes) -> bytes:
+    text = table if isinstance(table, bytes) else json.dumps(table).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def one(**entry):
+    return {BIAS: {"dtype": "F32", "shape": [4], "data_offsets": [0, 16], **entry}}
+
+
+HEADERS = {
+    "length beyond the file": ((1 << 20).to_bytes(8, "little") + b"{}", "claims 1048576 bytes"),
+    "length of everything": ((1 << 31).to_bytes(8, "little") + b"{" + bytes(1000), "claims"),
+    "no JSON": (joined(b"{nonsense}", b""), "damaged"),
+    "not UTF-8": (joined(b'{"\xff": 1}', b""), "damaged"),
+    "deep": (joined(b'{"a":' + b"[" * 100_000, b""), "damaged"),
+    "huge number": (joined(b'{"a":' + b"9" * 100_000 + b"}", b""), "a number of 100000 digits"),
+    "same name twice": (joined(b'{"a": 1, "a": 2}', b""), "twice"),
+    "entry is a number": (joined({"a": 1}, b""), "not described as dtype"),
+    "entry with more": (joined(one(more=1), bytes(16)), "not described as dtype"),
+    "unknown type": (joined(one(dtype="F1"), bytes(16)), "unknown type F1"),
+    "type is a list": (joined(one(dtype=[]), bytes(16)), "unknown type"),
+    "shape is a text": (joined(one(shape="4"), bytes(16)), "no valid shape"),
+    "negative shape": (joined(one(shape=[-4]), bytes(16)), "no valid shape"),
+    "fractional shape": (joined(one(shape=[4.0]), bytes(16)), "no valid shape"),
+    "true shape": (joined(one(shape=[True]), bytes(16)), "no valid shape"),
+    "shape of many axes": (joined(one(shape=[1] * 100), bytes(16)), "no valid shape"),
+    "shape beyond memory": (joined(one(shape=[1 << 39, 1 << 39]), bytes(16)), "do not fit"),
+    "offsets of another size": (joined(one(data_offsets=[0, 12]), bytes(16)), "do not fit"),
+    "offsets backwards": (joined(one(data_offsets=[16, 0]), bytes(16)), "do not fit"),
+    "one offset": (joined(one(data_offsets=[16]), bytes(16)), "do not fit"),
+    "offset beyond the file": (joined(one(data_offsets=[16, 32]), bytes(16)), "starts at byte 16 of the data, not at 0"),
+    "overlap": (joined({**one(), "b": one()[BIAS]}, bytes(16)), "starts at byte 0 of the data, not at 16"),
+    "bytes of no tensor": (joined(one(), bytes(20)), "need 16 bytes and the file has 20"),
+    "too few bytes": (joined(one(), bytes(12)), "need 16 bytes and the file has 12"),
+    "metadata is a list": (joined({"__metadata__": []}, b""), "not a table of texts"),
+    "metadata of numbers": (joined({"__metadata__": {"a": 1}}, b""), "not a table of texts"),
+}
+
+
+@pytest.mark.parametrize(("raw", "message"), HEADERS.values(), ids=HEADERS)
+def test_a_dishonest_safetensors_header_is_refused(place, raw, message):
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint.read(place(raw))
+    assert len(str(caught.value)) < checkpoint.LONGEST + 300
+
+
+def test_an_oversized_header_is_refused_unread(place, tmp_path):
+    path = place((1 << 30).to_bytes(8, "little") + b"{")
+    os.truncate(path, (1 << 30) + 100)  # sparse: it takes no space on the disk
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="claims 1073741824 bytes"):
+        checkpoint.read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MAX_HEADER
+
+
+KEYS = st.sampled_from(["dtype", "shape", "data_offsets", "__metadata__", BIAS])
+TABLES = st.recursive(
+    st.none() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=15)
+@given(table=TABLES)
+def test_no_header_gives_another_error(tmp_path_factory, table):
+    path = tmp_path_factory.getbasetemp() / "fuzz"
+    path.write_bytes(joined(table, bytes(16)))
+    with pytest.raises(CheckpointError):
+        checkpoint.read(path)
+
+
+def test_the_two_directions_of_our_own_format_agree(tmp_path):
+    """A file of no tensors and a scalar: the corners of the layout."""
+    for arrays in ({}, {"a": np.array(1.5, "f4"), "b": np.zeros((0, 2), "f4")}):
+        with (tmp_path / "x").open("w+b") as file:
+            safetensors_file.write(file, arrays, {})
+            size = file.tell()
+            file.seek(0)
+            found = safetensors_file.read(file, size)
+            assert {name: entry.read().tolist() for name, entry in found.tensors.items()} == {
+                name: array.tolist() for name, array in arrays.items()
+            }
