@@ -1,0 +1,99 @@
+"""The wheel and an editable install, each in a clean environment and used from another folder. Offline: nothing is fetched."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import refsam
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
+FORCED = dict(re.findall(r'^"(.+)" = "(refsam/_resources/.+)"$', PYPROJECT, re.MULTILINE))
+"""Path in the checkout -> path in the wheel: what pyproject adds to the package (Python 3.10 has no TOML reader)."""
+
+BUILD = "import sys; from hatchling import build; print(getattr(build, sys.argv[1])(sys.argv[2]))"
+WHERE = """
+import json, sys, refsam
+from refsam import resources, weights_store
+print(json.dumps([refsam.__file__, str(resources.path("weights", "manifest.json")), sorted(weights_store.sources())]))
+"""
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Its stdout; a failure shows its stderr."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["PIP_CONFIG_FILE"] = os.devnull
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def built(hook: str, folder: Path) -> Path:
+    """What hatchling's hook (PEP 517, 660) makes of the checkout."""
+    folder.mkdir()
+    return folder / run(sys.executable, "-c", BUILD, hook, folder, cwd=ROOT).split()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built("build_wheel", tmp_path_factory.mktemp("wheel") / "out")
+
+
+def install(wheel: Path, place: Path) -> Path:
+    """A new environment with this wheel, whose dependencies are those of the environment that tests run in."""
+    venv.create(place, with_pip=False, symlinks=os.name != "nt")
+    scripts = place / ("Scripts" if os.name == "nt" else "bin")
+    python = scripts / Path(sys.executable).name
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=place)
+    ours = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=place).strip())
+    others = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (ours / "zz-dependencies.pth").write_text("\n".join(sorted(others)))
+    return scripts
+
+
+def check(scripts: Path, folder: Path, home: Path) -> None:
+    """From another folder: the package lies in `home`, finds its resources there, and the console answers."""
+    folder.mkdir()
+    python = scripts / Path(sys.executable).name
+    package, manifest, names = json.loads(run(python, "-c", WHERE, cwd=folder))
+    assert Path(package).resolve().is_relative_to(home.resolve())
+    assert Path(manifest).resolve().is_relative_to(home.resolve())
+    assert "mobile_sam" in names
+    assert run(scripts / "refsam", "--version", cwd=folder).strip() == refsam.__version__
+
+
+def test_everything_that_the_wheel_has_to_carry_exists() -> None:
+    assert "weights/manifest.json" in FORCED
+    assert [path for path in FORCED if not (ROOT / path).exists()] == []
+
+
+def test_the_wheel_has_the_package_and_its_resources_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(f"refsam-{refsam.__version__}.dist-info/METADATA").decode()
+    tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "refsam").rglob("*.py")}
+    assert tracked | {"refsam/py.typed"} <= names
+    for source, target in FORCED.items():
+        files = [path for path in (ROOT / source).rglob("*") if path.is_file()] if (ROOT / source).is_dir() else [ROOT / source]
+        assert {(target + path.as_posix().removeprefix((ROOT / source).as_posix())) for path in files} <= names
+    assert {name.split("/")[0] for name in names} == {"refsam", f"refsam-{refsam.__version__}.dist-info"}
+    assert not [name for name in names if name.endswith(".pyc")]
+    assert "License-File: LICENSE" in metadata
+    assert "Requires-Dist: numpy>=1.26" in metadata
+
+
+def test_the_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+    check(install(wheel, tmp_path / "env"), tmp_path / "elsewhere", home=tmp_path / "env")
+
+
+def test_an_editable_install_works_and_is_the_checkout(tmp_path: Path) -> None:
+    editable = built("build_editable", tmp_path / "out")
+    check(install(editable, tmp_path / "env"), tmp_path / "elsewhere", home=ROOT)
