@@ -1,0 +1,37 @@
+"""Which candidate is the best, and how it is described."""
+
+import numpy as np
+import pytest
+
+from refsam.cli.prompts import Prompt
+from refsam.cli.results import Result, candidate_summary, candidate_table
+from refsam.masks import rle_to_mask
+
+
+def three_candidates(scores):
+    masks = np.zeros((3, 6, 9), np.bool_)
+    masks[0, :2, :2] = True
+    masks[1, 3, 4] = True
+    return masks, np.array(scores, np.float32), np.zeros((3, 16, 16), np.float32)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(("scores", "best"), [([0.1, 0.9, 0.3], 1), ([-3, -2, -1], 2), ([0.5, 0.5, 0.1], 0)])
+def test_the_best_candidate_is_the_one_scored_highest(scores, best):
+    masks, iou_predictions, logits = three_candidates(scores)
+    result = Result.of(Prompt(name="cat"), masks, iou_predictions, logits)
+    assert result.best == best
+    np.testing.assert_array_equal(result.mask, masks[best])
+
+
+def test_a_candidate_has_cocos_box_and_code(capsys):
+    masks, iou_predictions, logits = three_candidates([0.1, 0.9, 0.3])
+    result = Result.of(Prompt(), masks, iou_predictions, logits)
+    described = candidate_summary(result)["candidates"]
+    assert [candidate["area"] for candidate in described] == [4, 1, 0]
+    assert [candidate["bbox"] for candidate in described] == [[0, 0, 2, 2], [4, 3, 1, 1], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(rle_to_mask(described[1]["segmentation"]), masks[1])
+    candidate_table([result])
+    lines = capsys.readouterr().out.splitlines()
+    assert ["best" in line for line in lines if "0." in line] == [False, True, False]
+    assert "empty" in lines[-2]
