@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from refsam import files, foreign_models, safetensors_file, torch_pickle
+from refsam import files
 from refsam.config import Config, infer
 from refsam.errors import CheckpointError
+from refsam.formats import foreign_models, safetensors_file, torch_pickle
+from refsam.formats.stored import Stored, StoredTensor
 from refsam.parameters import is_unused, parameter_shapes
-from refsam.stored import Stored, StoredTensor
 from refsam.types import Array
 
 ROOTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")

@@ -18,13 +18,12 @@ PACKAGE = Path(__file__).parents[1] / "refsam"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "config", "parameters", "resources", "files", "blas"),
     ("ops",),
-    ("tracing", "scope", "images", "stored", "zip_stored", "pickle_machine", "torch_pickle", "safetensors_file",
-     "foreign_models", "checkpoint", "download", "weights_store"),
+    ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
     ("model", "transforms", "masks", "drawing"),
     ("backends",),
     ("loading", "predictor", "embedding"),
     ("cli",),
-)  # fmt: skip
+)
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 # Third-party packages, and who may import them; outside the console only within a function, NumPy and jaxtyping aside.

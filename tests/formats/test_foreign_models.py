@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from refsam import checkpoint, foreign_models
+from refsam import checkpoint
 from refsam.config import MOBILE_SAM
 from refsam.errors import CheckpointError
+from refsam.formats import foreign_models
 from refsam.parameters import parameter_shapes
 
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsam import zip_stored
 from refsam.errors import CheckpointError
-from refsam.pickle_machine import Machine
-from refsam.stored import ITEM_SIZE, MAX_HEADER, Stored, StoredTensor, check_shape, decode
+from refsam.formats import zip_stored
+from refsam.formats.pickle_machine import Machine
+from refsam.formats.stored import ITEM_SIZE, MAX_HEADER, Stored, StoredTensor, check_shape, decode
 from refsam.types import Array
 
 _LEGACY_HEAD = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."

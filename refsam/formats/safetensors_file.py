@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import CheckpointError
-from refsam.stored import ITEM_SIZE, MAX_HEADER, Stored, StoredTensor, check_shape, decode, nbytes
+from refsam.formats.stored import ITEM_SIZE, MAX_HEADER, Stored, StoredTensor, check_shape, decode, nbytes
 from refsam.types import Array
 
 

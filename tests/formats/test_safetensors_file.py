@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refsam import checkpoint, safetensors_file
+from refsam import checkpoint
 from refsam.errors import CheckpointError
-from refsam.stored import MAX_HEADER
+from refsam.formats import safetensors_file
+from refsam.formats.stored import MAX_HEADER
 
 BIAS = "image_encoder.neck.1.bias"
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_files import Call, Name, pickled, storage, tensor, torch_legacy, torch_zip, zip_file
 
-from refsam import torch_pickle
 from refsam.errors import CheckpointError
-from refsam.stored import MAX_HEADER, Stored
+from refsam.formats import torch_pickle
+from refsam.formats.stored import MAX_HEADER, Stored
 
 RNG = np.random.default_rng(0)
 ARRAYS = {

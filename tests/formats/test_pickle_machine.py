@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_files import Call, Name, Persistent, encode, pickled
 
-from refsam import torch_pickle
 from refsam.errors import CheckpointError
-from refsam.pickle_machine import Machine
+from refsam.formats import torch_pickle
+from refsam.formats.pickle_machine import Machine
 
 
 def run(program: bytes) -> object:

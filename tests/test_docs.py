@@ -1,0 +1,85 @@
+"""README and docs: links lead somewhere, commands and code run, and what they say about files is so."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from refsam.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("weights/*.md")])
+PHOTO = ROOT / "tests" / "data" / "photos" / "kitten.jpg"
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def indented(page: Path, start: str) -> list[str]:
+    """The commands that a page shows as indented code, without their comments."""
+    lines = (line.strip().split("  #")[0].strip() for line in page.read_text().splitlines() if line.startswith("    "))
+    return [line for line in lines if line.startswith(start)]
+
+
+@pytest.fixture
+def in_folder_with_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with photo.jpg, as in the README."""
+    Image.open(PHOTO).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_to_files(page: Path) -> None:
+    targets = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+    missing = [target for target in targets if target and "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.core
+def test_the_tour_and_the_quirks_name_files_and_functions_that_exist() -> None:
+    for page in ("tour.md", "quirks.md"):
+        text = (ROOT / "docs" / page).read_text()
+        for name in re.findall(r"`(refsam/[\w/]+(?:\.py)?)/?`", text):
+            assert (ROOT / name).exists(), f"{page}: {name}"
+        for module, function in re.findall(r"`(\w+)\.(?!py`)(\w+)`", text):
+            sources = [path.read_text() for path in ROOT.glob(f"refsam/**/{module}.py")]
+            assert not sources or any(f"def {function}(" in source for source in sources), f"{page}: {module}.{function}"
+
+
+@pytest.mark.core
+def test_every_make_target_in_the_readme_is_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"make (\w+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "test"} <= targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_the_readmes_code_runs(in_folder_with_photo: Path) -> None:
+    code = "\n".join(blocks(ROOT / "README.md")).replace("trace = ", "image = np.asarray(Image.open('photo.jpg'))\ntrace = ", 1)
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["masks"].shape == (3, 768, 1024)  # type: ignore[attr-defined]
+    assert (in_folder_with_photo / "golden.safetensors").stat().st_size > 0
+
+
+def test_the_readmes_commands_run(in_folder_with_photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [line for line in indented(ROOT / "README.md", "refsam ") if "fetch" not in line]
+    assert commands
+    for command in commands:
+        assert main(shlex.split(command)[1:]) == 0, command
+    assert (in_folder_with_photo / "photo.refsam.png").exists()
+
+
+@pytest.mark.core
+def test_ci_calls_the_readmes_test_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "make test" in indented(ROOT / "README.md", "make test")
+    assert "make test" in script
+    assert "make demo" in script
+    subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
