@@ -28,8 +28,8 @@ lint: .venv/linted ## style, format, types
 bench: .venv/installed ## time each part on this machine
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks
 
-evidence: .venv/tested ## long proofs; writes the tables in docs/evidence/
-	HYPOTHESIS_PROFILE=evidence $(BIN)/python -m pytest -q -m evidence
+evidence: .venv/tested ## each property on 2,000 cases and more; writes the tables in docs/evidence/
+	HYPOTHESIS_PROFILE=evidence $(BIN)/python -m pytest -q -m "hypothesis and not peer"
 	$(BIN)/python tests/evidence.py docs/evidence
 
 docs: .venv/installed ## make the pictures of README and docs anew
