@@ -80,8 +80,8 @@ class Config:
     depths: Quad = (2, 2, 6, 2)
     num_heads: Quad = (2, 4, 5, 10)
     window_sizes: Quad = (7, 7, 14, 7)
-    mlp_ratio: float = 4.0
-    mbconv_expand_ratio: float = 4.0
+    mlp_ratio: int | float = 4.0
+    mbconv_expand_ratio: int | float = 4.0
     prompt_embed_dim: int = 256
     mask_in_chans: int = 16
     decoder_depth: int = 2

@@ -188,3 +188,8 @@ def test_infer_on_any_shape_is_a_config_or_an_input_error(name: str, shape: tupl
 def test_infer_names_the_tensor_that_is_missing(name: str) -> None:
     with pytest.raises(CheckpointError, match=name):
         infer({other: shape for other, shape in SHAPES.items() if other != name})
+
+
+@pytest.mark.core
+def test_a_ratio_may_be_a_whole_number() -> None:
+    assert Config.from_json('{"mlp_ratio": 4, "mbconv_expand_ratio": 4}') == MOBILE_SAM
