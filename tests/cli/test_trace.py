@@ -43,9 +43,17 @@ def test_json_has_shapes_and_two_numbers(run, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["picture.png"]
 
 
+def test_the_list_is_the_same_whether_stages_are_saved_or_not(run, folder):
+    _, listed, _ = run(*CLICK, "--json")
+    _, saved, _ = run(*CLICK, "--json", "--out", "t.safetensors")
+    assert json.loads(listed)["stages"] == json.loads(saved)["stages"]
+    assert len(json.loads(listed)["stages"]) == len(Trace.load("t.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
+        (["--point", "1,1", "--stages", "nothing*", "--out", "t.safetensors"], "no stage"),
         (["--point", "1,1", "--stages", "nothing*"], "no stage"),
         (["--point", "1,1", "--stages", ","], "glob patterns"),
         (["--box", "1,1,2,2", "--box", "1,1,3,3"], "one prompt"),
