@@ -2,6 +2,10 @@
 
 import importlib
 import inspect
+import statistics
+import subprocess
+import sys
+import time
 import warnings
 from functools import cache
 from types import ModuleType
@@ -176,3 +180,14 @@ def test_the_defaults_of_the_config_are_upstreams() -> None:
         assert f"{name}={list(getattr(MOBILE_SAM, name))}".replace(" ", "") in build
     for name in ("num_multimask_outputs", "iou_head_depth", "iou_head_hidden_dim"):
         assert f"{name}={getattr(MOBILE_SAM, name)}" in build
+
+
+def test_importing_refsam_takes_under_a_third_of_importing_torch() -> None:
+    def seconds(module: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+        return time.perf_counter() - start
+
+    rounds = [(seconds("refsam"), seconds("torch")) for _ in range(3)]  # interleaved: a slow moment hits both
+    ours, theirs = (statistics.median(times) for times in zip(*rounds, strict=True))
+    assert ours < theirs / 3
