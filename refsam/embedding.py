@@ -10,6 +10,7 @@ import numpy as np
 
 from refsam.errors import InputError
 from refsam.files import atomic_write
+from refsam.formats import safetensors_file
 from refsam.predictor import SamPredictor
 from refsam.transforms import resized_size
 from refsam.types import Array, Float, Size, UInt8
@@ -65,8 +66,6 @@ class Embedding:
 
     def save(self, path: str | Path) -> None:
         """Write .safetensors, atomically."""
-        from safetensors.numpy import save
-
         from refsam import __version__
 
         side = 16 * self.features.shape[-1]
@@ -79,7 +78,7 @@ class Embedding:
             "image_sha256": self.image_sha256,
         }
         with atomic_write(path) as file:
-            file.write(save({"image_embeddings": np.ascontiguousarray(self.features)}, metadata))
+            safetensors_file.write(file, {"image_embeddings": self.features}, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> "Embedding":

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from refsam.errors import InputError, RefsamError
+from refsam.files import atomic_write
+from refsam.formats import safetensors_file
 from refsam.types import Array
 
 
@@ -55,14 +57,10 @@ class Trace(Mapping[str, Array]):
 
     def save(self, path: str | Path) -> None:
         """Write all stages and the metadata as .safetensors, atomically."""
-        from safetensors.numpy import save
-
-        from refsam.files import atomic_write
-
+        # The file sorts its tensors, and the order of a trace is part of what it says.
         order = {f"order.{index}": name for index, name in enumerate(self)}
-        # A format of its own key: safetensors sorts tensors by size, and the order of a trace is part of what it says.
-        with atomic_write(Path(path)) as file:
-            file.write(save(self._arrays, {**self.metadata, "refsam": "trace", **order}))
+        with atomic_write(path) as file:
+            safetensors_file.write(file, self._arrays, {**self.metadata, "refsam": "trace", **order})
 
     @classmethod
     def load(cls, path: str | Path) -> "Trace":

@@ -1,11 +1,13 @@
 """The options that choose weights and how to compute with them, the same for every command that runs the model."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from refsam.loading import load
+from refsam.errors import InputError
+from refsam.loading import WEIGHTS_VARIABLE, load
 from refsam.model.sam import MobileSam
 
 
@@ -21,8 +23,13 @@ class ModelOptions:
     dtype: Annotated[Literal["float32", "float64"], Parameter(help="Of all computation.")] = "float32"
     threads: Annotated[int | None, Parameter(help="How many threads a backend may use.")] = None
 
-    def load(self) -> MobileSam:
-        """The model. Raises what `refsam.load` raises."""
+    def load(self, named: bool = False) -> MobileSam:
+        """The model. Raises what `refsam.load` raises, and InputError where weights have to be `named` and are not."""
+        if named and not (self.weights or os.environ.get(WEIGHTS_VARIABLE)):
+            raise InputError(
+                "a trace judges a port by these weights, so they have to be named: --weights FILE, mobile_sam or demo"
+                f" (or ${WEIGHTS_VARIABLE})"
+            )
         chosen: dict[str, Any] = {} if self.backend is None else {"backend": self.backend}
         return load(self.weights, dtype=self.dtype, threads=self.threads, **chosen)
 

@@ -23,7 +23,7 @@ _MASK_HELP = "Mask prompt: a picture of the same size (bright is inside), or the
 Points: TypeAlias = Annotated[list[str], Parameter(name="--point", negative=(), allow_leading_hyphen=True, help=_POINT_HELP)]
 Boxes: TypeAlias = Annotated[list[str], Parameter(name="--box", negative=(), allow_leading_hyphen=True, help=_BOX_HELP)]
 MaskFile: TypeAlias = Annotated[Path | None, Parameter(name="--mask", help=_MASK_HELP)]
-PromptFile: TypeAlias = Annotated[Path | None, Parameter(name="--prompts", help="JSON file of prompts (see docs).")]
+PromptFile: TypeAlias = Annotated[Path | None, Parameter(name="--prompts", help="JSON file of prompts, see docs/console.md.")]
 
 KEYS = {"name", "points", "labels", "box", "mask"}
 MAX_JSON_BYTES = 16 * 2**20

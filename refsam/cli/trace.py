@@ -36,7 +36,10 @@ def trace(
     model: ModelOptions | None = None,
     as_json: JsonFlag = False,
 ) -> int:
-    """Run one prediction on IMAGE and list its stages: names as in the checkpoint, shapes, greatest values."""
+    """Run one prediction on IMAGE and list its stages: names as in the checkpoint, shapes, greatest values.
+
+    The weights have to be named, by --weights or $REFSAM_WEIGHTS.
+    """
     options = model or ModelOptions()
     asked = collect(point or [], box or [], mask, prompts)
     if len(asked) != 1:
@@ -47,7 +50,7 @@ def trace(
         advance(0, 3)
         picture = read_image(image)
         advance(1, 3)
-        loaded = options.load()
+        loaded = options.load(named=True)
         advance(2, 3)
         kwargs = asked[0].predict_kwargs(loaded.config, (picture.shape[0], picture.shape[1]))
         kwargs["multimask_output"] = multimask

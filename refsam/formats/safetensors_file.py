@@ -6,14 +6,14 @@ weights are written straight to their file; tests hold both directions against t
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from io import BufferedIOBase
 from typing import Any
 
 import numpy as np
 
-from refsam.errors import CheckpointError
+from refsam.errors import CheckpointError, InputError
 from refsam.formats.stored import ITEM_SIZE, MAX_HEADER, Stored, StoredTensor, check_shape, decode, nbytes
 from refsam.types import Array
 
@@ -103,19 +103,29 @@ def _load(file: BufferedIOBase, dtype: str, shape: tuple[int, ...], start: int, 
 
 
 def write(file: BufferedIOBase, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
-    """Write float32 or float16 arrays in the order of their names: the same bytes on every run."""
+    """Write arrays one by one, so that no second copy of them all is made: the same bytes on every run.
+
+    Wide types come first, then names in order, so that every tensor is aligned to its type. Raises InputError for a type that
+    the format does not have.
+    """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     end = 0
-    for name, array in sorted(tensors.items()):
-        header[name] = {"dtype": f"F{8 * array.itemsize}", "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+    for name in order:
+        array = tensors[name]
+        header[name] = {"dtype": _dtype_name(array), "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data is aligned for readers that map the file
     file.write(len(text).to_bytes(8, "little") + text)
-    for chunk in _chunks(tensors):
-        file.write(chunk)
+    for name in order:
+        file.write(tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False).tobytes())
 
 
-def _chunks(tensors: Mapping[str, Array]) -> Iterable[bytes]:
-    for _, array in sorted(tensors.items()):
-        yield array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+def _dtype_name(array: Array) -> str:
+    """The name that the format gives to an array's type."""
+    name = {"f": "F", "i": "I", "u": "U", "b": "BOOL"}.get(array.dtype.kind, "")
+    name = name if name in ("", "BOOL") else f"{name}{8 * array.itemsize}"
+    if name not in ITEM_SIZE:
+        raise InputError(f"an array of {array.dtype} cannot be stored as safetensors; cast it to float32")
+    return name

@@ -64,3 +64,11 @@ def test_the_list_is_the_same_whether_stages_are_saved_or_not(run, folder):
 )
 def test_bad_input_is_refused(refused, tokens, message):
     assert message in refused("trace", "picture.png", *tokens)
+
+
+@pytest.mark.core
+def test_the_weights_of_a_trace_have_to_be_named(run, folder, monkeypatch):
+    monkeypatch.delenv("REFSAM_WEIGHTS")
+    code, out, err = run(*CLICK)
+    assert (code, out) == (2, "")
+    assert "have to be named: --weights" in err
