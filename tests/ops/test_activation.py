@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from ops import checks
-from ops.cases import OpCase
 
 from refsam.ops.activation import BLOCK, erf, gelu, relu, softmax
 
-CASES = checks.each_small("gelu", "relu")
 FLOATS = (np.float32, np.float64)
 PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494459230781640628620899862803482534211706798")
 
@@ -93,24 +90,6 @@ def test_erf_is_odd_bounded_and_rises(x: np.ndarray) -> None:
     rising = erf(np.sort(x))
     # Each value is within 1.5 ulp, so two neighbours can be the wrong way round by 3 at most.
     assert np.all(np.diff(rising) >= -3 * np.spacing(np.abs(rising[1:])))
-
-
-@pytest.mark.core
-@CASES
-def test_definition(case: OpCase) -> None:
-    checks.check_against_loops(case)
-    checks.check_float32(case)
-
-
-@CASES
-def test_manners(case: OpCase) -> None:
-    checks.check_manners(case)
-    checks.check_layouts(case)
-
-
-@checks.each_small("gelu", "relu", batched=True)
-def test_items_of_a_batch_do_not_see_each_other(case: OpCase) -> None:
-    checks.check_batch(case)
 
 
 @pytest.mark.core

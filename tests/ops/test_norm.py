@@ -4,30 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ops import checks
-from ops.cases import OpCase
 
 from refsam.ops.norm import batch_norm, layer_norm, layer_norm_2d
-
-CASES = checks.each_small("layer_norm", "layer_norm_2d", "batch_norm")
-
-
-@pytest.mark.core
-@CASES
-def test_definition(case: OpCase) -> None:
-    checks.check_against_loops(case)
-    checks.check_float32(case)
-
-
-@CASES
-def test_manners(case: OpCase) -> None:
-    checks.check_manners(case)
-    checks.check_layouts(case)
-
-
-@checks.each_small("layer_norm", "layer_norm_2d", "batch_norm", batched=True)
-def test_items_of_a_batch_do_not_see_each_other(case: OpCase) -> None:
-    checks.check_batch(case)
 
 
 @pytest.mark.core
