@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import jaxtyping
@@ -43,3 +44,14 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Callable[..., Path]:
+    """Writes bytes to a file and returns its path."""
+
+    def write(raw: bytes, name: str = "weights.safetensors") -> Path:
+        (tmp_path / name).write_bytes(raw)
+        return tmp_path / name
+
+    return write

@@ -30,17 +30,6 @@ def with_config(arrays, **metadata):
     return safetensors.numpy.save(arrays, {"config": TINY.to_json(), **metadata})
 
 
-@pytest.fixture
-def place(tmp_path):
-    """Writes bytes to a file and returns its path."""
-
-    def write(raw: bytes, name: str = "weights.safetensors"):
-        (tmp_path / name).write_bytes(raw)
-        return tmp_path / name
-
-    return write
-
-
 def assert_equal_weights(found, expected):
     assert list(found) == list(parameter_shapes(TINY))
     for name, array in found.items():

@@ -11,17 +11,6 @@ from refsam.formats import foreign_models
 from refsam.parameters import parameter_shapes
 
 
-@pytest.fixture
-def place(tmp_path):
-    """Writes bytes to a file and returns its path."""
-
-    def write(raw: bytes, name: str = "weights.safetensors"):
-        (tmp_path / name).write_bytes(raw)
-        return tmp_path / name
-
-    return write
-
-
 def vit(width):
     return {"image_encoder.blocks.0.attn.rel_pos_h": (27, 64), "image_encoder.patch_embed.proj.weight": (width, 3, 1, 1)}
 

@@ -17,17 +17,6 @@ from refsam.formats.stored import MAX_HEADER
 BIAS = "image_encoder.neck.1.bias"
 
 
-@pytest.fixture
-def place(tmp_path):
-    """Writes bytes to a file and returns its path."""
-
-    def write(raw: bytes, name: str = "weights.safetensors"):
-        (tmp_path / name).write_bytes(raw)
-        return tmp_path / name
-
-    return write
-
-
 def joined(table, data: bytes) -> bytes:
     text = table if isinstance(table, bytes) else json.dumps(table).encode()
     return len(text).to_bytes(8, "little") + text + data
