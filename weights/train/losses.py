@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FOCAL_WEIGHT = 20.0
+RANKING_WEIGHT = 3.0  # the squared error of the predicted IoU is small, and decides which mask a user sees first
 LOSER_WEIGHT = 0.05  # masks without a target keep a weak pull to their nearest one, so that none of them dies
 OBJECT = 1
 ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3): the mask that answers each level
@@ -55,7 +56,7 @@ def match(dice: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sam_loss(logits: Tensor, iou: Tensor, targets: Tensor, legal: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss of one decoder call, and the parts (3,) of it for the log.
+    """The loss of one decoder call, and for the log: its three parts, the true IoU of the mask ranked first, of mask 0.
 
     Args:
         logits (N, 4, H, W), iou (N, 4): the decoder's output, mask 0 the single one.
@@ -71,4 +72,6 @@ def sam_loss(logits: Tensor, iou: Tensor, targets: Tensor, legal: Tensor, level:
     each = mask_loss(logits, wanted)
     single, several = each[:, 0].mean(), (each[:, 1:] * weight).sum(-1).mean()
     ranking = F.mse_loss(iou, true_iou)
-    return single + several + ranking, torch.stack([single, several, ranking]).detach()
+    first = true_iou[n, 1 + iou[:, 1:].argmax(-1)].mean()
+    log = torch.stack([single, several, ranking, first, true_iou[:, 0].mean()]).detach()
+    return single + several + RANKING_WEIGHT * ranking, log

@@ -67,6 +67,22 @@ class Sam(nn.Module):
             iou_head_depth=config.iou_head_depth, iou_head_hidden_dim=config.iou_head_hidden_dim,
         )  # fmt: skip
 
+    @torch.no_grad()
+    def look_where_clicked(self) -> "Sam":
+        """Start cross attention with equal query and key projections, so that a click meets its own place at once.
+
+        Prompt and image carry the same positional encoding; with equal projections their product is greatest where the
+        positions agree. From independent random projections this has to be found first, on a long plateau.
+        """
+        transformer = self.mask_decoder.transformer
+        attentions = [transformer.final_attn_token_to_image]
+        for layer in transformer.layers:
+            attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+        for attn in attentions:
+            attn.q_proj.weight *= 2
+            attn.k_proj.weight.copy_(attn.q_proj.weight)
+        return self
+
     def encode(self, x: Tensor) -> Tensor:
         """Normalised, padded pictures (B, 3, S, S) -> embeddings (B, C, S/16, S/16)."""
         enc, grid = self.image_encoder, self.config.image_size // 16

@@ -14,6 +14,7 @@ from .textures import Patch, texture
 
 SIZE = 256
 MAX_LEAVES = 255  # the last of them, 254, is left to padding (prompts.py)
+VISIBLE = 22.0  # grey levels between a thing's mean colour and that of what it hides
 
 Photos = Sequence[NDArray[np.uint8]]
 
@@ -95,6 +96,15 @@ class Painter:
         slope = np.stack(np.gradient(height)[::-1], -1) @ self.light.direction
         return (1 + self.light.relief * np.clip(-slope, -1.2, 1.2) * 1.5)[..., None].astype(np.float32)
 
+    def lift(self, cover: Patch, patch: Patch, behind: Patch) -> float:
+        """What to add to a patch (h, w, 3) so that it can be told from what is behind it: 0 where it already can."""
+        difference = float((cover * (patch - behind)).sum() / max(1.0, 3 * cover.sum()))
+        apart = float(np.abs((cover * (patch - behind)).sum((0, 1)) / max(1.0, cover.sum())).max())
+        if apart > VISIBLE:
+            return 0.0
+        lighter = behind.mean() < 128 if self.rng.random() < 0.7 else difference > 0
+        return float(self.rng.uniform(VISIBLE, 3 * VISIBLE)) * (1 if lighter else -1)
+
     def paint(self, mask: Mask, centre: tuple[float, float], obj: int, whole: int, patch: Patch | None = None) -> None:
         """Paint one new leaf of object `obj` with coverage `mask` (h, w), centred at xy."""
         place = self.window(mask, centre)
@@ -106,6 +116,7 @@ class Painter:
             patch = patch * self.relief(mask)
         canvas, local = place
         cover = mask[local][..., None]
+        patch = patch + self.lift(cover, patch[local], self.image[canvas])
         self.image[canvas] += cover * (patch[local] - self.image[canvas])
         self.rows.append((obj, whole, 1))
         self.leaves[canvas][mask[local] > 0.5] = len(self.rows) - 1

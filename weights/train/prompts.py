@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .painter import SIZE
 from .scenes import Scene
 
-MIN_SHARE = 0.0015  # of the picture: the smallest object that training asks for (98 pixels of 256 x 256)
+MIN_AREA = 100  # pixels, at whatever size: a smaller object is less than 3 x 3 pixels of the decoder's masks
 OBJECT = 1
 VOID = 254  # the leaf of padding, never asked for
 MEAN_COLOUR = (124, 116, 104)  # what padding is after normalising: zero
@@ -36,9 +36,9 @@ def group_labels(s: Scene) -> NDArray[np.uint8]:
 
 
 def augment(rng: Generator, s: Scene, size: int = SIZE) -> Scene:
-    """The scene at `size` pixels: flipped, turned, mostly cropped (down to half its side), and recoloured."""
+    """The scene at `size` pixels: flipped, turned, cropped, and recoloured."""
     image, leaves = s.image, s.leaves
-    side = int(SIZE * rng.uniform(0.5, 1)) if rng.random() < 0.6 else SIZE
+    side = min(SIZE, int(size * rng.uniform(0.6, 1.4)))  # at 128 pixels a crop: things keep their size in pixels
     if side != SIZE or size != SIZE:
         y, x = rng.integers(0, SIZE - side + 1, 2)
         way = cv2.INTER_LINEAR if side < 1.3 * size else cv2.INTER_AREA
@@ -102,7 +102,7 @@ def candidates(s: Scene) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Leaves of things that are large enough as objects, and leaves of background."""
     areas = np.bincount(s.leaves.ravel(), minlength=len(s.tree))
     object_area = np.bincount(s.tree[:, 0], weights=areas, minlength=256)[s.tree[:, 0]]
-    usable = (areas > 0) & (object_area >= MIN_SHARE * s.leaves.size) & (np.arange(len(areas)) != VOID)
+    usable = (areas > 0) & (object_area >= MIN_AREA) & (np.arange(len(areas)) != VOID)
     return np.flatnonzero(usable & (s.tree[:, 2] == 1)), np.flatnonzero(usable & (s.tree[:, 2] == 0))
 
 
@@ -117,7 +117,7 @@ def choose_leaf(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDAr
 def choose_level(rng: Generator, masks: list[NDArray[np.bool_]]) -> int:
     """Mostly the object; the part or the whole a quarter of the time, if large enough."""
     level = int(rng.choice(3, p=[0.15, 0.73, 0.12]))
-    return level if masks[level].mean() >= MIN_SHARE / 2 else OBJECT
+    return level if masks[level].sum() >= MIN_AREA / 2 else OBJECT
 
 
 def prompt(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[np.int64]) -> tuple[NDArray, ...]:

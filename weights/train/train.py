@@ -27,7 +27,7 @@ from .photos import training_photos
 from .pool import keep_painting
 from .rounds import Asked, chosen_mask, corrective_clicks, encode, first_round
 
-WARM_UP = 300
+WARM_UP = 200
 ROUNDS = (0.4, 0.3, 0.1, 0.1, 0.1)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
 EARLY = 2500
@@ -47,6 +47,7 @@ class Options:
     size: int
     paint: float
     ema: float = 0.999
+    cooled_ema: float = 0.98  # the falling learning rate averages by itself
 
 
 def legal_levels(valid: Tensor, level: Tensor, single_click: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def backward_round(sam: Sam, leaf: Tensor, asked: Asked, goal: tuple[Tensor, ...
 
 
 def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.Generator, extra: int) -> Tensor:
-    """Gradients of one batch: the first round and, if it is not 0, the `extra`-th corrective one; loss parts (4,)."""
+    """Gradients of one batch: the first round and, if not 0, the `extra`-th corrective one; parts (6,) for the log."""
     embedding = sam.encode(normalise(batch["image"]))
     leaf = embedding.detach().requires_grad_()
     targets, level = batch["targets"], batch["level"]
@@ -114,6 +115,17 @@ def optimizer(modules: nn.Module, lr: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
 
 
+def fit_moments(state: dict[str, dict], modules: nn.Module) -> dict[str, dict]:
+    """The optimizer's state of a run at another size: tensors that changed shape begin anew."""
+    matrices = [p for p in modules.parameters() if p.ndim > 1]
+    ordered = matrices + [p for p in modules.parameters() if p.ndim <= 1]
+    for i, p in enumerate(ordered):
+        for key in ("exp_avg", "exp_avg_sq"):
+            if i in state["state"] and state["state"][i][key].shape != p.shape:
+                state["state"][i][key] = torch.zeros_like(p)
+    return state
+
+
 @torch.no_grad()
 def update_ema(ema: Sam, sam: Sam, decay: float, number: int) -> None:
     """Move the averaged weights; BatchNorm's statistics are taken over."""
@@ -137,7 +149,7 @@ def worker(rank: int, o: Options) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=o.processes)
     torch.set_num_threads(max(1, (os.cpu_count() or 2) // o.processes))
     torch.manual_seed(0)
-    sam = Sam(Config().at(o.size))
+    sam = Sam(Config().at(o.size)).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
     both = nn.ModuleList([sam, head])
     ema, opt, number = copy.deepcopy(sam), optimizer(both, o.lr), 0
@@ -148,15 +160,14 @@ def worker(rank: int, o: Options) -> None:
         sam.load_state_dict(fit_biases(state["model"], sam))
         ema.load_state_dict(fit_biases(state["ema"], sam))
         head.load_state_dict(state["head"])
-        if state["size"] == o.size:  # else the moments of some tensors have another shape: begin them anew
-            opt.load_state_dict(state["optimizer"])
+        opt.load_state_dict(fit_moments(state["optimizer"], both))
     ema.eval()
     first = number
     loader = Loader(o.folder / "pool", seed=[rank, number], images=o.images, prompts=o.prompts, size=o.size)
     shared = np.random.default_rng(number)  # the same on every process: how many rounds
     own = np.random.default_rng([rank, number])
     started = saved = time.monotonic()
-    average = torch.zeros(4)
+    average = torch.zeros(6)
     while True:
         lr = learning_rate(o, number, time.monotonic() - started)
         for group in opt.param_groups:
@@ -170,7 +181,7 @@ def worker(rank: int, o: Options) -> None:
         opt.step()
         opt.zero_grad()
         number += 1
-        update_ema(ema, sam, o.ema, number)
+        update_ema(ema, sam, o.cooled_ema if o.cooldown else o.ema, number)
         average += (parts - average) / min(100, number - first)
         clock = torch.tensor([time.monotonic() - started, float((o.folder / "STOP").exists())])
         dist.broadcast(clock, 0)  # all processes end at the same step
