@@ -14,6 +14,8 @@ from .textures import Patch, texture
 
 SIZE = 256
 MAX_LEAVES = 255  # the last of them, 254, is left to padding (prompts.py)
+BACKGROUND, THING, SCRAP = 0, 1, 2  # what a leaf is part of; scraps are never asked for
+LEAST_VISIBLE = 0.4  # of an object's area: less is a scrap
 VISIBLE = 22.0  # grey levels between a thing's mean colour and that of what it hides
 
 Photos = Sequence[NDArray[np.uint8]]
@@ -37,6 +39,7 @@ class Painter:
     photos: Photos
     size: int = SIZE
     rows: list[tuple[int, int, int]] = field(default_factory=list)
+    painted: dict[int, int] = field(default_factory=dict)  # object -> area inside the picture
     objects: int = 0
     wholes: int = 0
 
@@ -118,5 +121,15 @@ class Painter:
         cover = mask[local][..., None]
         patch = patch + self.lift(cover, patch[local], self.image[canvas])
         self.image[canvas] += cover * (patch[local] - self.image[canvas])
-        self.rows.append((obj, whole, 1))
-        self.leaves[canvas][mask[local] > 0.5] = len(self.rows) - 1
+        covered = mask[local] > 0.5
+        owners = np.array([row[0] for row in self.rows])[self.leaves[canvas]]
+        self.painted[obj] = self.painted.get(obj, 0) + int((covered & (owners != obj)).sum())
+        self.rows.append((obj, whole, THING))
+        self.leaves[canvas][covered] = len(self.rows) - 1
+
+    def mark_scraps(self) -> None:
+        """Make leaves of objects that later ones hide for the most part SCRAP: nobody could say what they are."""
+        objects = np.array([row[0] for row in self.rows])
+        visible = np.bincount(objects[self.leaves].ravel(), minlength=objects.max() + 1)
+        hidden = {obj for obj, area in self.painted.items() if visible[obj] < LEAST_VISIBLE * area}
+        self.rows = [(obj, whole, SCRAP if obj in hidden else kind) for obj, whole, kind in self.rows]

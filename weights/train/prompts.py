@@ -7,7 +7,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from .painter import SIZE
+from .painter import BACKGROUND, SIZE, THING
 from .scenes import Scene
 
 MIN_AREA = 100  # pixels, at whatever size: a smaller object is less than 3 x 3 pixels of the decoder's masks
@@ -103,7 +103,7 @@ def candidates(s: Scene) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     areas = np.bincount(s.leaves.ravel(), minlength=len(s.tree))
     object_area = np.bincount(s.tree[:, 0], weights=areas, minlength=256)[s.tree[:, 0]]
     usable = (areas > 0) & (object_area >= MIN_AREA) & (np.arange(len(areas)) != VOID)
-    return np.flatnonzero(usable & (s.tree[:, 2] == 1)), np.flatnonzero(usable & (s.tree[:, 2] == 0))
+    return np.flatnonzero(usable & (s.tree[:, 2] == THING)), np.flatnonzero(usable & (s.tree[:, 2] == BACKGROUND))
 
 
 def choose_leaf(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[np.int64]) -> int:

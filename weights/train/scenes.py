@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skimage.measure import label as connected
 
 from .finish import finish
-from .painter import MAX_LEAVES, SIZE, Painter, Photos
+from .painter import BACKGROUND, MAX_LEAVES, SIZE, THING, Painter, Photos
 from .shapes import Mask, fill, glyph, outline
 
 HELD_OUT_SEEDS = 10_000
@@ -25,7 +25,7 @@ class Scene(NamedTuple):
 
     image: NDArray[np.uint8]  # (S, S, 3)
     leaves: NDArray[np.uint8]  # (S, S) leaf number
-    tree: NDArray[np.uint8]  # (255, 3): object number, whole number, 1 for a thing or 0 for background
+    tree: NDArray[np.uint8]  # (255, 3): object number, whole number, BACKGROUND, THING or SCRAP
 
     def levels(self, leaf: int) -> list[NDArray[np.bool_]]:
         """The masks (S, S) that a click on `leaf` may mean: the part, its object, the whole (repeats left in)."""
@@ -36,22 +36,22 @@ class Scene(NamedTuple):
         return (self.tree[:, level] == number)[self.leaves]
 
     def objects(self) -> list[int]:
-        """The object numbers of things that are at least partly visible."""
+        """The object numbers of things that can be seen."""
         present = np.unique(self.leaves)
-        return sorted({int(self.tree[i, 0]) for i in present if self.tree[i, 2]})
+        return sorted({int(self.tree[i, 0]) for i in present if self.tree[i, 2] == THING})
 
 
 def background(p: Painter) -> None:
     """One to three textured regions behind everything: a wall, a floor, a sky."""
     p.image[:] = p.texture(p.size, p.size)
-    p.rows.append((*p.new_object(), 0))
+    p.rows.append((*p.new_object(), BACKGROUND))
     for _ in range(p.rng.choice([0, 1, 2], p=[0.55, 0.33, 0.12])):
         yy, xx = np.mgrid[0 : p.size, 0 : p.size].astype(np.float32)
         angle = p.rng.normal(0, 0.3) + (np.pi / 2 if p.rng.random() < 0.3 else 0)
         wobble = p.rng.choice([0.0, 8.0]) * np.sin(xx / p.rng.uniform(8, 40))
         side = (yy - p.rng.uniform(0.2, 0.8) * p.size) * np.cos(angle) + (xx - p.size / 2) * np.sin(angle) > wobble
         p.image[side] = p.texture(p.size, p.size)[side]
-        p.rows.append((*p.new_object(), 0))
+        p.rows.append((*p.new_object(), BACKGROUND))
         p.leaves[side] = len(p.rows) - 1
 
 
@@ -185,7 +185,7 @@ def separate_pieces(leaves: NDArray[np.int32], rows: list[tuple[int, int, int]])
     names, seen = owner.copy(), set()
     for piece in order:
         leaf = int(owner[piece])
-        if leaf in seen and rows[leaf][2] and sizes[piece] >= SPECK and len(rows) < MAX_LEAVES - 1:
+        if leaf in seen and rows[leaf][2] == THING and sizes[piece] >= SPECK and len(rows) < MAX_LEAVES - 1:
             rows.append(rows[leaf])
             names[piece] = len(rows) - 1
         seen.add(leaf)
@@ -201,6 +201,7 @@ def scene(seed: int, photos: Photos = (), size: int = SIZE) -> Scene:
     for _ in range(rng.integers(2, 10)):
         if not p.full():
             painters[rng.choice(4, p=[0.70, 0.12, 0.11, 0.07])](p)
+    p.mark_scraps()
     leaves = separate_pieces(p.leaves, p.rows)
     tree = np.zeros((MAX_LEAVES, 3), np.uint8)
     tree[: len(p.rows)] = p.rows
