@@ -1,6 +1,5 @@
 """A picture's embedding as a file, so that one encoding serves many prompts in many runs."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from refsam.errors import InputError
 from refsam.files import atomic_write
 from refsam.formats import safetensors_file
+from refsam.images import MAX_PIXELS, pixels_sha256
 from refsam.predictor import SamPredictor
 from refsam.transforms import resized_size
 from refsam.types import Array, Float, Size, UInt8
@@ -18,9 +18,6 @@ from refsam.types import Array, Float, Size, UInt8
 KIND = "embedding"
 MAX_BYTES = 256 * 2**20
 """The largest file that is opened; MobileSAM's embedding takes 4 MiB."""
-
-MAX_PIXELS = 178_956_970
-"""The largest picture that a file may claim, because its masks get that size. Pillow's own limit."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Embedding:
         features: in the dtype of the model that made it.
         original_size: (height, width) of the picture.
         weights_sha256: of the weights file.
-        image_sha256: of the picture's RGB pixels (`pixels_sha256`).
+        image_sha256: of the picture's RGB pixels (`images.pixels_sha256`).
     """
 
     features: Float[Array, "1 D E E"]
@@ -95,14 +92,6 @@ class Embedding:
         return cls(features, size, metadata.get("weights_sha256", ""), metadata.get("image_sha256", ""))
 
 
-def pixels_sha256(image: UInt8[Array, "H W 3"]) -> str:
-    """The hash of a picture's RGB pixels, row by row: what it shows, whatever file it came from."""
-    digest = hashlib.sha256()
-    for row in image:
-        digest.update(np.ascontiguousarray(row).data)
-    return digest.hexdigest()
-
-
 def _open(path: str | Path) -> tuple[dict[str, str], Array]:
     from safetensors import SafetensorError, safe_open
 
@@ -121,7 +110,7 @@ def _open(path: str | Path) -> tuple[dict[str, str], Array]:
 
 
 def _size(text: str) -> Size | None:
-    """(height, width) from JSON, None where it is no size that a picture has."""
+    """(height, width) from JSON, None where it is no size that a picture has: its masks would get that size."""
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,5 +1,6 @@
 """Pictures in: a file of any usual kind becomes 8-bit RGB, and an array of the caller's is checked."""
 
+import hashlib
 import os
 import warnings
 from io import BufferedIOBase
@@ -19,6 +20,9 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | BufferedIOBase"
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "TGA", "ICO", "QOI")
 """Files of pixels. Others that Pillow opens are left out: EPS, for one, would run an interpreter on what the file says."""
 
+MAX_PIXELS = 178_956_970
+"""The largest picture, and so the largest mask: Pillow's own limit against decompression bombs."""
+
 _TILE = (256, 4096)  # rows and columns that are converted at once: about a megapixel, so that temporaries stay small
 
 
@@ -34,18 +38,18 @@ def read_image(source: ImageSource) -> UInt8[Array, "H W 3"]:
         way, without colour profiles. An animation gives its first frame.
     Raises:
         InputError: the file is missing, not a picture, cut short, of a kind that does not fit 8-bit RGB (float pixels), or has
-            more pixels than Pillow's own limit against decompression bombs (178 million, unless the caller changed it).
+            more pixels than Pillow's own limit (MAX_PIXELS, unless the caller changed it).
+        MemoryError: there is not enough memory for its pixels.
     """
     name = _name(source)
     if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
-        problem = "it is a folder" if Path(source).is_dir() else "there is no such file"
-        raise InputError(f"cannot read the image {name}: {problem}")
+        raise InputError(f"cannot read the image {name}: {_no_file(Path(source))}")
     with warnings.catch_warnings():
         # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels.
         warnings.simplefilter("ignore")
         try:
             return _read(source, name)
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # Pillow's decoders raise whatever the damaged bytes lead them to
             raise InputError(f"cannot read the image {name}: {_reason(error)}") from error
@@ -72,6 +76,14 @@ def as_image(image: Any) -> UInt8[Array, "H W 3"]:
     return image
 
 
+def pixels_sha256(image: UInt8[Array, "H W 3"]) -> str:
+    """The hash of a picture's RGB pixels, row by row: what it shows, whatever file it came from."""
+    digest = hashlib.sha256()
+    for row in image:
+        digest.update(np.ascontiguousarray(row).data)
+    return digest.hexdigest()
+
+
 def _channel_remedy(shape: tuple[int, ...]) -> str:
     if len(shape) != 3:
         return ""
@@ -86,6 +98,15 @@ def _dtype_remedy(image: Array) -> str:
     if image.dtype.kind == "f":
         return ": from 0..1, (image * 255).round().astype('uint8')"
     return ": from 0..65535, (image // 257).astype('uint8')" if image.dtype == np.uint16 else ""
+
+
+def _no_file(path: Path) -> str:
+    """Why `path`, which is not a regular file, is no picture."""
+    if path.is_dir():
+        return "it is a folder"
+    if path.exists():
+        return "it is not a regular file but a device or a pipe; save what it gives to a file first"
+    return "there is no such file"
 
 
 def _name(source: ImageSource) -> str:

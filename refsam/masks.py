@@ -10,15 +10,13 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.images import MAX_PIXELS
 from refsam.ops.resize import pillow_bilinear
 from refsam.transforms import resized_size
 from refsam.types import Array, Bool, Float, Int, UInt8
 
 Rle: TypeAlias = dict[str, Any]
 """COCO's object: {"size": [height, width], "counts": whole numbers, or their compressed text}."""
-
-MAX_PIXELS = 178_956_970
-"""The largest mask that is decoded: the run-length code of a huge one is tiny. Pillow's own limit for pictures."""
 
 PROMPT_LOGIT = 10.0
 """The logit of a pixel that is surely inside, in a prompt made of a binary mask. The model's own are of this order."""
@@ -38,7 +36,8 @@ def mask_to_rle(mask: Bool[Array, "H W"]) -> Rle:
 def rle_to_mask(rle: Mapping[str, Any]) -> Bool[Array, "H W"]:
     """The mask of a run-length code, with plain counts or compressed (text or bytes).
 
-    Raises InputError where the code is damaged, does not fill its size, or is of more than MAX_PIXELS.
+    Raises InputError where the code is damaged, does not fill its size, or is of more than MAX_PIXELS: that of a huge mask
+    is tiny.
     """
     height, width = _size(rle)
     counts = _counts(rle)

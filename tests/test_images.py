@@ -1,6 +1,8 @@
 """Every kind of picture file, and every way in which one can be wrong."""
 
+import hashlib
 import io
+import os
 import struct
 import tracemalloc
 import warnings
@@ -12,7 +14,7 @@ from PIL import Image
 
 from refsam import images
 from refsam.errors import InputError
-from refsam.images import as_image, read_image
+from refsam.images import as_image, pixels_sha256, read_image
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
@@ -168,6 +170,25 @@ def test_a_missing_file_a_folder_and_an_empty_file_are_named(tmp_path):
         assert str(tmp_path / name) in str(error.value)
 
 
+def test_a_pipe_and_a_device_are_there_but_no_files(tmp_path):
+    """Opening a pipe would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null"):
+        with pytest.raises(InputError, match="not a regular file"):
+            read_image(path)
+
+
+def test_too_little_memory_is_not_called_damage(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.fromarray(RGB))
+
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_to_rgb", full)
+    with pytest.raises(MemoryError):
+        read_image(path)
+
+
 @pytest.mark.core
 @pytest.mark.parametrize("name", ["picture.png", "picture.jpg", "picture.webp", "picture.tiff", "picture.bmp", "picture.gif"])
 @pytest.mark.parametrize("keep", [0.5, 0.9])
@@ -222,6 +243,13 @@ def test_as_image_passes_a_picture_through():
     assert as_image(RGB) is RGB
     view = RGB[:, ::-1, ::-1]
     assert as_image(view) is view
+
+
+@pytest.mark.core
+def test_the_hash_of_pixels_is_of_their_bytes_in_order_however_they_lie_in_memory():
+    expected = hashlib.sha256(RGB.tobytes()).hexdigest()
+    assert pixels_sha256(RGB) == pixels_sha256(np.asfortranarray(RGB)) == expected
+    assert pixels_sha256(RGB[:, ::-1]) == hashlib.sha256(RGB[:, ::-1].tobytes()).hexdigest() != expected
 
 
 @pytest.mark.core
