@@ -1,6 +1,5 @@
 """One file over HTTP: resumed, retried, bounded in size, and worth nothing until its hash is right."""
 
-import hashlib
 import http.client
 import re
 import socket
@@ -8,12 +7,14 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from refsam.checkpoint import file_sha256
 from refsam.errors import InputError
+from refsam.types import Progress
 
 ATTEMPTS = 5
 """Tries at each address."""
@@ -24,8 +25,6 @@ TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 """HTTP answers after which another try may succeed."""
 
 BY_HAND = "download it by hand and give its path, or set REFSAM_MIRROR"
-
-Progress = Callable[[int, int | None], None]
 
 
 class _Broken(Exception):
@@ -47,19 +46,33 @@ def download(
 ) -> str:
     """Fill `partial` from the first of `urls` that works and return that address; `partial` then has `size` and `sha256`.
 
-    What `partial` has already is kept and the rest is asked for. Proxies are those of the environment (urllib).
-    Raises InputError where no address works, or where the bytes do not have the hash (then `partial` is removed).
+    What `partial` has already is kept and the rest is asked for; where the hash is wrong then, `partial` is removed and all of
+    it is asked for. Proxies are those of the environment (urllib).
+    Raises InputError where no address works, with what is wrong with each.
     """
     failures = []
     for url in urls:
         try:
-            _fill(url, partial, size, progress or (lambda *_: None), timeout)
+            _obtain(url, partial, size, sha256, progress or (lambda *_: None), timeout)
         except (_Broken, _Refused) as error:
             failures.append(f"{url}: {error}")
-            continue
-        _check(url, partial, sha256)
-        return url
+        else:
+            return url
     raise InputError(f"the download failed ({'; '.join(failures)}); {BY_HAND}")
+
+
+def _obtain(url: str, partial: Path, size: int, sha256: str, progress: Progress, timeout: float) -> None:
+    """Fill `partial` and check it. Only what came from `url` as a whole is held against it."""
+    while True:
+        earlier = partial.exists()
+        _fill(url, partial, size, progress, timeout)
+        with partial.open("rb") as file:
+            found = file_sha256(file)
+        if found == sha256:
+            return
+        partial.unlink()
+        if not earlier:
+            raise _Refused(f"what it sent has sha256 {found}, not {sha256}; it was deleted")
 
 
 def _fill(url: str, partial: Path, size: int, progress: Progress, timeout: float) -> None:
@@ -129,15 +142,3 @@ def _network() -> Iterator[None]:
         raise (_Refused if final else _Broken)(str(error.reason)) from None
     except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Broken(str(error) or type(error).__name__) from None
-
-
-def _check(url: str, partial: Path, sha256: str) -> None:
-    digest = hashlib.sha256()
-    with partial.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if digest.hexdigest() != sha256:
-        partial.unlink()
-        raise InputError(
-            f"what {url} sent has sha256 {digest.hexdigest()}, not {sha256}; it was deleted. Try again, or {BY_HAND}"
-        )

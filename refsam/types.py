@@ -9,6 +9,7 @@ The dimension alphabet, the same in every file:
     K   heads                              M   masks per prompt (1 or 3)
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,4 +23,7 @@ else:
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 
-__all__ = ["Array", "Bool", "Float", "Int", "Size", "UInt8"]
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Called with the amount done so far and the amount in all, None where that is not known."""
+
+__all__ = ["Array", "Bool", "Float", "Int", "Progress", "Size", "UInt8"]

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,10 @@ from typing import Any
 from refsam import checkpoint, files, resources
 from refsam.checkpoint import Checkpoint
 from refsam.errors import CheckpointError, InputError
+from refsam.types import Progress
 
 CACHE_VARIABLE = "REFSAM_CACHE"
 MIRROR_VARIABLE = "REFSAM_MIRROR"
-
-Progress = Callable[[int, int | None], None]
-"""Called with (bytes so far, bytes in all)."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeAlias
 from cyclopts import App, CycloptsError, Parameter
 
 from refsam.errors import BackendUnavailable, RefsamError
+from refsam.types import Progress
 
 OK = 0
 DIFFERENCE = 1
@@ -26,9 +27,6 @@ PIPE_CLOSED = 141
 
 JsonFlag: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document to stdout.")]
 """Annotation of a command's `as_json` argument."""
-
-Advance: TypeAlias = Callable[[int, int | None], None]
-"""Called with the amount done so far and the total, None where it is not known."""
 
 
 def run(build: Callable[[], App], tokens: Sequence[str]) -> int:
@@ -116,17 +114,18 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def progress(label: str, unit: str = "bytes") -> Iterator[Advance]:
+def progress(label: str, unit: str = "bytes") -> Iterator[Progress]:
     """A progress bar on stderr where that is a terminal, nothing elsewhere; yields the function to call with (done, total)."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
     # Rich costs 50 ms: only where a person is watching.
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
 
     amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
