@@ -44,7 +44,32 @@ def _check_number(name: str, value: Any) -> None:
             raise CheckpointError(f"config {name} is {value!r}; it has to be positive and at most {LIMITS[name]}")
 
 
+MAX_ELEMENTS = 1 << 27
+"""Of one intermediate tensor: each number of a config may be within its limit and their product still absurd. MobileSAM's largest
+has 19 million."""
+
+
+def _largest_tensor(config: "Config") -> tuple[str, int]:
+    """What takes the most elements, and how many."""
+    sides = (config.image_size // 4, config.image_size // 8, config.image_size // 16, config.image_size // 16)
+    sizes = {"patch embedding": sides[0] ** 2 * 9 * config.embed_dims[0] // 2}
+    for layer, side in enumerate(sides):
+        ratio = config.mbconv_expand_ratio if layer == 0 else config.mlp_ratio
+        sizes[f"layer {layer}'s widest map"] = int(side**2 * config.embed_dims[layer] * max(ratio, 3))
+        if layer:
+            window = config.window_sizes[layer]
+            windows = (-(-side // window)) ** 2
+            sizes[f"layer {layer}'s attention"] = windows * config.num_heads[layer] * window**4
+    sizes["neck"] = config.embedding_size**2 * 9 * config.prompt_embed_dim
+    sizes["mask upscaling"] = config.mask_size**2 * config.prompt_embed_dim // 4
+    name = max(sizes, key=sizes.__getitem__)
+    return name, sizes[name]
+
+
 def _check_fit(config: "Config") -> None:
+    name, elements = _largest_tensor(config)
+    if elements > MAX_ELEMENTS:
+        raise CheckpointError(f"config asks for {elements} numbers at once ({name}); at most {MAX_ELEMENTS} are allowed")
     if config.image_size % 16:
         raise CheckpointError(f"config image_size is {config.image_size}; it has to be a multiple of 16")
     if [config.merge_stride(layer) for layer in range(3)] != [2, 2, 1]:

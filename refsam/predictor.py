@@ -10,7 +10,7 @@ import numpy as np
 from refsam import transforms
 from refsam.errors import InputError, NotReady
 from refsam.images import as_image
-from refsam.model.sam import MobileSam
+from refsam.model.sam import MobileSam, finite, point_labels
 from refsam.tracing import Trace
 from refsam.types import Array, Bool, Float, Int, Size, UInt8
 
@@ -109,13 +109,15 @@ class SamPredictor:
             box: (4,), x0, y0, x1, y1 in image pixels.
             mask_input: (1, L, L) logits, `low_res_masks[k:k+1]` of an earlier prediction.
             multimask_output: three candidates, which suits ambiguous prompts such as one point, or one mask.
-            return_logits: logits in place of booleans; a mask is where they are above 0.
+            return_logits: logits in place of booleans, 4 M H W bytes of them; a mask is where they are above
+                `model.mask_threshold`, 0.
 
         Returns:
             masks (M, H, W) at the picture's size; their predicted IoUs (M,); low_res_masks (M, L, L), logits in the padded
             input frame.
 
         Raises NotReady before `set_image`; InputError where a prompt is malformed.  Upstream: SamPredictor.predict.
+        Differs: labels without points, a box whose x0 is beyond x1, and labels other than 1, 0 and -1 are errors.
         """
         self.get_image_embedding()
         coords, labels = self._points(point_coords, point_labels)
@@ -129,7 +131,7 @@ class SamPredictor:
         point_coords: Float[Array, "B N 2"] | None,
         point_labels: Int[Array, "B N"] | None,
         boxes: Float[Array, "B 4"] | None = None,
-        mask_input: Float[Array, "B 1 L L"] | None = None,
+        mask_input: Float[Array, "#B 1 L L"] | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Masks, Float[Array, "B M"], Float[Array, "B M L L"]]:
@@ -143,8 +145,12 @@ class SamPredictor:
         points = None if point_coords is None or point_labels is None else (point_coords, point_labels)
         sparse, dense = model.encode_prompts(points, boxes, mask_input)
         low_res_masks, iou_predictions = model.decode_masks(features, model.image_pe, sparse, dense, multimask_output)
-        postprocess = transforms.postprocess_logits if return_logits else transforms.postprocess_masks
-        masks = postprocess(low_res_masks, self.input_size, self.original_size, model.config.image_size)
+        sizes = (self.input_size, self.original_size, model.config.image_size)
+        masks: Masks
+        if return_logits:
+            masks = transforms.postprocess_logits(low_res_masks, *sizes)
+        else:
+            masks = transforms.postprocess_masks(low_res_masks, *sizes, model.mask_threshold)
         for stage, value in (("low_res_masks", low_res_masks), ("iou_predictions", iou_predictions), ("masks", masks)):
             model.tap(stage, value)
         return masks, iou_predictions, low_res_masks
@@ -163,19 +169,16 @@ class SamPredictor:
             return None, None
         if coords is None or labels is None:
             raise InputError("point_coords and point_labels go together: give a label (1 or 0) for each point")
-        coords, labels = _finite("point_coords", coords), _finite("point_labels", labels)
+        coords = finite("point_coords", coords)
         if coords.ndim != 2 or coords.shape[1] != 2:
             raise InputError(f"point_coords has shape {coords.shape}; it has to be (N, 2). Many prompts at once: predict_batch")
-        if labels.shape != coords.shape[:1]:
-            raise InputError(f"point_labels has shape {labels.shape}; {len(coords)} points need ({len(coords)},)")
-        if not np.isin(labels, (-1, 0, 1)).all():
-            raise InputError(f"point_labels are {labels.tolist()}; each has to be 1, 0 or -1 (a box goes into box=)")
+        labels = point_labels(labels, coords.shape[:1])[None]
         coords = transforms.apply_coords(coords, self.original_size, self.model.config.image_size)[None]
-        return self.model.tap("transforms.point_coords", coords), labels.astype(np.int64)[None]
+        return self.model.tap("transforms.point_coords", coords), labels
 
     def _box(self, box: Any) -> Float[Array, "1 4"]:
         """The box of one prompt, checked, in the input frame."""
-        box = _finite("box", box)
+        box = finite("box", box)
         if box.size != 4:
             raise InputError(f"box has shape {box.shape}; it has to be (4,): x0, y0, x1, y1. Many boxes at once: predict_batch")
         if box.ravel()[2] < box.ravel()[0] or box.ravel()[3] < box.ravel()[1]:
@@ -185,7 +188,7 @@ class SamPredictor:
 
     def _mask(self, mask_input: Any) -> Float[Array, "1 1 L L"]:
         """The mask prompt of one prompt, checked."""
-        mask, side = _finite("mask_input", mask_input), self.model.config.mask_size
+        mask, side = finite("mask_input", mask_input), self.model.config.mask_size
         if mask.shape != (1, side, side):
             raise InputError(
                 f"mask_input has shape {mask.shape}; it has to be {(1, side, side)}: low_res_masks[k:k+1] of an earlier predict"
@@ -199,7 +202,7 @@ def trace(model: MobileSam, image: UInt8[Array, "H W 3"], *, stages: str = "*", 
     Args:
         model: the model.
         image: RGB, uint8.
-        stages: glob patterns of the stages to keep, separated by commas.
+        stages: glob patterns of the stages to keep, separated by commas. All of MobileSAM's are 3 GB in float32.
         predict_kwargs: those of `SamPredictor.predict`.
 
     Raises what `set_image` and `predict` raise.
@@ -225,16 +228,13 @@ def _metadata(model: MobileSam, image: Array, prompts: dict[str, Any]) -> dict[s
         "weights_sha256": model.weights_sha256,
         "image_sha256": hashlib.sha256(pixels.data).hexdigest(),
         "image_size": json.dumps(pixels.shape[:2]),
-        "prompts": json.dumps({name: np.asarray(value).tolist() for name, value in prompts.items() if name != "mask_input"}),
+        "prompts": json.dumps({name: _described(name, value) for name, value in prompts.items()}),
     }
 
 
-def _finite(name: str, value: Any) -> Array:
-    """`value` as a float64 array. Raises InputError where it is not one, or has NaN or infinity."""
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is not an array of numbers") from None
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} has NaN or infinity in it")
-    return array
+def _described(name: str, value: Any) -> Any:
+    """A prompt for JSON: a mask by its shape and hash, the others whole."""
+    array = np.ascontiguousarray(value)
+    if name != "mask_input":
+        return array.tolist() if np.ndim(value) else value
+    return {"shape": array.shape, "float32_sha256": hashlib.sha256(array.astype("<f4").data).hexdigest()}

@@ -21,9 +21,6 @@ PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
 """Their standard deviations.  Upstream: build_sam.py."""
 
-MASK_THRESHOLD = 0.0
-"""A pixel belongs to the mask where its logit is above this.  Upstream: modeling/sam.py Sam.mask_threshold."""
-
 _TILE_ELEMENTS = 1 << 17  # logits at full size that are in work at once: what keeps large pictures within memory and cache
 
 
@@ -107,15 +104,15 @@ def postprocess_logits(
 
 
 def postprocess_masks(
-    low_res_masks: Float[Array, "B M L L"], input_size: Size, original_size: Size, image_size: int
+    low_res_masks: Float[Array, "B M L L"], input_size: Size, original_size: Size, image_size: int, threshold: float = 0.0
 ) -> Bool[Array, "B M H W"]:
-    """`postprocess_logits(...) > 0`, bit for bit, tile by tile: the logits of a large picture never stand in memory whole."""
+    """`postprocess_logits(...) > threshold`, bit for bit, tile by tile: a large picture's logits never stand in memory whole."""
     masks = np.empty((*low_res_masks.shape[:2], *original_size), np.bool_)
     for index in np.ndindex(*low_res_masks.shape[:2]):
         logits = _without_padding(low_res_masks[index], input_size, image_size)
         for rows, columns in _tiles(original_size):
             tile = bilinear_tile(logits, original_size, rows, columns)
-            np.greater(tile, MASK_THRESHOLD, out=masks[index][slice(*rows), slice(*columns)])
+            np.greater(tile, threshold, out=masks[index][slice(*rows), slice(*columns)])
     return masks
 
 

@@ -193,3 +193,10 @@ def test_infer_names_the_tensor_that_is_missing(name: str) -> None:
 @pytest.mark.core
 def test_a_ratio_may_be_a_whole_number() -> None:
     assert Config.from_json('{"mlp_ratio": 4, "mbconv_expand_ratio": 4}') == MOBILE_SAM
+
+
+def test_numbers_within_their_limits_whose_product_is_absurd() -> None:
+    with pytest.raises(CheckpointError, match=r"17179869184 numbers at once \(layer 1's attention\)"):
+        Config(image_size=2048, window_sizes=(7, 64, 64, 64), num_heads=(1, 64, 64, 64), embed_dims=(8, 64, 64, 320))
+    with pytest.raises(CheckpointError, match=r"layer 0's widest map"):
+        Config(embed_dims=(1024, 128, 160, 320), mbconv_expand_ratio=16)

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden.cases import mask_prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from predicting import CLICK, EACH_PROMPT, IMAGE, PROMPTS, SIZE, ready
+from standin import TINY, standin_weights
 
-from refsam import SamPredictor, transforms
+from refsam import MobileSam, SamPredictor, transforms
 
 
 @pytest.fixture
@@ -173,6 +175,31 @@ def test_prompts_may_be_of_any_kind_of_number() -> None:
         same = ready().predict(np.array([[30, 20]], dtype), np.array([1], dtype), box=np.array([[10, 5, 60, 40]], dtype))[2]
         np.testing.assert_array_equal(same, truth)
     np.testing.assert_array_equal(ready().predict([(30, 20)], [True], box=((10, 5), (60, 40)))[2], truth)
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("kind", [np.uint8, np.bool_, np.float32, list])
+def test_labels_of_a_batch_may_be_of_any_kind(kind: Any) -> None:
+    coords, labels = np.array([[[30.0, 20.0], [5.0, 40.0]]]), np.array([[1, 0]])
+    truth = ready().predict_batch(coords, labels)[2]
+    same = labels.tolist() if kind is list else labels.astype(kind)
+    np.testing.assert_array_equal(ready().predict_batch(coords.tolist() if kind is list else coords, same)[2], truth)
+
+
+@pytest.mark.core
+def test_one_mask_prompt_serves_all_prompts_of_a_batch() -> None:
+    coords, labels, mask = np.array([[[30.0, 20.0]], [[5.0, 40.0]]]), np.array([[1], [1]]), mask_prompt(16)[None]
+    shared = ready().predict_batch(coords, labels, None, mask)[2]
+    np.testing.assert_array_equal(shared, ready().predict_batch(coords, labels, None, np.repeat(mask, 2, axis=0))[2])
+
+
+@pytest.mark.core
+def test_a_masks_threshold_is_the_models() -> None:
+    predictor = SamPredictor(MobileSam(standin_weights(TINY), TINY))
+    predictor.model.mask_threshold = 0.5
+    predictor.set_image(IMAGE)
+    np.testing.assert_array_equal(predictor.predict()[0], predictor.predict(return_logits=True)[0] > 0.5)
 
 
 @pytest.mark.core

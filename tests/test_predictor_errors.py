@@ -26,7 +26,7 @@ BAD_PROMPTS: dict[str, tuple[dict[str, Any], str]] = {
     "a flat point": ({"point_coords": [1, 2], "point_labels": [1]}, r"point_coords has shape \(2,\); it has to be \(N, 2\)"),
     "a batch": ({"point_coords": [[[1, 2]]], "point_labels": [[1]]}, r"\(1, 1, 2\).*predict_batch"),
     "three coordinates": ({"point_coords": [[1, 2, 3]], "point_labels": [1]}, r"\(1, 3\); it has to be \(N, 2\)"),
-    "too few labels": ({"point_coords": [[1, 2]] * 2, "point_labels": [1]}, r"shape \(1,\); 2 points need \(2,\)"),
+    "too few labels": ({"point_coords": [[1, 2]] * 2, "point_labels": [1]}, r"shape \(1,\); the points need \(2,\)"),
     "a label 2": ({"point_coords": [[1, 2]], "point_labels": [2]}, r"point_labels are \[2.*a box goes into box="),
     "a label 0.5": ({"point_coords": [[1, 2]], "point_labels": [0.5]}, r"point_labels are \[0\.5\]"),
     "ragged labels": ({"point_coords": [[1, 2]], "point_labels": [[1], [1, 0]]}, r"point_labels is not an array of numbers"),
@@ -60,7 +60,9 @@ BAD_BATCHES: dict[str, tuple[tuple[Any, ...], str]] = {
         (np.zeros((2, 2)), np.zeros(2, int)),
         r"point coordinates has shape \(2, 2\); it has to be \(any, any, 2\)",
     ),
-    "labels that do not fit": ((np.zeros((2, 3, 2)), np.zeros((2, 1), int)), r"point labels has shape \(2, 1\).*\(2, 3\)"),
+    "labels that do not fit": ((np.zeros((2, 3, 2)), np.zeros((2, 1), int)), r"point_labels has shape \(2, 1\).*\(2, 3\)"),
+    "a label 7": ((np.zeros((1, 1, 2)), np.array([[7]])), r"point_labels are \[\[7"),
+    "NaN points": ((np.full((1, 1, 2), np.nan), np.array([[1]])), r"point coordinates has NaN"),
     "a flat box": ((None, None, np.zeros(4)), r"boxes has shape \(4,\); it has to be \(any, 4\)"),
     "a small mask": ((None, None, None, np.zeros((1, 1, 8, 8))), r"masks has shape \(1, 1, 8, 8\).*\(any, 1, 16, 16\)"),
     "different numbers": (
@@ -172,7 +174,13 @@ def test_a_trace_has_the_results_and_knows_where_it_comes_from() -> None:
     assert facts["weights_sha256"] == "12ab"
     assert facts["image_sha256"] == hashlib.sha256(IMAGE.tobytes()).hexdigest()
     assert json.loads(facts["image_size"]) == [*SIZE]
-    assert json.loads(facts["prompts"]) == {"point_coords": [[30, 20]], "point_labels": [1], "box": [10, 5, 60, 40]}
+    mask = PROMPTS["all"]["mask_input"]
+    assert json.loads(facts["prompts"]) == {
+        "point_coords": [[30, 20]],
+        "point_labels": [1],
+        "box": [10, 5, 60, 40],
+        "mask_input": {"shape": [1, 16, 16], "float32_sha256": hashlib.sha256(mask.tobytes()).hexdigest()},
+    }
     assert refsam.config.Config.from_json(facts["config"]) == TINY
     assert (facts["dtype"], facts["refsam_version"], facts["numpy_version"]) == ("float32", refsam.__version__, np.__version__)
     assert all(isinstance(value, str) for value in facts.values())

@@ -108,6 +108,10 @@ def corners_swapped(s: Any, boxes: np.ndarray, image_size: int) -> np.ndarray:
 ORIGINAL_EMBED_BOXES = prompt_encoder.embed_boxes
 
 
+def mask_norm_with_eps(s: Any, x: np.ndarray) -> np.ndarray:
+    return s.tap(s.ops.layer_norm_2d(x, s["weight"], s["bias"], eps=1e-5))
+
+
 def pe_at_cell_corners(s: Any, side: int) -> np.ndarray:
     grid = np.arange(side) / side
     x, y = np.meshgrid(grid, grid)
@@ -122,13 +126,13 @@ def gelu_after_both_convolutions(s: Any, x: np.ndarray) -> np.ndarray:
 ORIGINAL_PATCH_EMBED = tiny_vit.patch_embed
 
 
-def normalised_before_padding(s: Any, x: np.ndarray, num_heads: int, window_size: int) -> np.ndarray:
-    """As if padding tokens stayed zero: the LayerNorm goes before the windows."""
+def padding_stays_zero(s: Any, x: np.ndarray, num_heads: int, window_size: int) -> np.ndarray:
+    """Padding tokens are zero after the LayerNorm too, instead of its bias."""
     batch, tokens, width = x.shape
     side = tiny_vit.grid_side(tokens)
-    normed = tiny_vit.layer_norm(s / "norm", x).reshape(batch, side, side, width)
-    windows = window_partition(normed, window_size)
-    qkv = split_heads(tiny_vit.linear(s / "qkv", windows), num_heads)
+    windows = window_partition(x.reshape(batch, side, side, width), window_size)
+    inside = window_partition(np.ones((batch, side, side, 1)), window_size)
+    qkv = split_heads(tiny_vit.linear(s / "qkv", tiny_vit.layer_norm(s / "norm", windows) * inside), num_heads)
     q, k, v = np.split(qkv, 3, axis=-1)
     bias = s["attention_biases"][:, attention_bias_index(window_size)]
     y = tiny_vit.linear(s / "proj", merge_heads(s.ops.attention(q, k, v, bias)))
@@ -216,15 +220,16 @@ MUTANTS = [
            SPARSE, prompt="box"),
     Mutant(5, "no-mask embedding left out", replaced(prompt_encoder, "no_mask", lambda s, batch, side: np.zeros(
         (batch, TINY.prompt_embed_dim, side, side))), "prompt_encoder.dense_prompt_embeddings"),
-    Mutant(5, "mask prompt's norm is LayerNorm's", with_eps("layer_norm_2d", 1e-5), "image_encoder.neck.1", prompt="mask"),
+    Mutant(5, "mask prompt's eps 1e-5", replaced(prompt_encoder, "layer_norm_2d", mask_norm_with_eps),
+           "prompt_encoder.mask_downscaling.1", prompt="mask"),
     Mutant(6, "encoding at cell corners", replaced(sam, "dense_pe", pe_at_cell_corners), "prompt_encoder.pe_layer"),
     Mutant(7, "BatchNorm eps 1e-3", with_eps("batch_norm", 1e-3), "image_encoder.patch_embed.seq.0.bn"),
     Mutant(7, "GELU after the patch embedding", replaced(tiny_vit, "patch_embed", gelu_after_both_convolutions),
            "image_encoder.layers.0.blocks.0.conv1.c"),
     Mutant(8, "last merge of stride 2", replaced(Config, "merge_stride", lambda self, layer: 2),
            "image_encoder.layers.2.downsample.conv2.c"),
-    Mutant(9, "padding after LayerNorm", replaced(tiny_vit, "windowed_attention", normalised_before_padding),
-           f"{BLOCK}.attn.norm"),
+    Mutant(9, "padding stays zero after LayerNorm", replaced(tiny_vit, "windowed_attention", padding_stays_zero),
+           f"{BLOCK}.attn.qkv"),
     Mutant(10, "qkv in three blocks", replaced(tiny_vit, "split_heads", qkv_in_three_blocks), f"{BLOCK}.attn.proj"),
     Mutant(10, "biases transposed", replaced(tiny_vit, "attention_bias_index", bias_index_transposed), f"{BLOCK}.attn.proj"),
     Mutant(10, "scores not scaled", op("attention", attention_without_scale), f"{BLOCK}.attn.proj"),

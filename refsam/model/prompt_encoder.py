@@ -19,7 +19,7 @@ def prompt_encoder(
     s: Scope,
     points: tuple[Float[Array, "B N 2"], Int[Array, "B N"]] | None,
     boxes: Float[Array, "B 4"] | None,
-    masks: Float[Array, "B 1 L L"] | None,
+    masks: Float[Array, "#B 1 L L"] | None,
     config: Config,
 ) -> tuple[Float[Array, "B T D"], Float[Array, "B D E E"]]:
     """Tokens of all points and box corners (points first), and the dense embedding of the mask prompt or of its absence.
@@ -35,6 +35,7 @@ def prompt_encoder(
     if boxes is not None:
         sparse.append(embed_boxes(s, boxes, config.image_size))
     dense = embed_masks(s / "mask_downscaling", masks) if masks is not None else no_mask(s, batch, config.embedding_size)
+    dense = np.broadcast_to(dense, (batch, *dense.shape[1:]))
     (s / "sparse_prompt_embeddings").tap(tokens := np.concatenate(sparse, axis=1))
     (s / "dense_prompt_embeddings").tap(dense)
     return tokens, dense

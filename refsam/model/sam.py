@@ -3,19 +3,42 @@
 import dataclasses
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from refsam.blas import one_blas_thread
 from refsam.config import Config
-from refsam.errors import InputError
+from refsam.errors import CheckpointError, InputError
 from refsam.model.mask_decoder import mask_decoder
-from refsam.model.prompt_encoder import dense_pe, prompt_encoder
+from refsam.model.prompt_encoder import BACKGROUND, FOREGROUND, PADDING, dense_pe, prompt_encoder
 from refsam.model.tiny_vit import tiny_vit
 from refsam.ops import Ops
+from refsam.parameters import parameter_shapes
 from refsam.scope import Scope
 from refsam.tracing import Trace
 from refsam.types import Array, Float, Int
+
+
+def finite(name: str, value: Any) -> Float[Array, "*N"]:
+    """`value` as a float64 array. Raises InputError where it is not one, or has NaN or infinity."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is not an array of numbers") from None
+    if not np.isfinite(array).all():
+        raise InputError(f"{name} has NaN or infinity in it")
+    return array
+
+
+def point_labels(labels: Any, shape: tuple[int, ...]) -> Int[Array, "*N"]:
+    """`labels` as whole numbers, one for each of `shape` points. Raises InputError for others than 1, 0 and -1."""
+    numbers = finite("point_labels", labels)
+    if numbers.shape != shape:
+        raise InputError(f"point_labels has shape {numbers.shape}; the points need {shape}")
+    if not np.isin(numbers, (PADDING, BACKGROUND, FOREGROUND)).all():
+        raise InputError(f"point_labels are {numbers.tolist()}; each has to be 1, 0 or -1 (a box goes into box=)")
+    return numbers.astype(np.int64)
 
 
 class MobileSam:
@@ -47,6 +70,9 @@ class MobileSam:
     ) -> None:
         if dtype not in ("float32", "float64"):
             raise InputError(f"dtype is {dtype!r}; the model computes in 'float32' or 'float64'")
+        unfit = [name for name, shape in parameter_shapes(config).items() if np.shape(tensors.get(name, ())) != shape]
+        if unfit:
+            raise CheckpointError(f"tensors are missing or not of the config's shape: {', '.join(unfit[:4])}")
         self.config = config
         self.dtype: np.dtype[np.float32] | np.dtype[np.float64] = np.dtype(dtype)
         self.metadata = dict(metadata or {})
@@ -87,34 +113,28 @@ class MobileSam:
         self,
         points: tuple[Float[Array, "B N 2"], Int[Array, "B N"]] | None = None,
         boxes: Float[Array, "B 4"] | None = None,
-        masks: Float[Array, "B 1 L L"] | None = None,
+        masks: Float[Array, "#B 1 L L"] | None = None,
     ) -> tuple[Float[Array, "B T D"], Float[Array, "B D E E"]]:
         """Sparse and dense prompt embeddings of B prompts.
 
         Args:
             points: coordinates (x, y) in the padded input frame, and labels: 1 foreground, 0 background, -1 padding.
             boxes: x0, y0, x1, y1 in the padded input frame.
-            masks: logits, such as a previous prediction's low_res_masks.
+            masks: logits, such as a previous prediction's low_res_masks; one serves all prompts.
 
-        Raises InputError where shapes do not fit.  Upstream: PromptEncoder.forward.
+        Raises InputError where shapes do not fit, a number is not finite, or a label is another.
+        Upstream: PromptEncoder.forward.
         """
-        side = self.config.mask_size
-        batches = set()
-        if points is not None:
-            coords, labels = points
-            self._expect("point coordinates", coords, (None, None, 2))
-            self._expect("point labels", labels, coords.shape[:2])
-            batches.add(len(coords))
-        for name, prompt, shape in (("boxes", boxes, (None, 4)), ("masks", masks, (None, 1, side, side))):
-            if prompt is not None:
-                self._expect(name, prompt, shape)
-                batches.add(len(prompt))
+        coords = None if points is None else self._prompt("point coordinates", points[0], (None, None, 2))
+        boxes = None if boxes is None else self._prompt("boxes", boxes, (None, 4))
+        masks = None if masks is None else self._prompt("masks", masks, (None, 1, self.config.mask_size, self.config.mask_size))
+        shared = masks is not None and len(masks) == 1
+        batches = {len(x) for x in (coords, boxes, None if shared else masks) if x is not None}
         if len(batches) > 1:
             raise InputError(f"points, boxes and masks of one call have {sorted(batches)} prompts; give as many of each")
-        cast = None if points is None else (self._cast(points[0]), points[1])
-        boxes, masks = (None if x is None else self._cast(x) for x in (boxes, masks))
+        checked = None if points is None or coords is None else (coords, point_labels(points[1], coords.shape[:2]))
         with one_blas_thread():
-            return prompt_encoder(self.scope / "prompt_encoder", cast, boxes, masks, self.config)
+            return prompt_encoder(self.scope / "prompt_encoder", checked, boxes, masks, self.config)
 
     def decode_masks(
         self,
@@ -137,6 +157,12 @@ class MobileSam:
         s = self.scope / "mask_decoder"
         with one_blas_thread():
             return mask_decoder(s, features, position, tokens, maps, multimask_output, self.config)
+
+    def _prompt(self, name: str, x: Any, shape: tuple[int | None, ...]) -> Array:
+        """A prompt as an array of the model's dtype, of this shape and finite."""
+        numbers = finite(name, x)
+        self._expect(name, numbers, shape)
+        return self._cast(numbers)
 
     def _cast(self, x: Array) -> Array:
         """In the model's dtype and in C order: in another, BLAS would sum in another order, and the bits would differ."""

@@ -114,11 +114,11 @@ def test_an_unknown_dtype() -> None:
         MobileSam(standin_weights(TINY), TINY, dtype="float16")
 
 
-def test_a_missing_tensor_is_named_when_it_is_needed() -> None:
-    weights = standin_weights(TINY)
-    del weights["image_encoder.layers.1.blocks.0.attn.qkv.bias"]
-    with pytest.raises(CheckpointError, match=r"tensor image_encoder\.layers\.1\.blocks\.0\.attn\.qkv\.bias is not in"):
-        MobileSam(weights, TINY).encode_image(INPUT)
+def test_tensors_that_do_not_fit_the_config() -> None:
+    weights, bias = standin_weights(TINY), "image_encoder.layers.1.blocks.0.attn.qkv.bias"
+    for wrong in ({**weights, bias: np.zeros(3, np.float32)}, {name: x for name, x in weights.items() if name != bias}):
+        with pytest.raises(CheckpointError, match=f"not of the config's shape: {bias}"):
+            MobileSam(wrong, TINY)
 
 
 @pytest.mark.usefixtures("unchecked")
