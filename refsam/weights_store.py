@@ -3,12 +3,14 @@
 import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from refsam import checkpoint, files, resources
 from refsam.checkpoint import Checkpoint
+from refsam.config import infer
 from refsam.errors import CheckpointError, InputError
 from refsam.types import Progress
 
@@ -18,7 +20,10 @@ MIRROR_VARIABLE = "REFSAM_MIRROR"
 
 @dataclass(frozen=True)
 class Source:
-    """A weights file that can be downloaded, pinned by size and hash: an entry of weights/manifest.json."""
+    """A weights file that can be downloaded, pinned by size and hash: an entry of weights/manifest.json.
+
+    `tensors_sha256` (see `checkpoint.tensors_sha256`) is pinned only where somebody had the file; it proves conversions.
+    """
 
     file: str
     bytes: int
@@ -26,13 +31,17 @@ class Source:
     urls: tuple[str, ...]
     licence: str
     origin: str
+    tensors_sha256: str | None = None
 
 
 def sources() -> dict[str, Source]:
     """Name -> source of all weights that `fetch` knows."""
     manifest: dict[str, Any] = json.loads(resources.path("weights", "manifest.json").read_text("utf-8"))
-    names = ("file", "bytes", "sha256", "licence", "origin")
-    return {name: Source(urls=tuple(entry["urls"]), **{key: entry[key] for key in names}) for name, entry in manifest.items()}
+    names = {field.name for field in fields(Source)}
+    return {
+        name: Source(**{**{key: value for key, value in entry.items() if key in names}, "urls": tuple(entry["urls"])})
+        for name, entry in manifest.items()
+    }
 
 
 def cache_folder() -> Path:
@@ -156,23 +165,32 @@ class Verification:
 
     Attributes:
         opened: the checkpoint; that it opens says that all tensors are there and finite.
-        name: the pinned weights that this file is, byte for byte or (a conversion) by the record in its metadata.
+        name: the pinned weights that this file is: it, or the values of its tensors, have the pinned hash.
+        says: the pinned weights that it says it was converted from, where that is not proven. Anyone can write that.
         intact: None where the file has no record of its own tensors, else whether they still have the hash recorded.
     """
 
     opened: Checkpoint
     name: str | None
+    says: str | None
     intact: bool | None
 
 
 def verify(path: str | os.PathLike[str]) -> Verification:
     """Open `path` strictly and compare it with the pinned hashes and with its own record. Raises CheckpointError."""
     opened = checkpoint.load(path)
-    sha256 = opened.metadata.get("source_sha256", opened.sha256)
-    name = next((name for name, source in sources().items() if source.sha256 == sha256), None)
+    tensors_sha256 = checkpoint.tensors_sha256(opened.tensors)
+    # A config of its own could make other masks of the same tensors.
+    plain = opened.config == infer({name: tensor.shape for name, tensor in opened.tensors.items()})
+    name = _pinned(lambda source: opened.sha256 == source.sha256 or (plain and tensors_sha256 == source.tensors_sha256))
+    says = None if name else _pinned(lambda source: opened.metadata.get("source_sha256") == source.sha256)
     recorded = opened.metadata.get("tensors_sha256")
-    intact = None if recorded is None else checkpoint.tensors_sha256(opened.tensors) == recorded
-    return Verification(opened, name, intact)
+    return Verification(opened, name, says, None if recorded is None else tensors_sha256 == recorded)
+
+
+def _pinned(test: Callable[[Source], bool]) -> str | None:
+    """The name of the first source that passes."""
+    return next((name for name, source in sources().items() if test(source)), None)
 
 
 def locate(name_or_path: str) -> Path:

@@ -73,7 +73,7 @@ def test_fetch_downloads_checks_and_converts(server, tmp_path, pinned):
     assert steps[-1] == (len(served()), len(served()))
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
     verified = weights_store.verify(path)
-    assert (verified.name, verified.intact) == ("mobile_sam", True)
+    assert (verified.name, verified.says, verified.intact) == (None, "mobile_sam", True)
 
 
 def test_a_second_fetch_asks_nobody(server):
@@ -274,7 +274,7 @@ def test_verify_knows_the_pinned_file_and_a_strange_one(tmp_path):
     (tmp_path / "a.pt").write_bytes(served())
     (tmp_path / "b.pt").write_bytes(pt_file())
     found = [weights_store.verify(tmp_path / name) for name in ("a.pt", "b.pt")]
-    assert [(each.name, each.intact) for each in found] == [("mobile_sam", None), (None, None)]
+    assert [(each.name, each.says, each.intact) for each in found] == [("mobile_sam", None, None), (None, None, None)]
 
 
 def test_verify_sees_a_single_changed_bit(tmp_path):

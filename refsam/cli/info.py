@@ -11,7 +11,7 @@ import numpy as np
 
 import refsam
 from refsam import backends, checkpoint, loading, weights_store
-from refsam.cli.common import OK, JsonFlag, print_json
+from refsam.cli.common import OK, JsonFlag, one_line, print_json
 from refsam.errors import RefsamError
 
 PACKAGES = ("numpy", "pillow", "safetensors", "jaxtyping", "threadpoolctl", "cyclopts", "rich")
@@ -84,6 +84,7 @@ def _print(document: dict[str, Any]) -> None:
     for name, found in document["weights"].items():
         size = f"{found['config']['image_size']} px, sha256 {found['sha256'][:16]}..." if "sha256" in found else found["problem"]
         rows[f"weights {name}"] = f"{found['path']} ({size})" if "sha256" in found else size
-    width = max(map(len, rows))
-    for name, text in rows.items():
+    lines = {one_line(name): one_line(str(text)) for name, text in rows.items()}  # a file's error names its own tensors
+    width = max(map(len, lines))
+    for name, text in lines.items():
         print(f"{name:<{width}}  {text}")

@@ -9,14 +9,19 @@ from cyclopts import App, Parameter
 
 from refsam import checkpoint, resources, weights_store
 from refsam.checkpoint import Checkpoint
-from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, progress
+
+MAX_TABLES = 100
+"""Of a metadata text: more are shown as they are, since tables within tables could be too deep to print."""
 
 app = App(name="weights", help="Download, convert, check and describe weights files.")
 
 Mirror = Annotated[str | None, Parameter(help="Address of a folder that has the same file (default: $REFSAM_MIRROR).")]
 Force = Annotated[bool, Parameter(negative=(), help="Download it although it is in the cache already.")]
 Dtype = Annotated[Literal["float32", "float16"], Parameter(help="float16 takes half the space and rounds each value to 11 bits.")]
-Expect = Annotated[str | None, Parameter(help="Exit with 1 where the file is not these pinned weights, e.g. mobile_sam.")]
+Expect = Annotated[
+    str | None, Parameter(help="Exit with 1 where nothing proves that the file is these pinned weights, e.g. mobile_sam.")
+]
 
 
 @app.command
@@ -49,7 +54,9 @@ def verify(name_or_path: str, /, *, expect: Expect = None, as_json: JsonFlag = F
     found = weights_store.verify(weights_store.locate(name_or_path))
     good = found.intact is not False and expect in (None, found.name)
     if as_json:
-        print_json({"ok": good, "name": found.name, "intact": found.intact, **_summary(found.opened)})
+        print_json(
+            {"ok": good, "name": found.name, "says_converted_from": found.says, "intact": found.intact, **_summary(found.opened)}
+        )
     else:
         print(f"{found.opened.path}: {_verdict(found, expect)}")
     return OK if good else DIFFERENCE
@@ -59,9 +66,15 @@ def _verdict(found: weights_store.Verification, expect: str | None) -> str:
     if found.intact is False:
         return "DIFFERENT: its tensors are not those it was written with; get or convert it again"
     if expect not in (None, found.name):
-        return f"DIFFERENT: this is not {expect}, whose hash is pinned (sha256 here: {found.opened.sha256})"
-    known = f"ok, this is {found.name}" if found.name else "ok, a complete MobileSAM checkpoint (of no pinned name)"
-    return known + ("" if found.intact is None else "; its tensors have the hash they were written with")
+        return f"DIFFERENT: {_known(found)}; only what has the pinned hash is {expect} (sha256 here: {found.opened.sha256})"
+    return f"ok, {_known(found)}" + ("" if found.intact is None else "; its tensors have the hash they were written with")
+
+
+def _known(found: weights_store.Verification) -> str:
+    if found.name:
+        return f"this is {found.name}"
+    origin = f"it says it was converted from {found.says}" if found.says else "of no pinned name"
+    return f"a complete MobileSAM checkpoint ({origin})"
 
 
 @app.command
@@ -94,6 +107,8 @@ def _unfolded(opened: Checkpoint) -> dict[str, Any]:
 
 
 def _table(text: str) -> Any:
+    if text.count("{") > MAX_TABLES:
+        return text
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -102,10 +117,12 @@ def _table(text: str) -> Any:
 
 
 def _print_table(document: dict[str, Any], indent: str = "") -> None:
-    width = max(len(key) for key in document) if document else 0
-    for key, value in document.items():
+    """Keys and values may be a stranger's: no control character of theirs reaches the terminal."""
+    rows = [(one_line(key), value) for key, value in document.items()]
+    width = max((len(key) for key, _ in rows), default=0)
+    for key, value in rows:
         if isinstance(value, dict):
             print(f"{indent}{key}")
             _print_table(value, indent + "  ")
         else:
-            print(f"{indent}{key:<{width}}  {value}")
+            print(f"{indent}{key:<{width}}  {one_line(str(value))}")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import refsam
 
@@ -27,6 +28,15 @@ def test_a_person_gets_lines(run, folder, standin):
     assert code == 0
     assert f"weights {standin}" in out
     assert "64 px, sha256" in out
+
+
+def test_a_stranger_s_tensor_names_stay_text(run, folder, monkeypatch):
+    save_file({"\x1b]0;title\x07": np.zeros(1, np.float32)}, "bad.safetensors")
+    monkeypatch.setenv("REFSAM_WEIGHTS", "bad.safetensors")
+    code, out, _ = run("info")
+    assert code == 0
+    assert all(line.isprintable() for line in out.splitlines())
+    assert "\\x1b]0;title" in out
 
 
 def test_damaged_weights_are_told_not_raised(run, folder, monkeypatch):

@@ -102,6 +102,67 @@ def test_verify_finds_a_difference(capsys, native, tmp_path):
         assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
+def pin(monkeypatch, **hashes):
+    source = weights_store.Source("m.pt", 1, **{"sha256": "0" * 64, **hashes}, urls=(), licence="", origin="")
+    monkeypatch.setattr(weights_store, "sources", lambda: {"mobile_sam": source})
+
+
+def verified(capsys, path, *tokens):
+    """(exit code, the line, the JSON document) of `verify`."""
+    code = cli.main(["weights", "verify", str(path), *tokens])
+    shown = capsys.readouterr().out
+    assert cli.main(["weights", "verify", str(path), *tokens, "--json"]) == code
+    return code, shown, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.core
+def test_what_a_file_says_of_itself_proves_nothing(capsys, monkeypatch, tmp_path):
+    """Random weights with the pinned hash in their metadata are not mobile_sam, whole though they are."""
+    pin(monkeypatch)
+    path = tmp_path / "forged.safetensors"
+    checkpoint.save(path, standin_weights(TINY), TINY, {"source_sha256": "0" * 64})
+    code, shown, document = verified(capsys, path)
+    assert code == 0
+    assert "it says it was converted from mobile_sam); its tensors have the hash they were written with" in shown
+    assert "this is mobile_sam" not in shown
+    assert (document["name"], document["says_converted_from"], document["intact"]) == (None, "mobile_sam", True)
+    code, shown, document = verified(capsys, path, "--expect", "mobile_sam")
+    assert (code, document["ok"]) == (1, False)
+    assert "DIFFERENT" in shown
+    raw = bytearray(path.read_bytes())
+    raw[-1] ^= 1
+    path.write_bytes(raw)
+    code, _, document = verified(capsys, path)
+    assert (code, document["intact"]) == (1, False)
+
+
+def test_a_pinned_hash_of_the_file_or_of_its_tensors_proves_it(capsys, monkeypatch, pt, native, tmp_path):
+    weights_store.convert(pt, tmp_path / "b.safetensors")
+    expected = ("--expect", "mobile_sam")
+    pin(monkeypatch, sha256=checkpoint.load(pt).sha256)
+    assert [verified(capsys, path, *expected)[0] for path in (pt, tmp_path / "b.safetensors")] == [0, 1]
+    assert "ok, this is mobile_sam" in verified(capsys, pt)[1]
+    pin(monkeypatch, tensors_sha256=checkpoint.tensors_sha256(standin_weights(TINY)))
+    assert [verified(capsys, path, *expected)[0] for path in (pt, tmp_path / "b.safetensors")] == [0, 0]
+    # The same tensors with a config that no shape tells: another model.
+    assert verified(capsys, native, *expected)[0] == 1
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\nfake: ok\u202e"
+
+
+def test_a_stranger_s_metadata_stay_text(capsys, tmp_path):
+    """ESC and OSC sequences would write the title, clear the screen, or more."""
+    path = tmp_path / "a.safetensors"
+    texts = {HOSTILE: "a", "b": HOSTILE, "c": json.dumps({HOSTILE: {"d": HOSTILE}}), "deep": '{"a":' * 900 + "1" + "}" * 900}
+    checkpoint.save(path, standin_weights(TINY), TINY, texts)
+    shown = succeed(capsys, "info", str(path))
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert "\nfake" not in shown
+    assert shown.count("\\x1b]0;title") == 4
+    assert json.loads(succeed(capsys, "info", str(path), "--json"))["metadata"]["b"] == HOSTILE
+
+
 def test_verify_refuses_what_it_cannot_open(capsys, tmp_path):
     (tmp_path / "page.pt").write_bytes(b"<!doctype html>")
     assert "web page" in fail(capsys, 2, "verify", str(tmp_path / "page.pt"))
