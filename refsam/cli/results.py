@@ -1,6 +1,7 @@
 """What `refsam segment` found, as a table, as JSON, as pictures and as COCO's run-length code."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -10,11 +11,12 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
+from refsam.cli.common import one_line
 from refsam.cli.prompts import Prompt
 from refsam.drawing import overlay
 from refsam.errors import InputError
 from refsam.files import atomic_write
-from refsam.masks import area, box_of, coco_encode_rle, cut_out, mask_to_rle
+from refsam.masks import area, box_of, coco_encode_rle, cut_out, mask_to_rle, rle_to_mask
 from refsam.types import Array, Bool, Float, UInt8
 
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -47,12 +49,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """A prompt's answer. Of the candidates' masks only the best stays at full size."""
+    """A prompt's answer. Masks are kept as run-length code: those of many prompts on a large picture would fill the memory."""
 
     prompt: Prompt
     candidates: list[Candidate]
     best: int
-    mask: Bool[Array, "H W"]
     low_res_masks: Float[Array, "M L L"]
     iou_predictions: Float[Array, " M"]
 
@@ -67,7 +68,11 @@ class Result:
         """From what `SamPredictor.predict` returns."""
         candidates = [_candidate(mask, float(score)) for mask, score in zip(masks, iou_predictions, strict=True)]
         best = int(np.argmax(iou_predictions))
-        return cls(prompt, candidates, best, masks[best].copy(), low_res_masks, iou_predictions)
+        return cls(prompt, candidates, best, low_res_masks, iou_predictions)
+
+    def mask(self) -> Bool[Array, "H W"]:
+        """The best candidate's mask at the picture's size, decoded anew."""
+        return rle_to_mask(self.candidates[self.best].rle)
 
 
 def _candidate(mask: Bool[Array, "H W"], score: float) -> Candidate:
@@ -105,9 +110,9 @@ def candidate_table(results: Sequence[Result]) -> None:
     table = Table("prompt", "", "predicted IoU", "area", "of picture", "x0, y0, x1, y1")
     for number, result in enumerate(results):
         for index, candidate in enumerate(result.candidates):
-            label = (result.prompt.name or str(number + 1)) if index == 0 else ""
+            label = one_line(result.prompt.name or str(number + 1)) if index == 0 else ""
             box = "empty" if candidate.box is None else ", ".join(f"{side:g}" for side in candidate.box)
-            share = f"{candidate.area / result.mask.size:.1%}"
+            share = f"{candidate.area / math.prod(candidate.rle['size']):.1%}"
             mark = "best" if index == result.best else ""
             table.add_row(label, mark, f"{candidate.predicted_iou:.3f}", str(candidate.area), share, box)
     Console(markup=False, highlight=False).print(table)
@@ -168,9 +173,9 @@ class Targets:
         for path in self.files.get("overlay", []):
             _write_picture(path, _drawn(picture, results))
         for path, result in zip(self.files.get("mask_out", []), results, strict=False):
-            _write_picture(path, np.multiply(result.mask, 255, dtype=np.uint8))
+            _write_picture(path, np.multiply(result.mask(), 255, dtype=np.uint8))
         for path, result in zip(self.files.get("cutout", []), results, strict=False):
-            _write_picture(path, cut_out(picture, result.mask))
+            _write_picture(path, cut_out(picture, result.mask()))
         for path in self.files.get("rle", []):
             _write(path, lambda file: file.write(json.dumps(_coco(image, picture, results)).encode()))
         for path in self.files.get("logits", []):
@@ -199,7 +204,7 @@ def _drawn(picture: UInt8[Array, "H W 3"], results: Sequence[Result]) -> UInt8[A
     prompts = [result.prompt for result in results]
     return overlay(
         picture,
-        (result.mask for result in results),
+        (result.mask() for result in results),
         points=[point for prompt in prompts for point in prompt.points],
         labels=[label for prompt in prompts for label in prompt.labels],
         boxes=[prompt.box for prompt in prompts if prompt.box is not None],

@@ -1,5 +1,7 @@
 """Which candidate is the best, and how it is described."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -21,7 +23,28 @@ def test_the_best_candidate_is_the_one_scored_highest(scores, best):
     masks, iou_predictions, logits = three_candidates(scores)
     result = Result.of(Prompt(name="cat"), masks, iou_predictions, logits)
     assert result.best == best
-    np.testing.assert_array_equal(result.mask, masks[best])
+    np.testing.assert_array_equal(result.mask(), masks[best])
+
+
+def test_many_answers_on_a_large_picture_take_little_memory():
+    """The masks of 200 prompts on 24 megapixels, kept at full size, would take 4.8 GB."""
+    masks = np.zeros((1, 4000, 6000), np.bool_)
+    masks[0, 1000:3000, 2000:5000] = True
+    tracemalloc.start()
+    answers = [Result.of(Prompt(), masks, np.ones(1, np.float32), np.zeros((1, 16, 16), np.float32)) for _ in range(4)]
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    # 3000 columns have two counts each, of a few characters: not a thousandth of a mask's 24 MB.
+    assert kept < len(answers) * 24_000
+    np.testing.assert_array_equal(answers[-1].mask(), masks[0])
+
+
+def test_a_prompt_s_name_stays_text(capsys):
+    masks, iou_predictions, logits = three_candidates([0.1, 0.9, 0.3])
+    candidate_table([Result.of(Prompt(name="\x1b[2Jcat"), masks, iou_predictions, logits)])
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\\x1b[2Jcat" in shown
 
 
 def test_a_candidate_has_cocos_box_and_code(capsys):
