@@ -10,12 +10,13 @@ from refsam.errors import CheckpointError, InputError
 from refsam.model.sam import MobileSam
 
 WEIGHTS_VARIABLE = "REFSAM_WEIGHTS"
+DEFAULT_BACKEND = "reference"
 
 
 def load(
     weights: str | os.PathLike[str] | None = None,
     *,
-    backend: str = "reference",
+    backend: str = DEFAULT_BACKEND,
     dtype: str = "float32",
     threads: int | None = None,
 ) -> MobileSam:

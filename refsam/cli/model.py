@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from refsam.errors import InputError
-from refsam.loading import WEIGHTS_VARIABLE, load
+from refsam.loading import DEFAULT_BACKEND, WEIGHTS_VARIABLE, load
 from refsam.model.sam import MobileSam
 
 
@@ -19,7 +19,7 @@ class ModelOptions:
     weights: Annotated[
         str | None, Parameter(help="A file, mobile_sam or demo (default: $REFSAM_WEIGHTS, else what there is).")
     ] = None
-    backend: Annotated[str | None, Parameter(help="What computes; see refsam info.")] = None
+    backend: Annotated[str, Parameter(help="What computes; see refsam info.")] = DEFAULT_BACKEND
     dtype: Annotated[Literal["float32", "float64"], Parameter(help="Of all computation.")] = "float32"
     threads: Annotated[int | None, Parameter(help="How many threads a backend may use.")] = None
 
@@ -30,8 +30,7 @@ class ModelOptions:
                 "a trace judges a port by these weights, so they have to be named: --weights FILE, mobile_sam or demo"
                 f" (or ${WEIGHTS_VARIABLE})"
             )
-        chosen: dict[str, Any] = {} if self.backend is None else {"backend": self.backend}
-        return load(self.weights, dtype=self.dtype, threads=self.threads, **chosen)
+        return load(self.weights, backend=self.backend, dtype=self.dtype, threads=self.threads)
 
 
 def describe(model: MobileSam, options: ModelOptions) -> dict[str, Any]:
@@ -39,6 +38,6 @@ def describe(model: MobileSam, options: ModelOptions) -> dict[str, Any]:
     return {
         "weights": model.metadata.get("weights_path", ""),
         "weights_sha256": model.weights_sha256,
-        "backend": options.backend or "default",
+        "backend": options.backend,
         "dtype": options.dtype,
     }
