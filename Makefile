@@ -25,10 +25,11 @@ lint: .venv/linted ## style, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The two variables, where a machine sets them, choose an OpenBLAS kernel for compatibility that halves its speed.
 bench: .venv/installed ## time each part on this machine
 	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks
 
-evidence: .venv/tested ## each property on 2,000 cases and more; writes the tables in docs/evidence/
+evidence: .venv/tested ## fuzz with 10,000 cases a property; write the tables in docs/evidence/
 	HYPOTHESIS_PROFILE=evidence $(BIN)/python -m pytest -q -m "hypothesis and not peer"
 	$(BIN)/python tests/evidence.py docs/evidence
 

@@ -17,18 +17,21 @@ PHOTOS = HERE.parent / "tests" / "data" / "photos"
 HEIGHT = 320
 """Of one picture in a sheet, in pixels."""
 
+IN_README = ("kitten.jpg", "hens.jpg")
+
 
 def main() -> None:
-    """One sheet: each photograph of prompts.json with its click and with its box; README shows the first two."""
+    """Each photograph of prompts.json with its click and with its box: two for the README, all for the demo model's card."""
     predictor = refsam.SamPredictor(refsam.load("demo"))
-    rows = []
+    rows = {}
     for entry in json.loads((PHOTOS / "prompts.json").read_text()):
         image = read_image(PHOTOS / entry["photo"])
         predictor.set_image(image)
         click = {"point_coords": [entry["click"]["point"]], "point_labels": [1]}
-        rows.append([answered(predictor, image, click), answered(predictor, image, {"box": entry["box"]["box"]})])
-    save(sheet(rows[:2]), HERE / "pictures" / "readme.png")
-    save(sheet(rows), HERE / "pictures" / "demo.png")
+        box = {"box": entry["box"]["box"]}
+        rows[entry["photo"]] = [answered(predictor, image, click), answered(predictor, image, box)]
+    save(sheet([rows[photo] for photo in IN_README]), HERE / "pictures" / "readme.png")
+    save(sheet(list(rows.values())), HERE / "pictures" / "demo.png")
 
 
 def answered(predictor: refsam.SamPredictor, image: np.ndarray, prompt: dict[str, Any]) -> Image.Image:

@@ -16,7 +16,7 @@ with install_import_hook("refsam", "beartype.beartype"):
 # Machines of CI are slow and shared: no deadline. The seed is fixed there, so that a run can be repeated.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
-hypothesis.settings.register_profile("evidence", deadline=None, max_examples=2000)
+hypothesis.settings.register_profile("evidence", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 HAS_PEER = all(importlib.util.find_spec(name) for name in ("torch", "mobile_sam"))

@@ -7,10 +7,12 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import conftest  # noqa: E402, F401 - the import hook that checks shapes
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from golden.cases import CASES  # noqa: E402
 from golden.test_golden import float32_error, golden, sample_difference  # noqa: E402
 from test_quirks import MUTANTS, Mutant, first_difference  # noqa: E402
+from threadpoolctl import threadpool_info  # noqa: E402
 
 from refsam.files import atomic_write  # noqa: E402
 
@@ -49,6 +51,7 @@ def parity() -> Iterable[str]:
     yield ""
     yield "Stand-in weights, every stage of every prompt. *float64*: the greatest difference of a sample from upstream's float64,"
     yield "as a part of its stage's root mean square. *float32*: relative L2 error against float64, refsam's and torch's own."
+    yield f"Upstream: {golden('tiny-odd').metadata['made_with']}. refsam: NumPy {np.__version__}, {blas()}."
     yield ""
     yield "| case | stages | float64 | output | refsam float32 | torch float32 | ratio |"
     yield "|---|--:|--:|---|--:|--:|--:|"
@@ -59,6 +62,12 @@ def parity() -> Iterable[str]:
             if stage == "image_encoder" or stage.endswith("low_res_masks"):
                 ours, theirs = float32_error(name, stage), stages[stage]["float32_error"]
                 yield f"| {name} | {len(stages)} | {worst:.1e} | `{stage}` | {ours:.2e} | {theirs:.2e} | {ours / theirs:.2f} |"
+
+
+def blas() -> str:
+    """The BLAS that NumPy computes with here."""
+    found = [x for x in threadpool_info() if x["user_api"] == "blas"]
+    return ", ".join(f"{x['internal_api']} {x['version']} ({x.get('architecture', 'unknown')})" for x in found) or "its own BLAS"
 
 
 def write(path: Path, lines: Iterable[str]) -> None:

@@ -219,7 +219,7 @@ KINDS = st.sampled_from([("points",), ("boxes",), ("masks",), ("points", "boxes"
 
 
 @pytest.mark.usefixtures("unchecked")
-@settings(max_examples=8)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.integers(2, 4), KINDS, st.booleans(), st.integers(0, 2**32 - 1))
 def test_a_batch_is_its_prompts_one_by_one(count: int, kinds: tuple[str, ...], multimask: bool, seed: int) -> None:
     """Not to the bit: BLAS sums the rows of a larger product in another order. Within the rounding of the dtype it is."""

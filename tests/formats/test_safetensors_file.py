@@ -82,7 +82,7 @@ TABLES = st.recursive(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(table=TABLES)
 def test_no_header_gives_another_error(tmp_path_factory, table):
     path = tmp_path_factory.getbasetemp() / "fuzz"

@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import safe_open
-from standin import TINY
+from standin import TINY, standin_weights
 
+from refsam import checkpoint, resources
+from refsam.checkpoint import Checkpoint
 from refsam.config import MOBILE_SAM, Config
 
 FOLDER = Path(__file__).parent
@@ -25,9 +28,19 @@ class Case:
     size: tuple[int, int]
     prompts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @cached_property
+    def weights(self) -> dict[str, np.ndarray]:
+        """Random ones, but for the demo model, which has been trained."""
+        return dict(demo().tensors) if self.name.startswith("demo") else standin_weights(self.config)
+
     @property
     def path(self) -> Path:
         return FOLDER / f"{self.name}.safetensors"
+
+
+def demo() -> Checkpoint:
+    """The trained model in the repository."""
+    return checkpoint.load(resources.path("weights", "demo.safetensors"))
 
 
 def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -76,6 +89,7 @@ CASES = {
     for case in (
         _case("mobile_sam-landscape", MOBILE_SAM, (427, 640), ("point", "box")),
         _case("mobile_sam-portrait", MOBILE_SAM, (1237, 811), ("all",)),
+        _case("demo-landscape", demo().config, (427, 640), ("point", "box", "all")),
         _case("tiny-landscape", TINY, (48, 77), ALL_KINDS),
         _case("tiny-portrait", TINY, (131, 50), ("points", "mask")),
         _case("tiny-odd", TINY, (63, 64), ("point", "all")),

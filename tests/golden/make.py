@@ -1,6 +1,6 @@
 """Makes the goldens with upstream's torch code; needs the `peer` extra.  Run: python tests/golden/make.py [NAME ...]
 
-For each case: the stand-in weights go into upstream's model, in float32 as it is and in float64 (tests/peer.py says what that
+For each case: its weights go into upstream's model, in float32 as it is and in float64 (tests/peer.py says what that
 takes); every stage's float64 values are kept as samples and a norm, beside the relative L2 error of upstream's float32.
 """
 
@@ -22,7 +22,7 @@ import torch  # noqa: E402
 from golden.cases import CASES, Case, picture, sample  # noqa: E402
 from mobile_sam.utils.transforms import ResizeLongestSide  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
-from standin import standin_weights, weights_sha256  # noqa: E402
+from standin import weights_sha256  # noqa: E402
 
 
 def main(names: list[str]) -> None:
@@ -33,7 +33,7 @@ def main(names: list[str]) -> None:
 
 def make(case: Case) -> None:
     """Write one golden. float64 goes first and is kept; float32 is compared stage by stage as it comes, and not kept."""
-    weights = standin_weights(case.config)
+    weights = case.weights
     double: dict[str, np.ndarray] = {}
     resized = run(case, weights, torch.float64, double.__setitem__)
     stages, tensors = {}, {"samples": np.concatenate([sample(value) for value in double.values()])}

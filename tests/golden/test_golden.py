@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from golden.cases import CASES, Case, Golden, load, picture, sample
-from standin import standin_weights, weights_sha256
+from standin import weights_sha256
 
 from refsam import MobileSam, SamPredictor, Trace, transforms
 
@@ -56,7 +56,7 @@ class Run:
 @cache
 def run(name: str, dtype: str) -> Run:
     case, summaries = CASES[name], [Summary()]
-    model = MobileSam(standin_weights(case.config), case.config, dtype=dtype)
+    model = MobileSam(case.weights, case.config, dtype=dtype)
     encoder = SamPredictor(model.traced(summaries[0]))
     encoder.set_image(picture(case.size))
     for kind, prompt in case.prompts.items():
@@ -111,7 +111,7 @@ def check_masks(name: str) -> None:
 
 def check_inputs(case: Case, theirs: dict[str, Any]) -> None:
     """A golden says nothing about other weights or another picture; and the resized picture is bit-exact."""
-    assert weights_sha256(standin_weights(case.config)) == theirs["weights_sha256"]
+    assert weights_sha256(case.weights) == theirs["weights_sha256"]
     for array, name in (
         (picture(case.size), "picture"),
         (transforms.resize(picture(case.size), case.config.image_size), "resized"),

@@ -68,7 +68,7 @@ def test_pillow_bilinear_is_the_naive_loop(shape, size):
 
 
 @given(SIDES, SIDES, SIDES, SIDES, st.integers(0, 2**32 - 1), st.booleans())
-@settings(max_examples=5 * settings.default.max_examples)
+@settings(max_examples=max(150, settings.default.max_examples))
 def test_pillow_bilinear_is_bit_exact_with_pillow(height, width, new_height, new_width, seed, extreme):
     image = picture(seed, height, width, 3)
     image = (image > 127) * np.uint8(255) if extreme else image

@@ -105,9 +105,7 @@ def corrected(model: Segmenter, embedding: object, at: tuple[int, int], logits: 
         if (mask != target).any():
             x, y = deepest(mask != target)
             clicks, labels = [*clicks, (x, y)], [*labels, float(target[y, x])]
-            logits = model.predict(
-                embedding, Prompt(np.float32(clicks), np.float32(labels), None, logits), several=False
-            )[0][0]
+            logits = model.predict(embedding, Prompt(np.float32(clicks), np.float32(labels), None, logits), several=False)[0][0]
             mask = full_size(logits, SIZE, SIZE)
         scores.append(iou(mask, target))
     return scores

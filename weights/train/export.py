@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .model import Sam, fit_biases
+from .model import Config, Sam, fit_biases
 
 TARGET = Path(__file__).parents[1] / "demo.safetensors"
 LIMIT = 12_000_000  # bytes
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=TARGET)
     args = parser.parse_args()
     state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    sam = Sam()
+    sam = Sam(Config())
     sam.load_state_dict(fit_biases(state["ema"], sam))
     scores = json.loads(args.scores.read_text())["scores"] if args.scores else {}
     save_file(half_precision(sam), args.to, metadata(sam, state["step"], scores))

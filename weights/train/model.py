@@ -48,7 +48,7 @@ class Config:
 class Sam(nn.Module):
     """image_encoder, prompt_encoder, mask_decoder: the state dict has upstream's names."""
 
-    def __init__(self, config: Config = Config()) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
         size, grid, dim = config.image_size, config.image_size // 16, config.prompt_embed_dim
@@ -139,7 +139,7 @@ def upscale(layers: nn.Sequential, src: Tensor, hyper: Tensor) -> Tensor:
 def check() -> None:
     """Our `decode` against upstream's own decoder, on random weights and prompts."""
     torch.manual_seed(0)
-    sam = Sam().eval()
+    sam = Sam(Config()).eval()
     points = torch.rand(6, 2, 2) * 256, torch.randint(0, 2, (6, 2))
     with torch.inference_mode():
         embedding = sam.encode(torch.randn(1, 3, 256, 256))

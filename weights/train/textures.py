@@ -118,9 +118,7 @@ KINDS: tuple[Callable[[Generator, int, int], Patch], ...] = (
 WEIGHTS = (0.14, 0.16, 0.26, 0.14, 0.12, 0.08, 0.10)
 
 
-def texture(
-    rng: Generator, h: int, w: int, photos: Sequence[NDArray[np.uint8]] = (), photo_share: float = 0.4
-) -> Patch:
+def texture(rng: Generator, h: int, w: int, photos: Sequence[NDArray[np.uint8]] = (), photo_share: float = 0.4) -> Patch:
     """One random texture (h, w, 3); with photographs at hand, `photo_share` of the draws are crops of them."""
     if photos and rng.random() < photo_share:
         return photo_crop(rng, h, w, photos)

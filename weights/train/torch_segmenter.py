@@ -17,7 +17,7 @@ from .model import Config, Sam, fit_biases, normalise
 def load(path: Path) -> Sam:
     """A model from weights/*.safetensors, or the averaged weights of a training checkpoint."""
     if path.suffix != ".safetensors":
-        sam = Sam()
+        sam = Sam(Config())
         state = torch.load(path, map_location="cpu", weights_only=True)["ema"]
         sam.load_state_dict(fit_biases(state, sam))
         return sam.eval()
@@ -47,11 +47,7 @@ class TorchSegmenter:
     @torch.inference_mode()
     def predict(self, embedding: object, prompt: Prompt, several: bool) -> tuple[Logits, NDArray[np.float32]]:
         """Upstream's prompt encoder and our decoder."""
-        points = (
-            (torch.from_numpy(prompt.clicks)[None], torch.from_numpy(prompt.labels)[None])
-            if len(prompt.clicks)
-            else None
-        )
+        points = (torch.from_numpy(prompt.clicks)[None], torch.from_numpy(prompt.labels)[None]) if len(prompt.clicks) else None
         box = None if prompt.box is None else torch.from_numpy(prompt.box)[None]
         mask = None if prompt.mask is None else torch.from_numpy(prompt.mask)[None, None]
         sparse, dense = self.sam.prompt_encoder(points, box, mask)

@@ -173,9 +173,7 @@ def worker(rank: int, o: Options) -> None:
         for group in opt.param_groups:
             group["lr"] = lr
         sam.train()
-        parts = step(
-            sam, head, loader.next(), own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS))
-        )
+        parts = step(sam, head, loader.next(), own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS)))
         share_gradients(both)
         norm = torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         opt.step()

@@ -45,9 +45,7 @@ def image_to_token(attn: Attention, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.baddbmm(attn.out_proj.bias, weights.transpose(1, 2), values.flatten(1, 2))
 
 
-def block(
-    layer: TwoWayAttentionBlock, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
-) -> tuple[Tensor, Tensor]:
+def block(layer: TwoWayAttentionBlock, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor) -> tuple[Tensor, Tensor]:
     """One layer: queries (N, T, C) and keys (N, S, C) after it."""
     if layer.skip_first_layer_pe:
         queries = layer.self_attn(queries, queries, queries)
