@@ -9,7 +9,7 @@ import numpy as np
 
 from refsam import transforms
 from refsam.errors import InputError, NotReady
-from refsam.images import as_image
+from refsam.images import as_image, pixels_sha256
 from refsam.model.sam import MobileSam, finite, point_labels
 from refsam.tracing import Trace
 from refsam.types import Array, Bool, Float, Int, Size, UInt8
@@ -218,7 +218,6 @@ def trace(model: MobileSam, image: UInt8[Array, "H W 3"], *, stages: str = "*", 
 def _metadata(model: MobileSam, image: Array, prompts: dict[str, Any]) -> dict[str, str]:
     from refsam import __version__
 
-    pixels = np.ascontiguousarray(image)
     return {
         "refsam_version": __version__,
         "numpy_version": np.__version__,
@@ -226,8 +225,8 @@ def _metadata(model: MobileSam, image: Array, prompts: dict[str, Any]) -> dict[s
         "dtype": str(model.dtype),
         "config": model.config.to_json(),
         "weights_sha256": model.weights_sha256,
-        "image_sha256": hashlib.sha256(pixels.data).hexdigest(),
-        "image_size": json.dumps(pixels.shape[:2]),
+        "image_sha256": pixels_sha256(image),
+        "image_size": json.dumps(image.shape[:2]),
         "prompts": json.dumps({name: _described(name, value) for name, value in prompts.items()}),
     }
 
