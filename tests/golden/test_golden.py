@@ -14,8 +14,9 @@ from standin import weights_sha256
 from refsam import MobileSam, SamPredictor, Trace, transforms
 
 # Two float64 programs that sum in different orders differ by about the square root of the number of roundings in a row, times
-# 1.1e-16: 2e-14 for the longest chain of sums here. 1e-12 of a stage's own scale leaves room for other BLAS kernels and is
-# seven orders below float32's error.
+# 1.1e-16: 2e-14 for the longest chain of sums here, which samples keep to. A norm is itself a sum of up to 17 million squares,
+# whose order costs up to sqrt(1.7e7) * 1.1e-16 = 4.5e-13. 1e-12 of a stage's own scale has room for both and is six orders
+# below float32's error.
 FLOAT64_PARITY = 1e-12
 
 TINY_CASES = [name for name in CASES if name.startswith("tiny")]
