@@ -30,8 +30,8 @@ def main() -> None:
         click = {"point_coords": [entry["click"]["point"]], "point_labels": [1]}
         box = {"box": entry["box"]["box"]}
         rows[entry["photo"]] = [answered(predictor, image, click), answered(predictor, image, box)]
-    save(sheet([rows[photo] for photo in IN_README]), HERE / "pictures" / "readme.png")
-    save(sheet(list(rows.values())), HERE / "pictures" / "demo.png")
+    save(sheet([rows[photo] for photo in IN_README]), HERE / "pictures" / "readme.jpg")
+    save(sheet(list(rows.values())), HERE / "pictures" / "demo.jpg")
 
 
 def answered(predictor: refsam.SamPredictor, image: np.ndarray, prompt: dict[str, Any]) -> Image.Image:
@@ -61,10 +61,10 @@ def sheet(rows: list[list[Image.Image]], gap: int = 6) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """As a PNG of 256 colours, which is enough for a page."""
+    """As a JPEG: photographs are too large as PNG."""
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path) as file:
-        picture.quantize(256).save(file, "PNG", optimize=True)
+        picture.save(file, "JPEG", quality=88)
     print(path)
 
 

@@ -274,7 +274,6 @@ def first_difference(case_name: str, prompt: str) -> str | None:
     return None
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.quirk}-{m.mistake.replace(' ', '-')}")
 def test_a_broken_quirk_is_noticed_at_its_stage(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.patch(monkeypatch)
