@@ -20,7 +20,6 @@ from refsam import MobileSam, SamPredictor, Trace, transforms
 FLOAT64_PARITY = 1e-12
 
 TINY_CASES = [name for name in CASES if name.startswith("tiny")]
-FULL_CASES = [name for name in CASES if not name.startswith("tiny")]
 
 
 @cache
@@ -120,17 +119,8 @@ def check_inputs(case: Case, theirs: dict[str, Any]) -> None:
         assert hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() == theirs[f"{name}_sha256"]
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", TINY_CASES)
-def test_tiny(name: str) -> None:
-    check_inputs(CASES[name], golden(name).metadata)
-    check_float64(name)
-    check_float32(name)
-    check_masks(name)
-
-
-@pytest.mark.parametrize("name", FULL_CASES)
-def test_mobile_sam(name: str) -> None:
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.core if name in TINY_CASES else ()) for name in CASES])
+def test_case(name: str) -> None:
     check_inputs(CASES[name], golden(name).metadata)
     check_float64(name)
     check_float32(name)
