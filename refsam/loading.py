@@ -25,15 +25,15 @@ def load(
     Args:
         weights: a path (.safetensors or .pt); "mobile_sam", which `refsam weights fetch` downloads; "demo", the small model in
             this package; None: $REFSAM_WEIGHTS, else the downloaded mobile_sam, else demo with one line on stderr saying so.
-        backend: "reference", the definition.
+        backend: "fast", tiled and threaded NumPy; "reference", the definition.
         dtype: "float32" or "float64".
-        threads: how many threads a backend may use; the reference computes on one, whatever this says.
+        threads: how many threads a backend may use; None: $REFSAM_THREADS, else the CPUs that there are. The reference uses one.
 
     Raises InputError for an unknown name or backend; CheckpointError where the file cannot be used.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it has to be at least 1")
-    ops = backends.create(backend)
+    ops = backends.create(backend, threads)
     opened = checkpoint.load(weights_path(weights))
     metadata = {**opened.metadata, "weights_sha256": opened.sha256, "weights_path": str(opened.path)}
     return MobileSam(opened.tensors, opened.config, ops, dtype, metadata)

@@ -35,6 +35,12 @@ class Trace(Mapping[str, Array]):
         """Whether a pattern asks for this stage."""
         return any(fnmatchcase(name, pattern) for pattern in self.patterns)
 
+    def may_want_below(self, name: str) -> bool:
+        """Whether a pattern could match a stage whose name begins with `name` and a dot, be there one of that name or not."""
+        prefix = f"{name}."
+        # Some beginning of the pattern matches the prefix; what is left of it matches some continuation.
+        return any(fnmatchcase(prefix, pattern[:end]) for pattern in self.patterns for end in range(len(pattern) + 1))
+
     def record(self, name: str, value: Array) -> None:
         """Keep a copy of a stage that a pattern asks for. Raises RefsamError where a stage comes twice."""
         if not self.wants(name):

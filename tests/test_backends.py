@@ -15,7 +15,7 @@ from refsam.parameters import parameter_shapes
 
 pytestmark = pytest.mark.core
 
-OPERATIONS = [name for name in vars(Ops) if not name.startswith("_")]
+OPERATIONS = [name for name, value in vars(Ops).items() if isinstance(value, staticmethod)]
 
 
 @pytest.mark.parametrize("backend", backends.BACKENDS)

@@ -5,10 +5,11 @@ import numpy as np
 from refsam.config import Config
 from refsam.model.layers import conv_transpose2d, gelu, layer_norm_2d, mlp, to_tokens
 from refsam.model.transformer import two_way_transformer
-from refsam.scope import Scope
+from refsam.scope import Scope, replaceable
 from refsam.types import Array, Float
 
 
+@replaceable
 def mask_decoder(
     s: Scope,
     image_embeddings: Float[Array, "1 D E E"],
@@ -27,6 +28,7 @@ def mask_decoder(
     return masks[:, chosen], iou_predictions[:, chosen]
 
 
+@replaceable
 def predict_masks(
     s: Scope,
     image_embeddings: Float[Array, "1 D E E"],
@@ -50,6 +52,7 @@ def predict_masks(
     return masks, mlp(s / "iou_prediction_head", tokens[:, 0], config.iou_head_depth)
 
 
+@replaceable
 def output_upscaling(s: Scope, x: Float[Array, "B D E E"]) -> Float[Array, "B C L L"]:
     """Twice doubles the sides and shrinks the width to an eighth; the second step has a GELU but no norm.
 
@@ -59,6 +62,7 @@ def output_upscaling(s: Scope, x: Float[Array, "B D E E"]) -> Float[Array, "B C 
     return s.tap(gelu(s / 4, conv_transpose2d(s / 3, x)))
 
 
+@replaceable
 def hypernetworks(s: Scope, tokens: Float[Array, "B M D"]) -> Float[Array, "B M C"]:
     """One MLP for each mask token.  Upstream: MaskDecoder.output_hypernetworks_mlps."""
     return np.stack([mlp(s / mask, tokens[:, mask], depth=3) for mask in range(tokens.shape[1])], axis=1)

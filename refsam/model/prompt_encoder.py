@@ -8,7 +8,7 @@ import numpy as np
 
 from refsam.config import Config
 from refsam.model.layers import conv2d, gelu, layer_norm_2d
-from refsam.scope import Scope
+from refsam.scope import Scope, replaceable
 from refsam.types import Array, Float, Int
 
 PADDING, BACKGROUND, FOREGROUND = -1, 0, 1
@@ -41,6 +41,7 @@ def prompt_encoder(
     return tokens, dense
 
 
+@replaceable
 def embed_points(
     s: Scope, coords: Float[Array, "B N 2"], labels: Int[Array, "B N"], pad: bool, image_size: int
 ) -> Float[Array, "B P D"]:
@@ -59,6 +60,7 @@ def embed_points(
     return tokens
 
 
+@replaceable
 def embed_boxes(s: Scope, boxes: Float[Array, "B 4"], image_size: int) -> Float[Array, "B 2 D"]:
     """Two corners, each with the embedding of its kind.  Upstream: PromptEncoder._embed_boxes."""
     corners = boxes.reshape(-1, 2, 2) + 0.5
@@ -66,6 +68,7 @@ def embed_boxes(s: Scope, boxes: Float[Array, "B 4"], image_size: int) -> Float[
     return position_encoding(s / "pe_layer", corners / image_size) + kinds
 
 
+@replaceable
 def embed_masks(s: Scope, masks: Float[Array, "B 1 L L"]) -> Float[Array, "B D E E"]:
     """Mask logits, four times the embedding's side, through two 2x2 convolutions of stride 2 and a 1x1.
 

@@ -20,10 +20,11 @@ from refsam.model.layers import (
 )
 from refsam.ops.attention import attention_bias_index, merge_heads, split_heads
 from refsam.ops.window import window_partition, window_reverse
-from refsam.scope import Scope
+from refsam.scope import Scope, replaceable
 from refsam.types import Array, Float
 
 
+@replaceable
 def tiny_vit(s: Scope, x: Float[Array, "B 3 S S"], config: Config) -> Float[Array, "B D E E"]:
     """From the normalised and padded picture to its embedding.  Upstream: TinyViT.forward_features."""
     x = patch_embed(s / "patch_embed", x)
@@ -33,6 +34,7 @@ def tiny_vit(s: Scope, x: Float[Array, "B 3 S S"], config: Config) -> Float[Arra
     return s.tap(neck(s / "neck", to_map(x)))
 
 
+@replaceable
 def patch_embed(s: Scope, x: Float[Array, "B 3 S S"]) -> Float[Array, "B C S/4 S/4"]:
     """Two 3x3 convolutions of stride 2, a GELU between them and none after.  (3, 1024, 1024) -> (64, 256, 256).
 
@@ -42,6 +44,7 @@ def patch_embed(s: Scope, x: Float[Array, "B 3 S S"]) -> Float[Array, "B C S/4 S
     return s.tap((s / "seq").tap(conv_bn(s / "seq" / 2, x, stride=2, padding=1)))
 
 
+@replaceable
 def conv_layer(s: Scope, x: Float[Array, "B C H W"], config: Config) -> Float[Array, "B N D"]:
     """Inverted bottlenecks, then patch merging.  (64, 256, 256) -> (16384, 128).  Upstream: ConvLayer."""
     for block in range(config.depths[0]):
@@ -49,6 +52,7 @@ def conv_layer(s: Scope, x: Float[Array, "B C H W"], config: Config) -> Float[Ar
     return s.tap(patch_merging(s / "downsample", x, config.merge_stride(0)))
 
 
+@replaceable
 def mb_conv(s: Scope, x: Float[Array, "B C H W"]) -> Float[Array, "B C H W"]:
     """1x1 to four times the width, depthwise 3x3, 1x1 back; GELU after each, the last one after the residual sum.
 
@@ -59,6 +63,7 @@ def mb_conv(s: Scope, x: Float[Array, "B C H W"]) -> Float[Array, "B C H W"]:
     return s.tap(gelu(s / "act3", conv_bn(s / "conv3", y) + x))
 
 
+@replaceable
 def patch_merging(s: Scope, x: Float[Array, "B C H W"], stride: int) -> Float[Array, "B N D"]:
     """1x1, depthwise 3x3 with the stride, 1x1; the result as tokens in reading order.
 
@@ -70,6 +75,7 @@ def patch_merging(s: Scope, x: Float[Array, "B C H W"], stride: int) -> Float[Ar
     return s.tap(to_tokens(conv_bn(s / "conv3", x)))
 
 
+@replaceable
 def basic_layer(s: Scope, x: Float[Array, "B N C"], layer: int, config: Config) -> Float[Array, "B T D"]:
     """Transformer blocks, then patch merging except in the last layer.  Upstream: BasicLayer."""
     for block in range(config.depths[layer]):
@@ -79,6 +85,7 @@ def basic_layer(s: Scope, x: Float[Array, "B N C"], layer: int, config: Config) 
     return s.tap(x)
 
 
+@replaceable
 def tiny_vit_block(s: Scope, x: Float[Array, "B N C"], num_heads: int, window_size: int) -> Float[Array, "B N C"]:
     """Window attention, depthwise 3x3, MLP; the convolution has no residual.  Upstream: TinyViTBlock."""
     x = x + windowed_attention(s / "attn", x, num_heads, window_size)
@@ -115,6 +122,7 @@ def transformer_mlp(s: Scope, x: Float[Array, "B N C"]) -> Float[Array, "B N C"]
     return s.tap(linear(s / "fc2", x))
 
 
+@replaceable
 def neck(s: Scope, x: Float[Array, "B C E E"]) -> Float[Array, "B D E E"]:
     """1x1 and 3x3 convolutions, each with a LayerNorm over channels.  (320, 64, 64) -> (256, 64, 64).  Upstream: TinyViT.neck."""
     x = layer_norm_2d(s / 1, conv2d(s / 0, x))

@@ -6,13 +6,14 @@ N tokens (scores, masks, prompts) are the queries, T = E * E pixels of the embed
 from refsam.config import Config
 from refsam.model.layers import layer_norm, linear, relu
 from refsam.ops.attention import merge_heads, split_heads
-from refsam.scope import Scope
+from refsam.scope import Scope, replaceable
 from refsam.types import Array, Float
 
 Tokens = Float[Array, "B N D"]
 Pixels = Float[Array, "B T D"]
 
 
+@replaceable
 def two_way_transformer(
     s: Scope, keys: Pixels, key_pe: Float[Array, "1 T D"], tokens: Tokens, config: Config
 ) -> tuple[Tokens, Pixels]:
@@ -25,6 +26,7 @@ def two_way_transformer(
     return (s / "queries").tap(queries), (s / "keys").tap(keys)
 
 
+@replaceable
 def two_way_attention_block(
     s: Scope, queries: Tokens, keys: Pixels, query_pe: Tokens, key_pe: Float[Array, "1 T D"], heads: int, first: bool
 ) -> tuple[Tokens, Pixels]:

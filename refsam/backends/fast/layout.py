@@ -1,0 +1,28 @@
+"""Channels last in memory. The definition's axes are (B, C, H, W); here a pixel's channels lie side by side, so that 1x1
+convolutions are plain matrix products and elementwise steps run over long rows. Results are views with the definition's axes on
+such memory, and the next replaced function finds its input in place; the definition takes them too, at the price of a copy.
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from refsam.types import Array, Float
+
+
+def channels_last(x: Float[Array, "B C H W"]) -> Float[Array, "B H W C"]:
+    """Contiguous; no copy where `x` came from `channels_first`."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def channels_first(x: Float[Array, "B H W C"]) -> Float[Array, "B C H W"]:
+    """A view with the definition's axes."""
+    return x.transpose(0, 3, 1, 2)
+
+
+def spans(length: int, step: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive parts, as equal as can be and none longer than `step`."""
+    parts = -(-length // step)
+    bounds = [length * part // parts for part in range(parts + 1)]
+    return pairwise(bounds)

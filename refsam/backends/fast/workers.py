@@ -1,0 +1,91 @@
+"""A pool of threads that share the tasks of a step. NumPy gives up Python's lock inside its loops, so threads do compute at once.
+
+Results do not depend on the number of threads because tasks do not: which thread runs a task is chance, what it computes is not.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Concatenate, ParamSpec
+
+from refsam.backends.fast import scratch
+from refsam.backends.fast.scratch import Scratch
+from refsam.blas import one_blas_thread
+from refsam.errors import InputError
+
+THREADS_VARIABLE = "REFSAM_THREADS"
+
+P = ParamSpec("P")
+
+
+def thread_count(threads: int | None = None) -> int:
+    """`threads`, else $REFSAM_THREADS, else the CPUs that this process may use. Raises InputError for less than 1."""
+    text = os.environ.get(THREADS_VARIABLE) if threads is None else str(threads)
+    if not text:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise InputError(
+            f"{'threads' if threads is not None else THREADS_VARIABLE} is {text}; it has to be a whole number from 1"
+        )
+    return int(text)
+
+
+class Workers:
+    """The caller's thread and `threads - 1` others. Several threads may call `map` at the same time."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = thread_count(threads)
+        self._pool = ThreadPoolExecutor(self.threads - 1, "refsam") if self.threads > 1 else None
+
+    def map(self, task: Callable[Concatenate[Scratch, P], None], arguments: Sequence[tuple[object, ...]]) -> None:
+        """Call `task(scratch, *each)` for each of the arguments, in any order and on any of the threads, and wait for all.
+
+        An exception stops the rest, and is raised here when no task is running any more.
+        """
+        queue = _Queue(arguments)
+        helpers = min(self.threads, len(arguments)) - 1
+        futures = [self._pool.submit(_work, task, queue) for _ in range(helpers)] if self._pool else []
+        try:
+            _work(task, queue)
+        finally:
+            queue.stop()
+            # One that never began has nothing to do any more. Waiting for it would be waiting for ever where the pool's threads
+            # are busy with a caller of their own, or were lost in a fork.
+            running = [future for future in futures if not future.cancel()]
+            errors = [error for future in running if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
+
+
+class _Queue:
+    """Hands out each task once."""
+
+    def __init__(self, arguments: Sequence[tuple[object, ...]]) -> None:
+        self._lock = threading.Lock()
+        self._rest = iter(arguments)
+
+    def __iter__(self) -> Iterator[tuple[object, ...]]:
+        while True:
+            with self._lock:
+                found = next(self._rest, None)
+            if found is None:
+                return
+            yield found
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+        with self._lock:
+            self._rest = iter(())
+
+
+def _work(task: Callable[..., None], queue: _Queue) -> None:
+    mine = scratch.of_thread()
+    try:
+        with one_blas_thread():
+            for arguments in queue:
+                with mine.frame():
+                    task(mine, *arguments)
+    except BaseException:
+        queue.stop()
+        raise
