@@ -36,9 +36,8 @@ def prompt_encoder(
         sparse.append(embed_boxes(s, boxes, config.image_size))
     dense = embed_masks(s / "mask_downscaling", masks) if masks is not None else no_mask(s, batch, config.embedding_size)
     dense = np.broadcast_to(dense, (batch, *dense.shape[1:]))
-    (s / "sparse_prompt_embeddings").tap(tokens := np.concatenate(sparse, axis=1))
-    (s / "dense_prompt_embeddings").tap(dense)
-    return tokens, dense
+    tokens = (s / "sparse_prompt_embeddings").tap(np.concatenate(sparse, axis=1))
+    return tokens, (s / "dense_prompt_embeddings").tap(dense)
 
 
 @replaceable
