@@ -23,6 +23,6 @@ def channels_first(x: Float[Array, "B H W C"]) -> Float[Array, "B C H W"]:
 
 def spans(length: int, step: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of consecutive parts, as equal as can be and none longer than `step`."""
-    parts = -(-length // step)
+    parts = max(-(-length // step), 1)
     bounds = [length * part // parts for part in range(parts + 1)]
     return pairwise(bounds)
