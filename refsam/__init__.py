@@ -9,6 +9,7 @@ masks, scores, logits = predictor.predict([[320, 240]], [1])  # a click at x 320
 __version__ = "0.1.0"
 
 from refsam import checkpoint, errors, transforms
+from refsam.automatic_mask_generator import SamAutomaticMaskGenerator
 from refsam.errors import BackendUnavailable, CheckpointError, InputError, NotReady, RefsamError
 from refsam.loading import load, sam_model_registry
 from refsam.model.sam import MobileSam
@@ -22,6 +23,7 @@ __all__ = [
     "MobileSam",
     "NotReady",
     "RefsamError",
+    "SamAutomaticMaskGenerator",
     "SamPredictor",
     "Trace",
     "__version__",

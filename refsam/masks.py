@@ -26,11 +26,13 @@ _MAX_GROUPS = 7  # of 5 bits: more than the 33 that a difference of two counts o
 
 def mask_to_rle(mask: Bool[Array, "H W"]) -> Rle:
     """The mask's run-length code with plain counts.  Upstream: utils/amg.py mask_to_rle_pytorch."""
-    pixels = mask.ravel(order="F")
-    changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], changes, [pixels.size]])).tolist()
-    starts_inside = pixels.size > 0 and bool(pixels[0])
-    return {"size": [*mask.shape], "counts": [0, *counts] if starts_inside else counts}
+    height, width = mask.shape
+    row, column = np.divmod(np.flatnonzero(mask[1:] != mask[:-1]), max(width, 1))
+    between = np.flatnonzero(mask[:1, 1:] != mask[-1:, :-1])  # the end of a column and the top of the next
+    changes = np.sort(np.concatenate([column * height + row + 1, (between + 1) * height]))
+    counts = np.diff(changes, prepend=0, append=mask.size).tolist()
+    starts_inside = mask.size > 0 and bool(mask[0, 0])
+    return {"size": [height, width], "counts": [0, *counts] if starts_inside else counts}
 
 
 def rle_to_mask(rle: Mapping[str, Any]) -> Bool[Array, "H W"]:
@@ -40,7 +42,7 @@ def rle_to_mask(rle: Mapping[str, Any]) -> Bool[Array, "H W"]:
     is tiny.
     """
     height, width = _size(rle)
-    counts = _counts(rle)
+    counts = plain_counts(rle)
     if counts.size and (counts.min() < 0 or counts.max() > MAX_PIXELS):
         raise InputError(f"run-length code: a count of {counts.min() if counts.min() < 0 else counts.max()} cannot be")
     if int(counts.sum()) != height * width:
@@ -56,8 +58,8 @@ def coco_encode_rle(rle: Mapping[str, Any]) -> Rle:
     last but one; a number is cut into groups of 5 bits, lowest first, each a character from "0" on; 32 means more follow.
     Upstream: utils/amg.py coco_encode_rle.
     """
-    numbers = _counts(rle)
-    numbers[3:] -= _counts(rle)[1:-2]
+    numbers = plain_counts(rle)
+    numbers[3:] -= plain_counts(rle)[1:-2]
     groups = np.zeros((numbers.size, _MAX_GROUPS), np.uint8)
     used = np.zeros(groups.shape, np.bool_)
     more = np.ones(numbers.size, np.bool_)
@@ -68,6 +70,11 @@ def coco_encode_rle(rle: Mapping[str, Any]) -> Rle:
         more = more & (numbers != np.where(bits & 16, -1, 0))  # bit 16 of the last group is the sign
         groups[:, place] = bits + 32 * more + 48
     return {"size": [*_size(rle)], "counts": groups[used].tobytes().decode("ascii")}
+
+
+def area_of_rle(rle: Mapping[str, Any]) -> int:
+    """Pixels inside.  Upstream: utils/amg.py area_from_rle."""
+    return int(plain_counts(rle)[1::2].sum())
 
 
 def area(mask: Bool[Array, "H W"]) -> int:
@@ -122,8 +129,8 @@ def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _counts(rle: Mapping[str, Any]) -> Int[Array, "N"]:
-    """The counts as a new array, whatever form they come in."""
+def plain_counts(rle: Mapping[str, Any]) -> Int[Array, "N"]:
+    """The counts of a run-length code as a new array, whatever form they come in. Raises InputError where they are damaged."""
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
         return _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import platform
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -11,9 +12,11 @@ from refsam import transforms
 from refsam.errors import InputError, NotReady
 from refsam.images import as_image, pixels_sha256
 from refsam.model.sam import MobileSam, finite, point_labels
+from refsam.scope import qualified_name
 from refsam.tracing import Trace
 from refsam.types import Array, Bool, Float, Int, Size, UInt8
 
+F = TypeVar("F", bound=Callable[..., Any])
 Masks = Bool[Array, "B M H W"] | Float[Array, "B M H W"]
 
 
@@ -54,7 +57,8 @@ class SamPredictor:
             raise InputError(f"image_format is {image_format!r}; it has to be 'RGB' or 'BGR'")
         image = as_image(image)
         rgb = image if image_format == self.model.image_format else image[..., ::-1]
-        self._set_resized(self.transform.apply_image(rgb), (image.shape[0], image.shape[1]))
+        resized = self._fastest(transforms.resize)(rgb, self.model.config.image_size)
+        self._set_resized(resized, (image.shape[0], image.shape[1]))
 
     def set_transformed_image(self, transformed_image: UInt8[Array, "1 3 H W"], original_image_size: Size) -> None:
         """Encode a picture that is resized already (longest side S, RGB, channels first).
@@ -147,26 +151,51 @@ class SamPredictor:
 
         Args, Returns and Raises are those of `predict` with a batch axis in front.  Upstream: SamPredictor.predict_torch.
         """
+        low_res_masks, iou_predictions = self.predict_low_res(point_coords, point_labels, boxes, mask_input, multimask_output)
+        masks: Masks
+        if return_logits:
+            masks = transforms.postprocess_logits(low_res_masks, *self._sizes)
+        else:
+            masks = self.full_size_masks(low_res_masks)
+        return self.model.tap("masks", masks), iou_predictions, low_res_masks
+
+    def predict_low_res(
+        self,
+        point_coords: Float[Array, "B N 2"] | None,
+        point_labels: Int[Array, "B N"] | None,
+        boxes: Float[Array, "B 4"] | None = None,
+        mask_input: Float[Array, "#B 1 L L"] | None = None,
+        multimask_output: bool = True,
+    ) -> tuple[Float[Array, "B M L L"], Float[Array, "B M"]]:
+        """low_res_masks and iou_predictions of `predict_batch`: what the model says, before any mask at the picture's size."""
         model, features = self.model, self.get_image_embedding()
         if (point_coords is None) != (point_labels is None):
             raise InputError("point_coords and point_labels go together: give a label (1 or 0) for each point")
         points = None if point_coords is None or point_labels is None else (point_coords, point_labels)
         sparse, dense = model.encode_prompts(points, boxes, mask_input)
         low_res_masks, iou_predictions = model.decode_masks(features, model.image_pe, sparse, dense, multimask_output)
-        sizes = (self.input_size, self.original_size, model.config.image_size)
-        masks: Masks
-        if return_logits:
-            masks = transforms.postprocess_logits(low_res_masks, *sizes)
-        else:
-            masks = transforms.postprocess_masks(low_res_masks, *sizes, model.mask_threshold)
-        for stage, value in (("low_res_masks", low_res_masks), ("iou_predictions", iou_predictions), ("masks", masks)):
-            model.tap(stage, value)
-        return masks, iou_predictions, low_res_masks
+        return model.tap("low_res_masks", low_res_masks), model.tap("iou_predictions", iou_predictions)
+
+    def full_size_masks(self, low_res_masks: Float[Array, "B M L L"]) -> Bool[Array, "B M H W"]:
+        """The masks of these logits at the picture's size."""
+        return self._fastest(transforms.postprocess_masks)(low_res_masks, *self._sizes, self.model.mask_threshold)
+
+    def stability_scores(self, low_res_masks: Float[Array, "B M L L"], offset: float = 1.0) -> Float[Array, "B M"]:
+        """How little each mask, at the picture's size, changes when the threshold does (`transforms.stability_scores`)."""
+        return self._fastest(transforms.stability_scores)(low_res_masks, *self._sizes, self.model.mask_threshold, offset)
+
+    @property
+    def _sizes(self) -> tuple[Size, Size, int]:
+        return self.input_size, self.original_size, self.model.config.image_size
+
+    def _fastest(self, definition: F) -> F:
+        """The backend's own way to do what a function of `transforms` does, to the same bits, or that function itself."""
+        return cast(F, self.model.scope.ops.replacement(qualified_name(definition)) or definition)
 
     def _set_resized(self, resized: UInt8[Array, "h w 3"], original_size: Size) -> None:
         self.reset_image()
         self.model.tap("transforms.resized", resized)
-        input_image = transforms.normalize_and_pad(resized, self.model.config.image_size)
+        input_image = self._fastest(transforms.normalize_and_pad)(resized, self.model.config.image_size)
         features = self.model.encode_image(self.model.tap("input_image", input_image))
         self.set_embedding(features, original_size)
         self.input_size = (resized.shape[0], resized.shape[1])

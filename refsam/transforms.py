@@ -13,7 +13,7 @@ import numpy as np
 from refsam.errors import InputError
 from refsam.images import as_image
 from refsam.ops.resize import bilinear, bilinear_tile, pillow_bilinear
-from refsam.types import Array, Bool, Float, Size, UInt8
+from refsam.types import Array, Bool, Float, Int, Size, UInt8
 
 PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 """Mean red, green and blue of the training pictures.  Upstream: build_sam.py."""
@@ -114,6 +114,37 @@ def postprocess_masks(
             tile = bilinear_tile(logits, original_size, rows, columns)
             np.greater(tile, threshold, out=masks[index][slice(*rows), slice(*columns)])
     return masks
+
+
+def stability_scores(
+    low_res_masks: Float[Array, "B M L L"],
+    input_size: Size,
+    original_size: Size,
+    image_size: int,
+    threshold: float = 0.0,
+    offset: float = 1.0,
+) -> Float[Array, "B M"]:
+    """The IoU of each mask at `threshold + offset` with that at `threshold - offset`, of pixels of the picture; NaN of none.
+
+    Numerics: pixels are counted exactly; the quotient is float32.
+    Upstream: utils/amg.py calculate_stability_score. Differs: no overflow in pictures more than 32,767 pixels wide.
+    """
+    counts = np.zeros((2, *low_res_masks.shape[:2]), np.int64)
+    for index in np.ndindex(*low_res_masks.shape[:2]):
+        logits = _without_padding(low_res_masks[index], input_size, image_size)
+        for rows, columns in _tiles(original_size):
+            tile = bilinear_tile(logits, original_size, rows, columns)
+            counts[(slice(None), *index)] += (
+                np.count_nonzero(tile > threshold + offset),
+                np.count_nonzero(tile > threshold - offset),
+            )
+    return ratio(*counts)
+
+
+def ratio(intersections: Int[Array, "*B"], unions: Int[Array, "*B"]) -> Float[Array, "*B"]:
+    """Of whole numbers, in float32; NaN where a union is 0."""
+    with np.errstate(invalid="ignore"):
+        return intersections.astype(np.float32) / unions.astype(np.float32)
 
 
 def _without_padding(low_res_masks: Float[Array, "*B L L"], input_size: Size, image_size: int) -> Float[Array, "*B h w"]:

@@ -19,9 +19,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "config", "parameters", "resources", "files", "blas"),
     ("ops",),
     ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
-    ("model", "transforms", "masks", "drawing"),
+    ("model", "transforms", "masks", "regions", "crops", "drawing"),
     ("backends",),
-    ("loading", "predictor", "embedding"),
+    ("loading", "predictor", "automatic_mask_generator", "embedding"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
