@@ -22,3 +22,11 @@ class NotReady(RefsamError, RuntimeError):
 
 class BackendUnavailable(RefsamError):
     """The asked backend, or a package or device that it needs, is not there."""
+
+
+class PackageError(InputError):
+    """A Core ML package cannot be read: damaged, of another kind, or with numbers that do not fit together."""
+
+
+class UnsupportedOp(PackageError):
+    """A Core ML program has an operation, or a variant of one, that refsam does not compute."""

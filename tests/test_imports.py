@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ops",),
     ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
     ("model", "transforms", "masks", "regions", "crops", "drawing"),
-    ("backends",),
+    ("backends", "coreml"),
     ("loading", "predictor", "automatic_mask_generator", "embedding"),
     ("cli",),
 )

@@ -14,6 +14,7 @@ COMMANDS = (
     ("segment", "refsam.cli.segment:segment", "From a picture and points, boxes or masks to what they point at."),
     ("embed", "refsam.cli.embed:embed", "Encode a picture once, for many runs of segment."),
     ("trace", "refsam.cli.trace:trace", "List and save the intermediate results of one prediction."),
+    ("coreml", "refsam.cli.coreml:app", "Core ML packages, on any system: describe, run, judge operation by operation."),
     ("weights", "refsam.cli.weights:app", "Download, convert, check and describe weights files."),
     ("info", "refsam.cli.info:info", "Versions, BLAS, backends and the weights that are found."),
 )  # fmt: skip

@@ -1,0 +1,114 @@
+"""`refsam coreml`: Core ML packages on any system."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from refsam import coreml
+from refsam.cli.common import OK, JsonFlag, one_line, print_json
+from refsam.coreml import tensors
+from refsam.coreml.mil import Program
+from refsam.coreml.types import Feature
+from refsam.errors import InputError
+from refsam.types import Array
+
+app = App(name="coreml", help="Core ML packages, on any system: describe, run, judge operation by operation.")
+
+Precision = Annotated[
+    Literal["typed", "fp64", "fp32", "fp16", "fp16-accumulate"],
+    Parameter(help="What is rounded to float16, and when; 'typed' is as the program says."),
+]
+Inputs = Annotated[Path, Parameter(help="A .npz, a .safetensors, or a folder with one .bin or .npy for each input.")]
+Out = Annotated[Path | None, Parameter(help="Save the outputs, as .npz or .safetensors.")]
+All = Annotated[bool, Parameter(name="--all", negative=(), help="Save every intermediate result too.")]
+
+
+@app.command
+def info(package: Path, /, *, as_json: JsonFlag = False) -> int:
+    """Describe an .mlpackage: versions, inputs and outputs, which operations it has, and whether refsam can run it."""
+    program = coreml.load(package)
+    supported, why = _supported(program)
+    document = {
+        "path": program.path,
+        "specification_version": program.model.specification_version,
+        "opset": program.model.opset,
+        "inputs": [_feature(feature) for feature in program.inputs],
+        "outputs": [_feature(feature) for feature in program.outputs],
+        "operations": dict(Counter(operation.type for operation in program.ops).most_common()),
+        "runs": supported,
+        "why_not": why,
+        "metadata": program.model.metadata,
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _print_info(document)
+    return OK
+
+
+@app.command
+def run(
+    package: Path,
+    /,
+    *,
+    inputs: Inputs,
+    out: Out = None,
+    precision: Precision = "typed",
+    every: All = False,
+    as_json: JsonFlag = False,
+) -> int:
+    """Run an .mlpackage on tensors and summarise its outputs."""
+    program = coreml.load(package)
+    given = tensors.read(inputs, program.types)
+    if every and out is None:
+        raise InputError("--all saves every intermediate result; say where with --out")
+    kept: dict[str, Array] = {}
+
+    def keep(operation: Any, _bound: Any, results: list[Any]) -> None:
+        kept.update({output.name: value for output, value in zip(operation.outputs, results, strict=True)})
+
+    results = program.run(given, None if precision == "typed" else precision, observe=keep if every else None)
+    if out is not None:
+        tensors.write(out, {**kept, **results})
+    rows = [{"name": name, **_summary(value)} for name, value in results.items()]
+    if as_json:
+        print_json({"path": program.path, "precision": precision, "file": out, "outputs": rows})
+    else:
+        for row in rows:
+            print(
+                f"{one_line(row['name'])}  {row['dtype']} {tuple(row['shape'])}  rms {row['rms']:.6g}  max {row['max_abs']:.6g}"
+            )
+    return OK
+
+
+def _supported(program: Program) -> tuple[bool, str]:
+    try:
+        program.check_supported()
+    except InputError as error:
+        return False, str(error)
+    return True, ""
+
+
+def _feature(feature: Feature) -> dict[str, Any]:
+    return {"name": feature.name, "dtype": feature.dtype, "shape": list(feature.shape), "accepts": feature.expected()}
+
+
+def _summary(value: Array) -> dict[str, Any]:
+    plain = value.astype("float64") if value.size else value.reshape(-1)
+    rms = float((plain * plain).mean() ** 0.5) if value.size else 0.0
+    greatest = float(abs(plain).max()) if value.size else 0.0
+    return {"shape": list(value.shape), "dtype": str(value.dtype), "rms": rms, "max_abs": greatest}
+
+
+def _print_info(document: dict[str, Any]) -> None:
+    print(f"{document['path']}: ML program, specification {document['specification_version']}, opset {document['opset']}")
+    for kind in ("inputs", "outputs"):
+        for feature in document[kind]:
+            print(f"  {kind[:-1]:<7} {one_line(feature['name'])}: {feature['dtype']} {feature['accepts']}")
+    counts = ", ".join(f"{one_line(kind)} {count}" for kind, count in document["operations"].items())
+    print(f"  {sum(document['operations'].values())} operations: {counts}")
+    print("  refsam can run it" if document["runs"] else f"  refsam cannot run it: {one_line(document['why_not'])}")
+    for key, text in document["metadata"].items():
+        print(f"  {one_line(key)}: {one_line(text):.200}")

@@ -1,0 +1,155 @@
+"""How a run computes: in which type, what is rounded to float16 and when, and on how many threads.
+
+Core ML promises that a float16 program runs in float16 *or better*: the CPU may compute it in float32, the GPU stores float16
+and accumulates in float32, the Neural Engine does all of it in float16. So no single result is right; these precisions mark out
+the range in which a device's result should lie.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from refsam.coreml.types import TensorType, check_elements
+from refsam.errors import InputError, PackageError
+from refsam.types import Array
+
+PRECISIONS = ("fp64", "fp32", "fp16", "fp16-accumulate")
+"""fp64 and fp32: everything in that type. fp16: every result is rounded to float16, sums are float32. fp16-accumulate: so are the
+steps within softmax and the norms, and sums of products after every 16 terms."""
+
+Precision = Literal["fp64", "fp32", "fp16", "fp16-accumulate"]
+
+ACCUMULATED = 16
+"""Products that are summed before a sum is rounded, where accumulation is float16."""
+
+BLOCK = 1 << 16
+"""Elements of one block of an elementwise chain, whose temporaries stay in the cache."""
+
+PRODUCTS = 1 << 22
+"""Multiplications of one tile of a matrix product. Tiles depend on shapes only: the bits do not depend on the threads."""
+
+MAX_PRODUCTS = 1 << 36
+"""Multiplications of one operation; MobileSAM's largest has 2^31. A program asks for them, so they need a bound."""
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """One run's.
+
+    Attributes:
+        precision: one of PRECISIONS, or None: every tensor as the program types it.
+        pool: the threads.
+    """
+
+    precision: str | None
+    pool: ThreadPoolExecutor
+
+    @property
+    def dtype(self) -> Any:
+        """The type that floats are computed in; float16 values are float32 numbers that float16 has."""
+        return np.float64 if self.precision == "fp64" else np.float32
+
+    @property
+    def accumulates_half(self) -> bool:
+        """Whether sums are rounded to float16 on the way."""
+        return self.precision == "fp16-accumulate"
+
+    def rounds(self, kind: TensorType) -> bool:
+        """Whether a float tensor of this type is stored as float16."""
+        return kind.dtype == "fp16" if self.precision is None else self.precision.startswith("fp16")
+
+    def step(self, x: Array) -> Array:
+        """A result within an operation: rounded where such steps are."""
+        return _round_half(x) if self.accumulates_half else x
+
+    def half(self, x: Array) -> Array:
+        """The nearest float16 numbers, in the type of `x`; what is beyond 65504 becomes infinity."""
+        return self.blocks(_round_half, x)
+
+    def blocks(self, function: Callable[[Array], Array], x: Array) -> Array:
+        """An elementwise function, block by block on all threads."""
+        if x.size <= BLOCK:
+            return function(x)
+        flat = x.reshape(-1)
+        result = np.empty(x.size, x.dtype)
+
+        def one(start: int) -> None:
+            result[start : start + BLOCK] = function(flat[start : start + BLOCK])
+
+        self.each(one, range(0, x.size, BLOCK))
+        return result.reshape(x.shape)
+
+    def each(self, function: Callable[[Any], None], items: Any) -> None:
+        """Call `function` for each item, on all threads."""
+
+        def quiet(item: Any) -> None:
+            with np.errstate(all="ignore"):  # each thread has its own
+                function(item)
+
+        for _ in self.pool.map(quiet, items):
+            pass
+
+    def dot(self, a: Array, b: Array) -> Array:
+        """The matrix product a @ b of the last two axes, the others broadcast, on all threads."""
+        if a.ndim < 2 or b.ndim < 2:
+            return self.product(a, b)
+        batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        shape = (*batch, a.shape[-2], b.shape[-1])
+        check_elements("a matrix product", shape)
+        products = math.prod(shape) * a.shape[-1]
+        check_work(products)
+        out = np.empty(shape, np.result_type(a, b))
+        a, b = np.broadcast_to(a, (*batch, *a.shape[-2:])), np.broadcast_to(b, (*batch, *b.shape[-2:]))
+        axis = max((0, len(shape) - 2, len(shape) - 1), key=lambda i: shape[i])
+        step = -(-shape[axis] // max(1, min(shape[axis], products // PRODUCTS)))
+
+        def tile(start: int) -> None:
+            part = (slice(None),) * axis + (slice(start, start + step),)
+            left = a if axis == len(shape) - 1 else a[part]
+            right = b if axis == len(shape) - 2 else b[part]
+            out[part] = self.product(left, right)
+
+        self.each(tile, range(0, shape[axis], max(step, 1)))
+        return out
+
+    def product(self, a: Array, b: Array) -> Array:
+        """As `dot`, on the calling thread."""
+        if not self.accumulates_half or a.dtype.kind != "f":
+            return np.matmul(a, b)
+        total = self.step(np.matmul(a[..., :ACCUMULATED], _terms(b, 0)))
+        for start in range(ACCUMULATED, a.shape[-1], ACCUMULATED):
+            total = self.step(total + self.step(np.matmul(a[..., start : start + ACCUMULATED], _terms(b, start))))
+        return total
+
+
+def check_work(products: int) -> None:
+    """Raise PackageError where an operation would take absurdly long."""
+    if products > MAX_PRODUCTS:
+        raise PackageError(f"this would take {products} multiplications; at most {MAX_PRODUCTS} are done for one operation")
+
+
+@contextmanager
+def arithmetic(precision: str | None, threads: int | None = None) -> Iterator[Arithmetic]:
+    """The arithmetic of one run. Raises InputError for an unknown precision."""
+    if precision is not None and precision not in PRECISIONS:
+        raise InputError(
+            f"precision is {precision!r}; it has to be one of {', '.join(PRECISIONS)}, or None: as the program is typed"
+        )
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        yield Arithmetic(precision, pool)
+
+
+def _round_half(x: Array) -> Array:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return x.astype(np.float16).astype(x.dtype)
+
+
+def _terms(b: Array, start: int) -> Array:
+    """The rows that the terms from `start` on are multiplied with."""
+    return b[start : start + ACCUMULATED] if b.ndim == 1 else b[..., start : start + ACCUMULATED, :]

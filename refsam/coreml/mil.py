@@ -1,0 +1,270 @@
+"""Running a program: operation by operation, each result stored in its declared type and freed after its last use."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from refsam.blas import one_blas_thread
+from refsam.coreml import mlpackage
+from refsam.coreml.arithmetic import Arithmetic, arithmetic
+from refsam.coreml.ops import IGNORED, OPS
+from refsam.coreml.spec import Model
+from refsam.coreml.types import BY_NAME, Argument, Feature, Literal, Operation, Output, TensorType, check_elements
+from refsam.errors import InputError, PackageError, RefsamError, UnsupportedOp
+from refsam.types import Array
+
+MAX_BYTES = 4 << 30
+"""Of all results that a run holds at one time."""
+
+Observe = Callable[[Operation, Mapping[str, Any], list[Any]], None]
+"""Called after each operation with its inputs (by parameter) and its results."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A Core ML program that can be run.
+
+    Attributes:
+        path: where it was read.
+        model: what the file says.
+    """
+
+    path: str
+    model: Model
+    _constants: dict[Any, dict[str, Any]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def inputs(self) -> tuple[Feature, ...]:
+        """Name, type and accepted shapes of each input."""
+        return self.model.inputs
+
+    @property
+    def outputs(self) -> tuple[Feature, ...]:
+        """Name, type and shape of each output."""
+        return self.model.outputs
+
+    @property
+    def ops(self) -> tuple[Operation, ...]:
+        """The operations in the order in which they run, constants included."""
+        return self.model.block.operations
+
+    @cached_property
+    def types(self) -> dict[str, TensorType]:
+        """The declared type of every tensor."""
+        outputs = (*self.model.parameters, *(output for operation in self.ops for output in operation.outputs))
+        return {name: kind for name, kind in outputs if isinstance(kind, TensorType)}
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        precision: str | None = None,
+        *,
+        observe: Observe | None = None,
+        threads: int | None = None,
+    ) -> dict[str, Array]:
+        """The outputs for these inputs.
+
+        Args:
+            inputs: an array for each name in `inputs`.
+            precision: None, as the program is typed; "fp64", "fp32", "fp16", "fp16-accumulate" (see coreml/arithmetic.py).
+            observe: called after every operation that is not a constant.
+            threads: by default one for each core; the result does not depend on it.
+
+        Raises InputError for an input that is missing, unknown or of another shape; PackageError, which names the operation,
+        where the program asks for something impossible; UnsupportedOp where refsam has no such operation.
+        """
+        with arithmetic(precision, threads) as c, one_blas_thread(), np.errstate(all="ignore"):
+            values = {**self.constants(c), **self._given(inputs, c)}
+            self._run(values, c, observe)
+            return {name: _finished(values[name], self.types.get(name)) for name in self.model.block.outputs}
+
+    def constants(self, c: Arithmetic) -> dict[str, Any]:
+        """All weights and parameters by name, compressed ones made dense; computed once for each precision."""
+        if c.precision not in self._constants:
+            self.check_supported()
+            values: dict[str, Any] = {}
+            for operation in self.ops:
+                if operation.is_constant:
+                    with _placed(self, operation):
+                        values |= _constant(operation, values, c)
+            self._constants[c.precision] = values
+        return self._constants[c.precision]
+
+    def check_supported(self) -> None:
+        """Raise UnsupportedOp where an operation is not among those that refsam computes; it names all of them."""
+        missing: dict[str, str] = {}
+        for operation in self.ops:
+            if operation.type != "const" and operation.type not in OPS:
+                missing.setdefault(operation.type, operation.name)
+        if missing:
+            places = ", ".join(f"{kind} (at {name})" for kind, name in list(missing.items())[:4])
+            raise UnsupportedOp(f"{self.path}: refsam does not compute {places:.300}; it computes: {', '.join(sorted(OPS))}")
+
+    def _given(self, inputs: Mapping[str, Array], c: Arithmetic) -> dict[str, Any]:
+        features = {feature.name: feature for feature in self.inputs}
+        unknown, missing = sorted(set(inputs) - set(features)), sorted(set(features) - set(inputs))
+        if unknown or missing:
+            raise InputError(f"inputs are {sorted(inputs)}; the program needs {sorted(features)}")
+        given = {}
+        for name, kind in self.model.parameters:
+            if name not in inputs or not isinstance(kind, TensorType):
+                raise PackageError(f"{self.path}: the program's input {name!r:.80} is not in its description; it is damaged")
+            array = np.asarray(inputs[name])
+            if array.dtype.kind not in "fiub":
+                raise InputError(f"input {name} is not an array of numbers")
+            if not features[name].accepts(array.shape):
+                raise InputError(f"input {name} has shape {array.shape}; it has to be {features[name].expected()}")
+            given[name] = stored(array.astype(c.dtype) if kind.is_float else array, kind, c)
+        return given
+
+    def _run(self, values: dict[str, Any], c: Arithmetic, observe: Observe | None) -> None:
+        """Fill `values` with every result, and take out those that no later operation needs."""
+        last = self._last_uses
+        held = 0
+        for index, operation in enumerate(self.ops):
+            if operation.is_constant:
+                continue
+            with _placed(self, operation):
+                bound = arguments(operation, values, c)
+                results = compute(operation, bound, c)
+            if observe is not None:
+                observe(operation, bound, results)
+            for output, result in zip(operation.outputs, results, strict=True):
+                values[output.name] = result
+            held += sum(_bytes(result) for result in results)
+            for name in last.get(index, ()):
+                held -= _bytes(values.pop(name, None))
+            if held > MAX_BYTES:
+                raise PackageError(
+                    f"{self.path}: at {operation.name:.80} its results take {held} bytes; at most {MAX_BYTES} are held"
+                )
+
+    @cached_property
+    def _last_uses(self) -> dict[int, list[str]]:
+        """Index of an operation -> the results that are needed there for the last time."""
+        last = {}
+        constant = {output.name for operation in self.ops if operation.is_constant for output in operation.outputs}
+        for index, operation in enumerate(self.ops):
+            for output in operation.outputs:
+                last[output.name] = index
+            for argument in (a for group in operation.inputs.values() for a in group):
+                if isinstance(argument, str):
+                    last[argument] = index
+        found: dict[int, list[str]] = {}
+        for name in set(last) - constant - set(self.model.block.outputs):
+            found.setdefault(last[name], []).append(name)
+        return found
+
+
+def load(path: str | os.PathLike[str]) -> Program:
+    """The program in an .mlpackage (or a bare .mlmodel). Raises PackageError, which names the path.
+
+    Nothing outside the package is opened, and weights are read when they are needed.
+    """
+    return Program(os.fspath(path), mlpackage.read(path))
+
+
+def compute(operation: Operation, bound: Mapping[str, Any], c: Arithmetic) -> list[Any]:
+    """The results of one operation on these inputs, stored as declared. Raises PackageError where it is impossible."""
+    definition = OPS[operation.type]
+    known = definition.required | definition.optional
+    extra, missing = set(bound) - known - IGNORED, definition.required - set(bound)
+    if extra or missing:
+        what = f"has no parameter {sorted(extra)[0]!r:.40}" if extra else f"lacks its parameter {sorted(missing)[0]}"
+        raise UnsupportedOp(f"{operation.type} {what}; it takes {', '.join(sorted(known))}")
+    parameters = {name: value for name, value in bound.items() if name in known}
+    found = definition.function(**parameters, **({"c": c} if definition.wants_arithmetic else {}))
+    results = found if isinstance(found, list) else [found]
+    if len(results) < len(operation.outputs):
+        raise PackageError(f"it has {len(operation.outputs)} results, and {operation.type} makes {len(results)}")
+    return [_result(value, output, c, definition.moves) for value, output in zip(results, operation.outputs, strict=False)]
+
+
+def arguments(operation: Operation, values: Mapping[str, Any], c: Arithmetic) -> dict[str, Any]:
+    """Parameter -> value, from earlier results and from what stands in the operation itself."""
+    bound: dict[str, Any] = {}
+    for name, group in operation.inputs.items():
+        found = [_argument(argument, values, c) for argument in group]
+        bound[name] = found if name in ("values", "ref_tensors") or len(found) != 1 else found[0]
+    if operation.type.startswith("constexpr_"):
+        bound |= {name: _value(value, c) for name, value in operation.attributes.items() if name != "name"}
+    return bound
+
+
+def stored(x: Array, kind: TensorType, c: Arithmetic, exact: bool = False) -> Array:
+    """`x` as this type keeps it. `exact`: its values came from tensors of that type, so there is nothing to round."""
+    if not kind.is_float:
+        return x.astype(BY_NAME[kind.dtype].numpy, copy=False)
+    x = x.astype(c.dtype, copy=False)
+    return x if exact or not c.rounds(kind) else c.half(x)
+
+
+def _argument(argument: Argument, values: Mapping[str, Any], c: Arithmetic) -> Any:
+    if not isinstance(argument, str):
+        return _value(argument, c)
+    if argument not in values:
+        raise PackageError(f"it needs {argument!r:.80}, which no operation before it makes; the program is damaged")
+    return values[argument]
+
+
+def _value(value: Any, c: Arithmetic) -> Any:
+    """A value of the program; floats in the type that the run computes in."""
+    found = value.read()
+    if isinstance(found, list) and isinstance(value, Literal):
+        return [_value(item, c) if hasattr(item, "read") else item for item in found]
+    if isinstance(found, np.ndarray) and found.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return stored(found, value.type, c)
+    return found
+
+
+def _constant(operation: Operation, values: Mapping[str, Any], c: Arithmetic) -> dict[str, Any]:
+    if operation.type != "const":
+        results = compute(operation, arguments(operation, values, c), c)
+        return {output.name: result for output, result in zip(operation.outputs, results, strict=True)}
+    if "val" not in operation.attributes or len(operation.outputs) != 1:
+        raise PackageError("it has no value; the program is damaged")
+    return {operation.name: _value(operation.attributes["val"], c)}
+
+
+def _result(value: Any, output: Output, c: Arithmetic, moves: bool) -> Any:
+    if not isinstance(output.type, TensorType):
+        raise UnsupportedOp(f"its result is a {output.type}; refsam computes tensors")
+    array = np.asarray(value)
+    declared = output.type.shape
+    if len(declared) != array.ndim or any(n not in (None, m) for n, m in zip(declared, array.shape, strict=True)):
+        raise PackageError(f"its result has shape {array.shape}, and the program declares {output.type}")
+    check_elements("its result", array.shape)
+    return stored(array, output.type, c, exact=moves and not c.accumulates_half)
+
+
+def _finished(value: Any, kind: TensorType | None) -> Array:
+    """An output in its declared type."""
+    dtype = BY_NAME[kind.dtype].numpy if kind is not None and kind.is_float else None
+    with np.errstate(over="ignore"):
+        return np.array(value, dtype, order="C")
+
+
+def _bytes(value: Any) -> int:
+    return value.nbytes if isinstance(value, np.ndarray) else 0
+
+
+class _placed:
+    """Errors within this block name the operation and the file."""
+
+    def __init__(self, program: Program, operation: Operation) -> None:
+        self.place = f"{program.path}: at {operation.type} {operation.name!r:.120}"
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: Any, error: BaseException | None, __: Any) -> None:
+        if isinstance(error, UnsupportedOp):
+            raise UnsupportedOp(f"{self.place}: {error}") from None
+        if isinstance(error, RefsamError):
+            raise PackageError(f"{self.place}: {error}") from None
+        if isinstance(error, ValueError | TypeError | IndexError | KeyError | OverflowError | ZeroDivisionError | AttributeError):
+            raise PackageError(f"{self.place}: its inputs do not fit it ({error!s:.200})") from error

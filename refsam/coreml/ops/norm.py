@@ -1,0 +1,60 @@
+"""Normalisations. Epsilon is added to the variance, under the root."""
+
+from typing import Any
+
+import numpy as np
+
+from refsam.coreml.arithmetic import Arithmetic
+from refsam.coreml.ops.registry import op
+from refsam.types import Array
+
+BATCH_NORM_EPSILON = 1e-5
+"""What a batch_norm without an epsilon adds. Converters forget to say 0: see docs/coreml.md."""
+
+
+@op("layer_norm")
+def layer_norm(
+    c: Arithmetic, x: Array, axes: Any = None, gamma: Array | None = None, beta: Array | None = None, epsilon: Any = 1e-5
+) -> Array:
+    """Over these axes, by default all; gamma and beta have their shape."""
+    over = tuple(range(x.ndim)) if axes is None else tuple(int(a) for a in axes)
+    mean = c.step(x.mean(over, keepdims=True))
+    centred = c.step(x - mean)
+    variance = c.step(np.square(centred).mean(over, keepdims=True))
+    centred /= c.step(np.sqrt(variance + np.asarray(epsilon, x.dtype)))
+    lengths = [n if i in {a % x.ndim for a in over} else 1 for i, n in enumerate(x.shape)]
+    if gamma is not None:
+        centred = c.step(centred) * gamma.reshape(lengths)
+    return centred if beta is None else centred + beta.reshape(lengths)
+
+
+@op("batch_norm")
+def batch_norm(
+    x: Array,
+    mean: Array,
+    variance: Array,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: Any = BATCH_NORM_EPSILON,
+) -> Array:
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta for each channel, axis 1."""
+    scale = 1 / np.sqrt(variance + np.asarray(epsilon, x.dtype))
+    scale = scale if gamma is None else gamma * scale
+    shift = -mean * scale if beta is None else beta - mean * scale
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    return x * scale.reshape(shape) + shift.reshape(shape)
+
+
+@op("instance_norm")
+def instance_norm(c: Arithmetic, x: Array, gamma: Array | None = None, beta: Array | None = None, epsilon: Any = 1e-5) -> Array:
+    """Each channel of each picture by its own mean and variance."""
+    over, shape = tuple(range(2, x.ndim)), (-1,) + (1,) * (x.ndim - 2)
+    normal = layer_norm(c, x, over, None, None, epsilon)
+    normal = normal if gamma is None else normal * gamma.reshape(shape)
+    return normal if beta is None else normal + beta.reshape(shape)
+
+
+@op("l2_norm")
+def l2_norm(x: Array, epsilon: Any = 1e-6) -> Array:
+    """x divided by sqrt(sum of squares over the last three axes + epsilon)."""
+    return x / np.sqrt(np.square(x).sum((-3, -2, -1), keepdims=True) + np.asarray(epsilon, x.dtype))

@@ -1,0 +1,95 @@
+"""Resizing the last two axes. None of these is antialiased; they differ in which points of the input they sample."""
+
+from typing import Any
+
+import numpy as np
+
+from refsam.coreml.ops.registry import op
+from refsam.coreml.types import check_elements
+from refsam.errors import PackageError, UnsupportedOp
+from refsam.types import Array, Float
+
+SAMPLING_MODES = ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "UNALIGN_CORNERS")
+
+
+def sample_points(n_in: int, n_out: int, mode: str) -> Float[Array, " n"]:
+    """Where each of n_out results lies on the input's grid 0 .. n_in - 1."""
+    i = np.arange(n_out)
+    gaps = max(n_out - 1, 1)
+    if mode == "UNALIGN_CORNERS":  # torch's align_corners=False
+        points = (i + 0.5) * (n_in / n_out) - 0.5
+    elif mode == "DEFAULT":
+        points = i * ((n_in - n_in / n_out) / gaps)
+    elif mode == "OFFSET_CORNERS":
+        points = (i + 0.5) * (max(1, n_in - 1) / n_out)
+    elif mode == "ALIGN_CORNERS" and n_out == 1:
+        points = np.array([(n_in - 1) / 2])
+    elif mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
+        points = i * ((n_in - 1) / gaps)
+    else:
+        raise UnsupportedOp(f"there is no sampling_mode {mode!r:.40}; there are: {', '.join(SAMPLING_MODES)}")
+    return np.clip(points, 0, n_in - 1)
+
+
+def bilinear(x: Array, height: int, width: int, mode: str) -> Array:
+    """Both axes sampled linearly."""
+    _check(x, height, width)
+    return _linear(_linear(x, -1, sample_points(x.shape[-1], width, mode)), -2, sample_points(x.shape[-2], height, mode))
+
+
+def _linear(x: Array, axis: int, points: Float[Array, " n"]) -> Array:
+    near = np.minimum(points.astype(np.int64), x.shape[axis] - 1)
+    far = np.minimum(near + 1, x.shape[axis] - 1)
+    weight = (points - near).astype(x.dtype).reshape((-1, 1) if axis == -2 else (-1,))
+    return np.take(x, near, axis) * (1 - weight) + np.take(x, far, axis) * weight
+
+
+def _check(x: Array, height: int, width: int) -> None:
+    if x.ndim < 3 or min(height, width, *x.shape[-2:]) < 1:
+        raise PackageError(f"an input of shape {x.shape} cannot be resized to {height} x {width}")
+    check_elements("the result", (*x.shape[:-2], height, width))
+    check_elements("half the result", (*x.shape[:-1], width))
+
+
+def _nearest(x: Array, height: int, width: int) -> Array:
+    _check(x, height, width)
+    rows, columns = (np.arange(n) * m // n for n, m in ((height, x.shape[-2]), (width, x.shape[-1])))
+    return np.take(np.take(x, rows, -2), columns, -1)
+
+
+def _scaled(length: int, factor: Any) -> int:
+    return int(np.floor(length * float(factor)))
+
+
+@op("upsample_bilinear")
+def upsample_bilinear(x: Array, scale_factor_height: Any = 1, scale_factor_width: Any = 1, align_corners: Any = True) -> Array:
+    """By factors; the corners stay where they are unless align_corners is false."""
+    height, width = _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width)
+    return bilinear(x, height, width, "STRICT_ALIGN_CORNERS" if bool(align_corners) else "UNALIGN_CORNERS")
+
+
+@op("upsample_nearest_neighbor", moves=True)
+def upsample_nearest_neighbor(x: Array, scale_factor_height: Any = 1, scale_factor_width: Any = 1) -> Array:
+    """By factors, each pixel repeated."""
+    return _nearest(x, _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width))
+
+
+@op("resize_bilinear")
+def resize_bilinear(x: Array, target_size_height: Any = 1, target_size_width: Any = 1, sampling_mode: str = "DEFAULT") -> Array:
+    """To a size, at the points of one of SAMPLING_MODES."""
+    return bilinear(x, int(target_size_height), int(target_size_width), sampling_mode)
+
+
+@op("resize_nearest_neighbor", moves=True)
+def resize_nearest_neighbor(x: Array, target_size_height: Any, target_size_width: Any) -> Array:
+    """To a size, each result from the input pixel at floor(i in / out)."""
+    return _nearest(x, int(target_size_height), int(target_size_width))
+
+
+@op("crop", moves=True)
+def crop(x: Array, crop_height: Any, crop_width: Any) -> Array:
+    """Without these many rows at the top and bottom, and columns at the left and right."""
+    (top, bottom), (left, right) = (tuple(int(v) for v in np.ravel(c)) for c in (crop_height, crop_width))
+    if min(top, bottom, left, right) < 0:
+        raise PackageError(f"crop by {(top, bottom, left, right)}")
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]

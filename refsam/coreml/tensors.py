@@ -1,0 +1,88 @@
+"""Named tensors from outside: inputs of a run, or the intermediate results that a device dumped.
+
+A file .npz or .safetensors, or a folder with one raw .bin (C order, little-endian) or .npy for each tensor.
+"""
+
+import os
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from refsam.coreml.types import BY_NAME, TensorType
+from refsam.errors import CheckpointError, InputError
+from refsam.files import atomic_write
+from refsam.formats import safetensors_file
+from refsam.types import Array
+
+
+def read(path: str | os.PathLike[str], types: Mapping[str, TensorType]) -> dict[str, Array]:
+    """All tensors at `path`; those of raw files have the element type and shape that `types` gives to their name.
+
+    Raises InputError where the file cannot be read, or a raw file's length is not what its type needs.
+    """
+    place = Path(path)
+    try:
+        if place.is_dir():
+            return _folder(place, types)
+        with place.open("rb") as file:
+            head = file.read(512)
+            file.seek(0)
+            if safetensors_file.matches(head):
+                stored = safetensors_file.read(file, os.fstat(file.fileno()).st_size)
+                return {name: tensor.read() for name, tensor in stored.tensors.items()}
+        if not head.startswith(b"PK"):
+            raise InputError(f"{place} is neither .npz nor .safetensors nor a folder of .bin or .npy files")
+        with np.load(place, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError, CheckpointError) as error:
+        if isinstance(error, InputError) and not isinstance(error, CheckpointError):
+            raise
+        raise InputError(f"{place} cannot be read: {error!s:.300}") from None
+
+
+def _folder(folder: Path, types: Mapping[str, TensorType]) -> dict[str, Array]:
+    """The name of a file is the tensor's, with "_" for what a file name cannot hold."""
+    names = {file_name(name): name for name in types}
+    found = {}
+    for path in sorted(folder.iterdir()):
+        name = names.get(path.stem, path.stem)
+        if path.suffix == ".npy":
+            found[name] = np.load(path, allow_pickle=False)
+        elif path.suffix == ".bin":
+            if name not in types:
+                raise InputError(f"{path} is no tensor of the program; raw files are named like {next(iter(types), 'x')}.bin")
+            found[name] = _raw(path, types[name])
+    if not found:
+        raise InputError(f"{folder} has no .bin or .npy file")
+    return found
+
+
+def _raw(path: Path, kind: TensorType) -> Array:
+    """float16 or float32 for a float tensor, which of them the length says; one unknown length follows from the rest."""
+    data = path.read_bytes()
+    unknown = sum(n is None for n in kind.shape)
+    count = int(np.prod([n for n in kind.shape if n is not None], dtype=np.int64))
+    candidates = (BY_NAME[kind.dtype].numpy, np.float32, np.float16) if kind.is_float else (BY_NAME[kind.dtype].numpy,)
+    for dtype in candidates:
+        elements, rest = divmod(len(data), np.dtype(dtype).itemsize)
+        if not rest and unknown <= 1 and (elements == count if not unknown else count and elements % count == 0):
+            lengths = [elements // count if n is None else n for n in kind.shape]
+            return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False).reshape(lengths)
+    raise InputError(f"{path} has {len(data)} bytes, which {kind} does not explain; write it in C order, or as .npy")
+
+
+def file_name(tensor: str) -> str:
+    """A tensor's name as a file's: letters, digits, "-", "_" and "." stay, anything else becomes "_"."""
+    return re.sub(r"[^\w.-]", "_", tensor, flags=re.ASCII)
+
+
+def write(path: str | os.PathLike[str], tensors: Mapping[str, Array]) -> None:
+    """Write tensors as .npz, or as .safetensors where the name ends so. Raises InputError where it cannot be written."""
+    with atomic_write(path) as file:
+        if Path(path).suffix == ".safetensors":
+            safetensors_file.write(file, tensors, {})
+        else:
+            np.savez(file, **tensors)  # type: ignore[arg-type]

@@ -1,0 +1,135 @@
+"""Protocol Buffers' wire format: a message as a table from field number to what stands there. Knows nothing of Core ML.
+
+Every length is checked against the bytes that are there before it is used; nothing is copied.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from refsam.errors import PackageError
+from refsam.types import Array
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types; 3 and 4 are groups, which proto3 does not have."""
+
+Fields = dict[int, list["int | memoryview"]]
+
+
+class Message:
+    """One message. Fields that are not there read as proto3's defaults: 0, "", the empty message."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.size = len(data)
+        self._fields: Fields = {}
+        for number, value in _fields(data):
+            self._fields.setdefault(number, []).append(value)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._fields
+
+    def numbers(self) -> list[int]:
+        """The field numbers that are there."""
+        return list(self._fields)
+
+    def integer(self, number: int) -> int:
+        """A signed integer field."""
+        value = self._fields.get(number, [0])[-1]
+        if not isinstance(value, int):
+            raise PackageError(f"field {number} of a message is not a number; the file is damaged")
+        return value - (1 << 64) if value >> 63 else value
+
+    def text(self, number: int) -> str:
+        """A string field."""
+        return _text(self.raw(number))
+
+    def texts(self, number: int) -> list[str]:
+        """A repeated string field."""
+        return [_text(value) for value in self.all(number)]
+
+    def raw(self, number: int) -> memoryview:
+        """A bytes field."""
+        found = self.all(number)
+        return found[-1] if found else memoryview(b"")
+
+    def message(self, number: int) -> "Message":
+        """A field that is a message."""
+        return Message(self.raw(number))
+
+    def messages(self, number: int) -> "list[Message]":
+        """A repeated field of messages."""
+        return [Message(value) for value in self.all(number)]
+
+    def table(self, number: int) -> "dict[str, Message]":
+        """A map from strings to messages; a missing key or value means an empty one."""
+        return {entry.text(1): entry.message(2) for entry in self.messages(number)}
+
+    def all(self, number: int) -> list[memoryview]:
+        """Every occurrence of a field of bytes."""
+        values = self._fields.get(number, [])
+        if any(isinstance(value, int) for value in values):
+            raise PackageError(f"field {number} of a message is a number, where bytes are needed; the file is damaged")
+        return [value for value in values if not isinstance(value, int)]
+
+    def integers(self, number: int) -> list[int]:
+        """A repeated field of signed integers, packed or not."""
+        found: list[int] = []
+        for value in self._fields.get(number, []):
+            found.extend([value] if isinstance(value, int) else _varints(value))
+        return [value - (1 << 64) if value >> 63 else value for value in found]
+
+    def floats(self, number: int, dtype: str) -> Array:
+        """A repeated field of "<f4" or "<f8", packed or not."""
+        data = b"".join(self.all(number))
+        if len(data) % np.dtype(dtype).itemsize:
+            raise PackageError(f"{len(data)} bytes are no whole number of {dtype}; the file is damaged")
+        return np.frombuffer(data, dtype)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
+    at, end = 0, len(data)
+    while at < end:
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == VARINT:
+            number, at = _varint(data, at)
+            yield key >> 3, number
+            continue
+        if kind == BYTES:
+            length, at = _varint(data, at)
+        elif kind in (FIXED32, FIXED64):
+            length = 4 if kind == FIXED32 else 8
+        else:
+            raise PackageError(f"a message has a field of wire type {kind}; the file is damaged or is no Core ML model")
+        if length > end - at:
+            raise PackageError(f"a message claims {length} bytes where {end - at} are left; the file is truncated or damaged")
+        yield key >> 3, data[at : at + length]
+        at += length
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """A number of up to ten bytes, seven bits each, the lowest first; and where the next thing begins."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise PackageError("a message ends within a number; the file is truncated or damaged")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, at
+    raise PackageError("a number is longer than ten bytes; the file is damaged")
+
+
+def _varints(data: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
+
+
+def _text(data: memoryview) -> str:
+    try:
+        return bytes(data).decode("utf-8")
+    except UnicodeDecodeError:
+        raise PackageError("a text is not UTF-8; the file is damaged") from None
