@@ -124,19 +124,11 @@ class SamPredictor:
         Differs: labels without points, a box whose x0 is beyond x1, and labels other than 1, 0 and -1 are errors.
         """
         self.get_image_embedding()
-        coords, labels, boxes, mask = self.in_input_frame(point_coords, point_labels, box, mask_input)
-        masks, iou_predictions, low_res_masks = self.predict_batch(coords, labels, boxes, mask, multimask_output, return_logits)
-        return masks[0], iou_predictions[0], low_res_masks[0]
-
-    def in_input_frame(
-        self, point_coords: Any = None, point_labels: Any = None, box: Any = None, mask_input: Any = None
-    ) -> tuple[
-        Float[Array, "1 N 2"] | None, Int[Array, "1 N"] | None, Float[Array, "1 4"] | None, Float[Array, "1 1 L L"] | None
-    ]:
-        """One prompt as `predict` takes it, checked, as `predict_batch` takes it: a batch of one in the input frame."""
         coords, labels = self._points(point_coords, point_labels)
         boxes = None if box is None else self._box(box)
-        return coords, labels, boxes, None if mask_input is None else self._mask(mask_input)
+        mask = None if mask_input is None else self._mask(mask_input)
+        masks, iou_predictions, low_res_masks = self.predict_batch(coords, labels, boxes, mask, multimask_output, return_logits)
+        return masks[0], iou_predictions[0], low_res_masks[0]
 
     def predict_batch(
         self,

@@ -84,6 +84,7 @@ def no_mask(s: Scope, batch: int, side: int) -> Float[Array, "B D E E"]:
     return np.broadcast_to(vector[0, :, None, None], (batch, vector.shape[1], side, side))
 
 
+@replaceable
 def dense_pe(s: Scope, side: int) -> Float[Array, "1 D E E"]:
     """The encoding of the cell centres of the embedding's grid, `image_pe`.  Upstream: PromptEncoder.get_dense_pe."""
     dtype = s["pe_layer.positional_encoding_gaussian_matrix"].dtype
