@@ -1,7 +1,7 @@
 """How the coefficients in refsam/backends/fast/activation.py were found.  Run: python tests/backends/fit_gelu.py
 
-log2(erfc(a / sqrt 2)) on 0 <= a <= 6 by a polynomial without constant (so that GELU is exact about zero), fitted with weights that
-count the error of a/2 erfc(a / sqrt 2): least squares whose weights are moved towards the greatest errors (Lawson's iteration).
+log2(erfc(a / sqrt 2)) on 0 <= a <= 6 by a polynomial without constant, so that GELU is exact about zero, with weights that count
+the error of a/2 erfc(a / sqrt 2): least squares whose weights are moved towards the greatest errors (Lawson's iteration).
 The polynomial is then written for b = K a with K = |leading coefficient|^(1/degree), which makes its leading coefficient 1.
 """
 

@@ -2,9 +2,9 @@
 
     gelu(x) = (x + |x| (1 - erfc(|x| / sqrt 2))) / 2,     erfc(a / sqrt 2) = 2^p(a)
 
-with a polynomial p of degree 6 without constant, so GELU is exact about zero; tests/backends/fit_gelu.py found it, and its greatest
-error in exact arithmetic is 8.2e-8. Two multiplications are left to the neighbours, whose weights are folded anyway: the input
-comes times SCALE_IN, which makes p's leading coefficient 1, and the result goes out times SCALE_OUT.
+with a polynomial p of degree 6 without constant, so GELU is exact about zero; tests/backends/fit_gelu.py found it, and its
+greatest error in exact arithmetic is 8.2e-8. Two multiplications are left to the neighbours, whose weights are folded anyway: the
+input comes times SCALE_IN, which makes p's leading coefficient 1, and the result goes out times SCALE_OUT.
 """
 
 from functools import cache
@@ -24,7 +24,7 @@ FLAT = 5.9 * SCALE_IN
 """From here on 2^p is below 2^-25 and GELU is x or 0 to float32's last bit; beyond the fit p would rise again."""
 
 BLOCK = 1 << 16
-"""Elements in work at once: with three temporaries 1 MiB. Smaller blocks cost threads more in Python's lock than the cache gives."""
+"""Elements in work at once: with three temporaries 1 MiB. Smaller blocks cost more in Python's lock than the cache gives."""
 
 
 def scaled_gelu(scratch: Scratch, x: Float[Array, "*N"]) -> None:
