@@ -19,12 +19,13 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, deran
 hypothesis.settings.register_profile("evidence", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
-HAS_PEER = all(importlib.util.find_spec(name) for name in ("torch", "mobile_sam"))
+NEEDS = {"peer": ("torch", "mobile_sam"), "coremltools": ("coremltools",)}
+MISSING = [marker for marker, names in NEEDS.items() if not all(importlib.util.find_spec(name) for name in names)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect (not skip) what needs upstream torch where it is not installed."""
-    gone = [] if HAS_PEER else [item for item in items if item.get_closest_marker("peer")]
+    """Deselect (not skip) what needs a package that is not installed."""
+    gone = [item for item in items if any(item.get_closest_marker(marker) for marker in MISSING)]
     if gone:
         config.hook.pytest_deselected(items=gone)
         items[:] = [item for item in items if item not in gone]

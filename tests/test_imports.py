@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ops",),
     ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
     ("model", "transforms", "masks", "regions", "crops", "drawing"),
-    ("backends", "coreml"),
+    ("emulator", "metal", "backends", "coreml"),
     ("loading", "predictor", "automatic_mask_generator", "embedding"),
     ("cli",),
 )
@@ -34,6 +34,7 @@ OWNERS = {
     "PIL": {"images", "drawing", "cli"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    "coremltools": {"coreml"},
 }
 
 

@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 
 from refsam import coreml
 from refsam.cli.common import OK, JsonFlag, one_line, print_json
+from refsam.cli.coreml_export import export
 from refsam.coreml import tensors
 from refsam.coreml.mil import Program
 from refsam.coreml.types import Feature
@@ -15,6 +16,7 @@ from refsam.errors import InputError
 from refsam.types import Array
 
 app = App(name="coreml", help="Core ML packages, on any system: describe, run, judge operation by operation.")
+app.command(export)
 
 Precision = Annotated[
     Literal["typed", "fp64", "fp32", "fp16", "fp16-accumulate"],
