@@ -24,6 +24,10 @@ class BackendUnavailable(RefsamError):
     """The asked backend, or a package or device that it needs, is not there."""
 
 
+class KernelError(RefsamError):
+    """A Metal kernel was refused by the compiler or failed, or the device did not do what it was asked to."""
+
+
 class PackageError(InputError):
     """A Core ML package cannot be read: damaged, of another kind, or with numbers that do not fit together."""
 

@@ -34,6 +34,7 @@ OWNERS = {
     "PIL": {"images", "drawing", "cli"},
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    "metalcompute": {"metal"},
     "coremltools": {"coreml"},
 }
 
