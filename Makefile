@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOS := tests/data/photos
 OUT := demo-output
+GATED := encoder,decoder/1,decoder/16,set_image/12MP,predict/12MP
 
-.PHONY: demo test quick lint bench evidence docs goldens clean
+.PHONY: demo test quick lint bench bench-peers bench-gate evidence docs goldens clean
 
 demo: .venv/installed ## segment real photographs from a click and from a box; pictures in demo-output/
 	mkdir -p $(OUT)
@@ -25,9 +26,13 @@ lint: .venv/linted ## style, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The two variables, where a machine sets them, choose an OpenBLAS kernel for compatibility that halves its speed.
-bench: .venv/installed ## time each part on this machine
-	env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m benchmarks
+bench: .venv/installed ## the table of goals on this machine, against the peers that are installed; rows and report in bench-output/
+	$(BIN)/refsam bench --out bench-output
+
+bench-peers: .venv/bench-peers ## install what make bench compares with (several GB of downloads)
+
+bench-gate: .venv/installed ## fail where a ratio to the reference got worse than in benchmarks/baseline.json
+	$(BIN)/refsam bench --contenders fast,reference --only $(GATED) --gate benchmarks/baseline.json
 
 evidence: .venv/tested ## fuzz with 10,000 cases a property; write the tables in docs/evidence/
 	HYPOTHESIS_PROFILE=evidence $(BIN)/python -m pytest -q -m "hypothesis and not peer"
@@ -40,7 +45,7 @@ goldens: .venv/peer ## make tests/golden anew with upstream's torch code (severa
 	$(BIN)/python tests/golden/make.py
 
 clean:
-	rm -rf .venv $(OUT) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv $(OUT) bench-output build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 10) and 'refsam needs Python 3.10 or newer: make PYTHON=python3.12')"
@@ -48,6 +53,6 @@ clean:
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-.venv/tested .venv/linted .venv/peer: .venv/%: .venv/installed
+.venv/tested .venv/linted .venv/peer .venv/bench-peers: .venv/%: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable ".[$(subst tested,test,$(subst linted,lint,$*))]"
 	touch $@

@@ -1,1 +1,5 @@
-"""How long each part takes here.  Run: make bench."""
+"""Times refsam and its peers on the same weights, in one interleaved run.  Run: make bench, or refsam bench --help.
+
+Read in this order: contenders, inputs, worker (the child's side), pool (the parent's side), idle, session (the run), rows (what
+comes out), statistics (ratios), work (how much there is to compute), goals (the table and the gate), terminal, report.
+"""

@@ -16,6 +16,7 @@ COMMANDS = (
     ("trace", "refsam.cli.trace:trace", "List and save the intermediate results of one prediction."),
     ("coreml", "refsam.cli.coreml:app", "Core ML packages, on any system: describe, run, judge operation by operation."),
     ("weights", "refsam.cli.weights:app", "Download, convert, check and describe weights files."),
+    ("bench", "refsam.cli.bench:bench", "Time refsam and its peers on the same weights."),
     ("info", "refsam.cli.info:info", "Versions, BLAS, backends and the weights that are found."),
 )  # fmt: skip
 """(name, module:function or module:app, the line in `refsam --help`). An app's own name has to be the name here."""

@@ -1,0 +1,67 @@
+"""What contenders share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from benchmarks import inputs
+
+Run = Callable[[], Any]
+"""What is timed. It returns its result, or a `Timed`."""
+
+Decode = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""From points (B, 1, 2) and labels (B, 1) to mask logits (B, 3, L, L)."""
+
+BATCH_SIZES = (64, 16, 4, 1)
+"""Tried for many prompts: runtimes differ in which is fastest, and each may use its own. Upstream's everything mode takes 64."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A result that brings its own times: of parts, or of a whole that was extrapolated."""
+
+    seconds: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+def batched(decode: Decode, count: int, side: int, notes: dict[str, Any]) -> Run:
+    """Decodes `count` prompts in batches of the size that is fastest here, which goes into `notes`; results are not kept."""
+    coords, labels = inputs.points(count, side)
+    decode(coords[:1], labels[:1])
+    sizes = [size for size in BATCH_SIZES if size <= count]
+    trial = min(count, BATCH_SIZES[0])
+    best = min(sizes, key=lambda size: _seconds(lambda: _decode_all(decode, coords[:trial], labels[:trial], size)))
+    notes["batch"] = best
+    return lambda: _decode_all(decode, coords, labels, best)
+
+
+def _decode_all(decode: Decode, coords: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:
+    """The last prompt's logits."""
+    for start in range(0, len(coords), size):
+        masks = decode(coords[start : start + size], labels[start : start + size])
+    return masks[-1:]
+
+
+def _seconds(run: Run) -> float:
+    start = perf_counter()
+    run()
+    return perf_counter() - start
+
+
+def everything(generator: Any, points: int, notes: dict[str, Any]) -> Run:
+    """Everything mode on a grid of `points` x `points`, extrapolated to upstream's 32 x 32 where that is more."""
+    image = inputs.picture(inputs.PHOTO)
+    scale = (32 / points) ** 2
+    notes.update(points=points * points, scaled_by=scale)
+
+    def run() -> Timed:
+        encoding = _seconds(lambda: generator.predictor.set_image(image))
+        start = perf_counter()
+        notes["records"] = len(generator.generate(image))
+        decoding = perf_counter() - start - encoding  # `generate` sets the image once more
+        return Timed(encoding + scale * decoding, {"set_image": encoding, "points": decoding})
+
+    return run

@@ -1,0 +1,220 @@
+"""One run: contenders take turns at each task, and a sample counts only if the machine did nothing else meanwhile."""
+
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import idle, pool, tasks
+from benchmarks.contenders import Contender
+from benchmarks.pool import Process, WorkerFailed
+from benchmarks.rows import Document, Row
+from benchmarks.work import Work, decoder_macs, encoder_work
+from refsam.config import Config
+
+LEAST_SAMPLES = 3
+
+COMPARED = ("encoder", "decoder", "ops")
+"""Groups whose results have to agree."""
+
+LARGEST_DIFFERENCE = 1e-2
+"""Relative L2, between contenders' results: float32 leaves 1e-5 here, another computation 1."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is asked to do.
+
+    Attributes:
+        rounds: samples of each contender at each task.
+        seconds: after which a contender has had enough of a task, once it has `LEAST_SAMPLES` (or `rounds`, if that is less).
+        settings: what contenders are given: weights, threads, files and so on.
+        say: is told what happens.
+    """
+
+    contenders: Sequence[Contender]
+    tasks: Sequence[str]
+    rounds: int
+    seconds: float
+    settings: dict[str, Any]
+    config: Config
+    about: dict[str, Any]
+    say: Callable[[str], None]
+
+
+@dataclass
+class Samples:
+    """What a contender has shown at a task so far: its replies, and whether the machine was idle meanwhile."""
+
+    notes: dict[str, Any] = field(default_factory=dict)
+    replies: list[tuple[dict[str, Any], bool]] = field(default_factory=list)
+
+    def is_done(self, rounds: int, seconds: float) -> bool:
+        """Whether there are enough, or trying on would take too long."""
+        kept, tries = sum(was_idle for _, was_idle in self.replies), len(self.replies)
+        spent = sum(reply["seconds"] for reply, _ in self.replies)
+        return kept >= rounds or tries >= 2 * rounds or (tries >= min(LEAST_SAMPLES, rounds) and spent >= seconds)
+
+    def row(self, task: str, contender: str, run: str) -> Row:
+        """As a row: disturbed samples are left out if enough others are there."""
+        kept = [reply for reply, was_idle in self.replies if was_idle]
+        disturbed = len(kept) < min(LEAST_SAMPLES, len(self.replies))
+        used = [reply for reply, _ in self.replies] if disturbed else kept
+        parts = {name: tuple(reply["parts"][name] for reply in used) for name in used[0]["parts"]}
+        peaks = tuple(reply["peak"] for reply in used if "peak" in reply)
+        notes = {**self.notes, **used[-1].get("notes", {})}
+        seconds = tuple(reply["seconds"] for reply in used)
+        return Row(task, contender, run, seconds, len(self.replies) - len(kept), disturbed, peaks, parts, notes=notes)
+
+
+def run(plan: Plan) -> Document:
+    """All tasks of the plan. A contender that fails at a task is told of and left out there."""
+    key = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
+    versions: dict[str, dict[str, str]] = {}
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        processes = {x.name: stack.enter_context(Process(x, plan.settings)) for x in plan.contenders}
+        able = _hello(processes, versions, plan.say)
+        for task in plan.tasks:
+            group = tasks.NEEDS.get(task, task.split("/")[0])
+            takers = [name for name in able if group in able[name]]
+            plan.say(f"{task}: {', '.join(takers) or 'nobody can do it'}")
+            if task in tasks.WHOLE:
+                rows += _whole(plan, task, [x for x in plan.contenders if x.name in takers], key)
+            else:
+                rows += _warm(plan, task, {name: processes[name] for name in takers}, key, folder)
+    return Document({key: {**about(), **plan.about, "versions": versions}}, tuple(_with_work(rows, plan.config)))
+
+
+def about() -> dict[str, Any]:
+    """The machine, what computes there, and how samples are checked."""
+    from threadpoolctl import threadpool_info
+
+    blas = [
+        f"{x['internal_api']} {x.get('version')} {x.get('architecture', '')}".strip()
+        for x in threadpool_info()
+        if x["user_api"] == "blas"
+    ]
+    check = f"others < {100 * idle.SHARE:.0f} % CPU" if idle.is_checked() else f"none on {sys.platform}: keep the machine quiet"
+    return {
+        "started": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", "platform": platform.platform(), "cpu": _cpu(),
+        "cpus": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__,
+        "blas": blas or ["one that threadpoolctl does not know"], "idle_check": check, "unset_in_workers": pool.unset_here(),
+    }  # fmt: skip
+
+
+def _cpu() -> str:
+    """The processor's name where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _hello(
+    processes: dict[str, Process], versions: dict[str, dict[str, str]], say: Callable[[str], None]
+) -> dict[str, list[str]]:
+    """The groups of tasks that each contender has; one that does not start is told of and left out."""
+    able = {}
+    for name, process in processes.items():
+        try:
+            reply = process.ask(do="hello")
+        except WorkerFailed as error:
+            say(f"left out: {error}")
+            continue
+        able[name], versions[name] = reply["groups"], reply["versions"]
+    return able
+
+
+def _warm(plan: Plan, task: str, takers: dict[str, Process], key: str, folder: Path) -> list[Row]:
+    """A task that processes run again and again."""
+    samples: dict[str, Samples] = {}
+    for name, process in takers.items():
+        result = folder / f"{name}.npy"
+        result.unlink(missing_ok=True)
+        try:
+            samples[name] = Samples(process.ask(do="prepare", row=task, save=str(result))["notes"])
+        except WorkerFailed as error:
+            plan.say(f"left out of {task}: {error}")
+
+    def sample(name: str) -> tuple[dict[str, Any], float]:
+        reply = takers[name].ask(do="run")
+        return reply, reply["cpu"]
+
+    _take_turns(plan, samples, sample)
+    rows = [found.row(task, name, key) for name, found in samples.items()]
+    return _compared(rows, folder, plan.say) if task.split("/")[0] in COMPARED else rows
+
+
+def _whole(plan: Plan, task: str, takers: Sequence[Contender], key: str) -> list[Row]:
+    """A task whose every sample is a process of its own."""
+    by_name, samples = {x.name: x for x in takers}, {x.name: Samples() for x in takers}
+
+    def sample(name: str) -> tuple[dict[str, Any], float]:
+        seconds, cpu, reply = pool.whole_process(by_name[name], plan.settings, task)
+        return {"seconds": seconds, **reply}, cpu
+
+    _take_turns(plan, samples, sample)
+    return [found.row(task, name, key) for name, found in samples.items()]
+
+
+def _take_turns(plan: Plan, samples: dict[str, Samples], sample: Callable[[str], tuple[dict[str, Any], float]]) -> None:
+    """Round robin, each round beginning with another contender; before each turn the machine comes to rest."""
+    turn, patience = 0, idle.PATIENCE
+    while waiting := [name for name in samples if not samples[name].is_done(plan.rounds, plan.seconds)]:
+        first = turn % len(waiting)
+        for name in waiting[first:] + waiting[:first]:
+            patience = idle.PATIENCE if idle.wait(patience) else patience / 2  # a machine that is always busy is not waited for
+            watch = idle.Watch()
+            reply, cpu = sample(name)
+            samples[name].replies.append((reply, watch.was_idle(cpu)))
+        turn += 1
+
+
+def _compared(rows: list[Row], folder: Path, say: Callable[[str], None]) -> list[Row]:
+    """With each result's distance from the first contender's; a row that computes something else is left out."""
+    results = {row.contender: np.load(folder / f"{row.contender}.npy").astype(np.float64) for row in rows}
+    first = next(iter(results.values()), np.zeros(0))
+    rows = [replace(row, difference=_distance(results[row.contender], first)) for row in rows]
+    for row in rows:
+        if row.difference is None or row.difference > LARGEST_DIFFERENCE:
+            say(f"left out of {row.row}: {row.contender} computes something else (difference {row.difference})")
+    return [row for row in rows if row.difference is not None and row.difference <= LARGEST_DIFFERENCE]
+
+
+def _distance(other: np.ndarray, first: np.ndarray) -> float | None:
+    """Relative L2; None where the shapes differ."""
+    if other.shape != first.shape:
+        return None
+    return float(np.linalg.norm(other - first) / max(np.linalg.norm(first), np.finfo(float).tiny))
+
+
+def _with_work(rows: Sequence[Row], config: Config) -> list[Row]:
+    """With the work of each, and the parts of `stages` as rows of their own."""
+    stages = encoder_work(config)
+    whole = Work(sum(work.macs for work in stages.values()), 0)
+    result = []
+    for row in rows:
+        group, _, argument = row.row.partition("/")
+        if group == "encoder":
+            row = replace(row, macs=whole.macs)
+        elif group == "decoder":
+            row = replace(row, macs=int(argument) * decoder_macs(config))
+        elif group == "machine":
+            row = replace(row, macs=row.notes.get("macs", 0), bytes=row.notes.get("bytes", 0))
+        result.append(row)
+        if group == "stages":
+            result += [
+                replace(row, row=f"stages/{name}", seconds=seconds, parts={}, macs=stages[name].macs, bytes=stages[name].bytes)
+                for name, seconds in row.parts.items()
+            ]
+    return result

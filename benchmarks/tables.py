@@ -1,0 +1,92 @@
+"""The tables that terminal and report both show, as text."""
+
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks import goals
+from benchmarks.contenders import OURS
+from benchmarks.ratios import ratio
+from benchmarks.rows import Document, Row
+from benchmarks.work import Work
+
+Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+"""Title, column names, lines."""
+
+
+def all_tables(document: Document) -> list[Table]:
+    """Goals, rows, roofline; those that have lines."""
+    made = [goal_table(document), row_table(document), roofline(document)]
+    return [table for table in made if table[2]]
+
+
+def goal_table(document: Document) -> Table:
+    """What was promised and what is."""
+    head = ("what", "verdict", "measured", "range", "bound", "aim")
+    lines = []
+    for found in goals.results(document):
+        form = "{:.0f}" if found.goal.against is None else "{:.2f}"
+        value = "-" if found.value is None else form.format(found.value)
+        bounds = "" if found.low is None else f"{form.format(found.low)} to {form.format(found.high)}"
+        told = f"{found.verdict} ({found.caution})" if found.caution else found.verdict
+        lines.append((found.goal.what, told, value, bounds, f"<= {found.goal.bound:g}", f"<= {found.goal.aim:g}"))
+    return f"Goals of the backend {OURS}", head, lines
+
+
+def row_table(document: Document) -> Table:
+    """Every row but the stages: time, spread, and the ratio of ours to it."""
+    head = ("row", "contender", "median ms", "MAD", "min", "max", "n", f"{OURS} / it", "GFLOP/s", "peak MB", "notes")
+    lines = [_row_line(document, row) for row in document.rows if not row.row.startswith("stages/")]
+    return "Rows", head, lines
+
+
+def _row_line(document: Document, row: Row) -> tuple[str, ...]:
+    numbers = [f"{1000 * x:.4g}" for x in (row.median, row.mad, min(row.seconds), max(row.seconds))]
+    mine = document.find(row.row, OURS)
+    found = ratio(mine, row) if mine and mine is not row else None
+    quotient = f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})" if found else ""
+    rate = "" if row.gflops is None else f"{row.gflops:.0f}"
+    notes = [f"{name} {value:g}" for name, value in row.notes.items() if name not in ("macs", "bytes")]
+    notes += [f"{name} {1000 * median(seconds):.0f} ms" for name, seconds in row.parts.items() if "." not in name]
+    notes += [f"{row.bytes / row.median / 1e9:.0f} GB/s"] if row.row == "machine/bandwidth" else []
+    notes += ["DISTURBED"] if row.disturbed else []
+    count = f"{len(row.seconds)}" + (f" (-{row.rejected})" if row.rejected else "")
+    peak = "" if row.peak is None else f"{row.peak:.0f}"
+    return row.row, row.contender, *numbers, count, quotient, rate, peak, ", ".join(notes)
+
+
+def roofline(document: Document) -> Table:
+    """Stage by stage: what it took, and what the machine's own peaks would allow."""
+    head = ("stage", "contender", "ms", "GMAC", "MB at least", "GFLOP/s", "least ms", "of the roof")
+    return "Roofline of the encoder's stages (machine/sgemm and machine/bandwidth of the same run)", head, list(_stages(document))
+
+
+def _stages(document: Document) -> Iterator[tuple[str, ...]]:
+    for row in (x for x in document.rows if x.row.startswith("stages/")):
+        macs, bandwidth = document.find("machine/sgemm", "machine"), document.find("machine/bandwidth", "machine")
+        least, share = "", ""
+        if macs and bandwidth and macs.run == bandwidth.run == row.run:
+            seconds = Work(row.macs, row.bytes).least_seconds(macs.macs / macs.median, bandwidth.bytes / bandwidth.median)
+            least, share = f"{1000 * seconds:.1f}", f"{100 * seconds / row.median:.0f} %"
+        name = row.row.removeprefix("stages/image_encoder.")
+        amounts = f"{1000 * row.median:.1f}", f"{row.macs / 1e9:.2f}", f"{row.bytes / 1e6:.0f}", f"{row.gflops or 0:.0f}"
+        yield name, row.contender, *amounts, least, share
+
+
+def remarks(document: Document) -> list[str]:
+    """What a reader has to know to judge the numbers."""
+    lines = []
+    for key, run in document.runs.items():
+        told = {name: run.get(name, "not told") for name in ("cpu", "cpus", "platform", "python", "numpy", "threads", "weights")}
+        lines.append(f"run {key}: " + ", ".join(f"{name} {value}" for name, value in told.items()))
+        versions = [f"{package} {v}" for found in run.get("versions", {}).values() for package, v in found.items()]
+        lines.append(f"  {', '.join(dict.fromkeys(versions))}; BLAS {', '.join(run.get('blas', []))}")
+        lines.append(
+            f"  idle check: {run.get('idle_check')}; unset in workers: {', '.join(run.get('unset_in_workers', [])) or '-'}"
+        )
+    if any(row.disturbed for row in document.rows):
+        lines.append("DISTURBED rows: too few samples were taken on an idle machine, so all are counted. Do not quote them.")
+    if any("scaled_by" in row.notes for row in document.rows):
+        lines.append(
+            "Rows with scaled_by time part of the points; the time of the points, not of set_image, is multiplied by it."
+        )
+    return lines
