@@ -35,6 +35,7 @@ OWNERS = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "metalcompute": {"metal"},
+    "ziglang": {"emulator"},
     "coremltools": {"coreml"},
 }
 

@@ -1,0 +1,217 @@
+"""The generated half of the Metal standard library: one overload for each type, which MSL has and C++ does not give for free.
+
+`include/metal_stdlib` is the half that is written by hand, and includes what `overloads()` returns as `refsam_overloads`.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+
+from refsam.emulator.ulps import ABSOLUTE, ULPS
+
+INTEGERS = {
+    "char": "signed char",
+    "uchar": "unsigned char",
+    "short": "short",
+    "ushort": "unsigned short",
+    "int": "int",
+    "uint": "unsigned int",
+    "long": "long",
+    "ulong": "unsigned long",
+}
+SCALARS = {"float": "float", "half": "half", **INTEGERS}
+FLOATS = ("float", "half")
+WIDTHS = (2, 3, 4)
+COMPONENTS = "xyzw"
+PRECISE = ("exp", "exp2", "exp10", "log", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "rsqrt")
+ROUNDING = {
+    "floor": "floor",
+    "ceil": "ceil",
+    "trunc": "trunc",
+    "rint": "roundeven",
+    "round": "round",
+    "abs": "abs",
+    "fabs": "abs",
+}
+
+
+@cache
+def overloads() -> str:
+    """The text of the header."""
+    parts = (vector_types, constructors, packed_types, functions)
+    return "\n".join(line for part in parts for line in part()) + "\n"
+
+
+def vector_types() -> Iterator[str]:
+    """float2 ... ulong4; a bool vector is a vector of bytes, 0 or -1, as comparisons of clang's vectors give them."""
+    for name, scalar in {**SCALARS, "bool": "signed char"}.items():
+        for n in WIDTHS:
+            yield f"typedef {scalar} {name}{n} __attribute__((ext_vector_type({n})));"
+
+
+def constructors() -> Iterator[str]:
+    """float4(xy, z, w) and the like: clang has no such constructors, so a macro of that name calls an overloaded function."""
+    for name, scalar in SCALARS.items():
+        for n in WIDTHS:
+            yield from vector_constructors(name, scalar, n)
+    for n in WIDTHS:
+        arguments = ", ".join(f"bool a{i}" for i in range(n))
+        values = ", ".join(f"(signed char)-a{i}" for i in range(n))
+        yield f"__MTL constexpr bool{n} __mtl_make_bool{n}({arguments}) {{ return (bool{n})({values}); }}"
+
+
+def vector_constructors(name: str, scalar: str, n: int) -> Iterator[str]:
+    """One argument (a scalar to repeat, a vector to convert), or any parts that make up `n` components."""
+    vector = f"{name}{n}"
+    yield (
+        f"template<typename A> __MTL constexpr {vector} __mtl_make_{vector}(A a) "
+        f"{{ if constexpr (__mtl_is_scalar<A>) return ({vector})(({scalar})a); "
+        f"else return __builtin_convertvector(a, {vector}); }}"
+    )
+    for parts in partitions(n):
+        types = [scalar if p == 1 else f"{name}{p}" for p in parts]
+        arguments = ", ".join(f"{t} a{i}" for i, t in enumerate(types))
+        values = ", ".join(f"a{i}" for i in range(len(parts)))
+        yield f"__MTL constexpr {vector} __mtl_make_{vector}({arguments}) {{ return ({vector})({values}); }}"
+
+
+def partitions(n: int) -> list[tuple[int, ...]]:
+    """All ways to write n as an ordered sum of at least two parts."""
+    found: list[tuple[int, ...]] = [()]
+    complete = []
+    while found:
+        parts = found.pop()
+        left = n - sum(parts)
+        if left == 0:
+            complete.append(parts)
+        found += [(*parts, p) for p in range(1, min(left, n - 1) + 1)]
+    return sorted(complete)
+
+
+def packed_types() -> Iterator[str]:
+    """packed_float3 and the like: a structure without padding that converts to and from the vector."""
+    for name, scalar in SCALARS.items():
+        for n in WIDTHS:
+            yield from packed_type(name, scalar, n)
+
+
+def packed_type(name: str, scalar: str, n: int) -> Iterator[str]:
+    """The structure, and the vector's constructor from it in each address space."""
+    packed, vector, components = f"packed_{name}{n}", f"{name}{n}", COMPONENTS[:n]
+    values = ", ".join(components)
+    from_vector = ", ".join(f"{c}(v.{c})" for c in components)
+    spaces = ("", "__constant")
+    conversions = " ".join(f"operator {vector}() const {s} {{ return ({vector})({values}); }}" for s in spaces)
+    indexing = " ".join(f"{scalar} operator[](int i) const {s} {{ return (({vector})({values}))[i]; }}" for s in spaces)
+    yield (
+        f"struct {packed} {{ {scalar} {values}; {packed}() = default; {packed}({vector} v) : {from_vector} {{}} "
+        f"{conversions} {indexing} }};"
+    )
+    for space in spaces:
+        yield f"__MTL {vector} __mtl_make_{vector}(const {space} {packed} &a) {{ return ({vector})a; }}"
+
+
+def functions() -> Iterator[str]:
+    """Everything in namespace metal that is the same for each type."""
+    yield "namespace metal {"
+    for name in FLOATS:
+        for n in (1, *WIDTHS):
+            yield from float_functions(name, n)
+    for name, scalar in SCALARS.items():
+        for n in (1, *WIDTHS):
+            yield from ordered_functions(scalar if n == 1 else f"{name}{n}", scalar, n)
+    for space in ("precise", "fast"):
+        yield f"namespace {space} {{"
+        yield from elementary_functions(space)
+        yield "}"
+    yield "#ifdef __FAST_MATH__"
+    yield "using namespace fast;"
+    yield "#else"
+    yield "using namespace precise;"
+    yield "#endif"
+    yield "}"
+    for name in (*SCALARS, "bool"):
+        for n in WIDTHS:
+            yield f"#define {name}{n}(...) __mtl_make_{name}{n}(__VA_ARGS__)"
+
+
+def float_functions(name: str, n: int) -> Iterator[str]:
+    """Rounding, fma, mix, geometry, relations."""
+    t = name if n == 1 else f"{name}{n}"
+    for function, builtin in ROUNDING.items():
+        yield f"__MTL {t} {function}({t} a) {{ return __builtin_elementwise_{builtin}(a); }}"
+    yield f"__MTL {t} fma({t} a, {t} b, {t} c) {{ return __builtin_elementwise_fma(a, b, c); }}"
+    yield f"__MTL {t} fmin({t} a, {t} b) {{ return __builtin_elementwise_minnum(a, b); }}"
+    yield f"__MTL {t} fmax({t} a, {t} b) {{ return __builtin_elementwise_maxnum(a, b); }}"
+    yield f"__MTL {t} copysign({t} a, {t} b) {{ return __builtin_elementwise_copysign(a, b); }}"
+    yield f"__MTL {t} fract({t} a) {{ return a - __builtin_elementwise_floor(a); }}"
+    yield f"__MTL {t} mix({t} a, {t} b, {t} c) {{ return a + (b - a) * c; }}"
+    yield (f"__MTL {t} saturate({t} a) {{ return __builtin_elementwise_min(__builtin_elementwise_max(a, ({t})0), ({t})1); }}")
+    if n == 1:
+        yield f"__MTL {t} step({t} edge, {t} a) {{ return a < edge ? ({t})0 : ({t})1; }}"
+        yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : ({t})0; }}"
+        yield f"__MTL bool isnan({t} a) {{ return __builtin_isnan(a); }}"
+        yield f"__MTL bool isinf({t} a) {{ return __builtin_isinf(a); }}"
+        yield f"__MTL bool isfinite({t} a) {{ return __builtin_isfinite(a); }}"
+        return
+    products = " + ".join(f"a.{c} * b.{c}" for c in COMPONENTS[:n])
+    yield f"__MTL {t} mix({t} a, {t} b, {name} c) {{ return a + (b - a) * c; }}"
+    yield f"__MTL {name} dot({t} a, {t} b) {{ return {products}; }}"
+
+
+def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
+    """min, max, clamp, select."""
+    for function in ("min", "max"):
+        yield f"__MTL {t} {function}({t} a, {t} b) {{ return __builtin_elementwise_{function}(a, b); }}"
+        if n > 1:
+            yield f"__MTL {t} {function}({t} a, {scalar} b) {{ return __builtin_elementwise_{function}(a, ({t})b); }}"
+    yield (
+        f"__MTL {t} clamp({t} a, {t} low, {t} high) "
+        "{ return __builtin_elementwise_min(__builtin_elementwise_max(a, low), high); }"
+    )
+    if n == 1:
+        yield f"__MTL {t} select({t} a, {t} b, bool c) {{ return c ? b : a; }}"
+        return
+    chosen = ", ".join(f"c.{x} ? b.{x} : a.{x}" for x in COMPONENTS[:n])
+    yield f"__MTL {t} clamp({t} a, {scalar} low, {scalar} high) {{ return clamp(a, ({t})low, ({t})high); }}"
+    yield f"__MTL {t} select({t} a, {t} b, bool{n} c) {{ return ({t})({chosen}); }}"
+
+
+def elementary_functions(space: str) -> Iterator[str]:
+    """exp, sin and so on for float and its vectors; half through float."""
+    for function in PRECISE:
+        scalar = f"__mtl_{function}(x)" if space == "precise" else f"__mtl_fast_{function}(x)"
+        yield f"__MTL float {function}(float x) {{ return {scalar}; }}"
+        yield f"__MTL half {function}(half x) {{ return (half)__mtl_{function}((float)x); }}"
+        for name in FLOATS:
+            for n in WIDTHS:
+                values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
+                yield f"__MTL {name}{n} {function}({name}{n} a) {{ return ({name}{n})({values}); }}"
+    for function in ("pow", "powr"):
+        body = "__mtl_pow(x, y)" if space == "precise" else "exp2(y * log2(x))"
+        yield f"__MTL float {function}(float x, float y) {{ return {body}; }}"
+    for n in WIDTHS:
+        for name in FLOATS:
+            yield f"__MTL {name} length({name}{n} a) {{ return sqrt(dot(a, a)); }}"
+            yield f"__MTL {name}{n} normalize({name}{n} a) {{ return a * rsqrt(dot(a, a)); }}"
+
+
+@cache
+def noise() -> str:
+    """The header that says what noise each fast function gets; without -D__MTL_NOISE they are exact."""
+    return "\n".join(line for name in PRECISE for line in noisy(name)) + "\n"
+
+
+def noisy(name: str) -> Iterator[str]:
+    """__mtl_noisy_NAME(x): the exact value, moved within the bounds of ulps.py."""
+    if name not in ULPS and name not in ABSOLUTE:
+        return
+    exact = f"__mtl_{name}(x)"
+    result = f"__mtl_noise({exact}, {ULPS[name]})" if name in ULPS else exact
+    if name in ABSOLUTE:
+        where, bound = ABSOLUTE[name]
+        result = f"({where}) ? __mtl_noise_absolute({exact}, {bound}) : {result}"
+    yield "#ifdef __MTL_NOISE"
+    yield f"__MTL float __mtl_noisy_{name}(float x) {{ return {result}; }}"
+    yield "#else"
+    yield f"__MTL float __mtl_noisy_{name}(float x) {{ return {exact}; }}"
+    yield "#endif"

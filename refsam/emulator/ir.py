@@ -1,0 +1,155 @@
+"""What has to be changed in clang's LLVM assembly before it becomes machine code, and what can be read from it.
+
+Clang compiles OpenCL; the differences to Metal's model of execution are made good here, on text: no LLVM library is needed.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from refsam.emulator.error import error
+from refsam.emulator.layout import Layout
+from refsam.emulator.parse import Signature, refusal
+
+THREADGROUP_LIMIT = 32 * 1024
+BARRIERS = {"__mtl_barrier", "__mtl_simd_barrier", "__mtl_simd_reduce"}
+VARIABLE = re.compile(r"^@(\S+) = internal global (.+) (?:undef|zeroinitializer|poison)(, align \d+)$", re.MULTILINE)
+FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
+RED_ZONE = 256
+"""Bytes behind each threadgroup variable that belong to none, so that a step beyond its end is seen."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable in threadgroup memory."""
+
+    symbol: str
+    kernel: str
+    name: str
+    size: int
+
+
+class Module:
+    """One translation unit in LLVM assembly."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @cached_property
+    def functions(self) -> dict[str, str]:
+        """Name -> its whole definition."""
+        return {match[1]: match[0] for match in FUNCTION.finditer(self.text)}
+
+    @cached_property
+    def calls(self) -> dict[str, set[str]]:
+        """Function -> the functions that it calls."""
+        return {name: set(re.findall(r'call [^\n]*?@"?([\w.$]+)"?\(', body)) for name, body in self.functions.items()}
+
+    @cached_property
+    def variables(self) -> list[Variable]:
+        """Threadgroup memory. Only kernels have such variables, and a local name is mangled as _ZZ<length><kernel>E..."""
+        layout = Layout(self.text)
+        return [
+            Variable(found[1], *_demangled(found[1]), layout.size(found[2]))
+            for found in VARIABLE.finditer(self.text)
+            if found[1].startswith("_ZZ")
+        ]
+
+    def reachable(self, function: str) -> set[str]:
+        """All that it calls, directly or not, with itself."""
+        seen: set[str] = set()
+        todo = [function]
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo += self.calls.get(name, ())
+        return seen
+
+    def has_barrier(self, kernel: str) -> bool:
+        """Whether threads of this kernel ever wait for each other."""
+        return bool(BARRIERS & self.reachable(self.entry(kernel)))
+
+    def entry(self, kernel: str) -> str:
+        """The function with the kernel's body: newer versions of clang put a stub before it."""
+        inner = f"__clang_ocl_kern_imp_{kernel}"
+        return inner if inner in self.functions else kernel
+
+
+def refuse_recursion(module: Module) -> None:
+    """Metal has no call stack to recurse on."""
+    for name, called in module.calls.items():
+        if any(name in module.reachable(other) for other in called):
+            raise error(f"program_source: error: recursion is not supported in Metal: {_readable(name)} calls itself")
+
+
+def refuse_too_much_threadgroup_memory(module: Module, signatures: list[Signature]) -> None:
+    """Apple's limit is for each kernel; metalcompute 0.2.9 would abort the process."""
+    for signature in signatures:
+        used = sum(variable.size for variable in module.variables if variable.kernel == signature.name)
+        if used > THREADGROUP_LIMIT:
+            what = f"kernel '{signature.name}' uses {used} bytes of threadgroup memory; the limit is {THREADGROUP_LIMIT}"
+            raise refusal(signature.line, what)
+
+
+def executable(text: str, *, red_zones: bool) -> str:
+    """Threadgroup variables as real memory, kernels as plain functions that only the launcher calls."""
+
+    # Clang takes OpenCL's functions for non-recursive, and a static variable of one would be kept in a register across
+    # a barrier: another linkage forbids that. The section says where threadgroup memory begins and ends.
+    def variable(found: re.Match[str]) -> str:
+        kind = f"{{ {found[2]}, [{RED_ZONE} x i8] }}" if red_zones else found[2]
+        return f'@{found[1]} = hidden global {kind} zeroinitializer, section "tgmem"{found[3]}'
+
+    text = VARIABLE.sub(variable, text)
+    text = re.sub(r"^define (?:dso_local |hidden )*spir_kernel ", "define internal ", text, flags=re.MULTILINE)
+    text = re.sub(r"^define (.*@__clang_ocl_kern_imp_)", r"define internal \1", text, flags=re.MULTILINE)
+    text = text.replace("define internal internal ", "define internal ").replace("define internal dso_local ", "define internal ")
+    return re.sub(r"\b(?:spir_kernel|spir_func|device_kernel|cc ?7[56]) ", "", text)
+
+
+def with_noisy_division(text: str) -> str:
+    """Every float division through the runtime, which moves its result (noise mode)."""
+    text, count = re.subn(r"= fdiv [\w ]*?(float|<(\d) x float>) (\S+), ([^\s,]+)[^\n]*", _division, text)
+    return text + "\ndeclare float @__mtl_divide(float, float)\n" + "".join(map(_vector_division, (2, 3, 4))) if count else text
+
+
+def _division(found: re.Match[str]) -> str:
+    name = f"__mtl_divide{found[2] or ''}"
+    return f"= call {found[1]} @{name}({found[1]} {found[3]}, {found[1]} {found[4]})"
+
+
+def _vector_division(n: int) -> str:
+    """Component by component."""
+    kind = f"<{n} x float>"
+    lines = [f"define internal {kind} @__mtl_divide{n}({kind} %a, {kind} %b) alwaysinline {{"]
+    for i in range(n):
+        before = f"%r{i - 1}" if i else "poison"
+        lines += [
+            f"  %a{i} = extractelement {kind} %a, i32 {i}",
+            f"  %b{i} = extractelement {kind} %b, i32 {i}",
+            f"  %q{i} = call float @__mtl_divide(float %a{i}, float %b{i})",
+            f"  %r{i} = insertelement {kind} {before}, float %q{i}, i32 {i}",
+        ]
+    return "\n".join([*lines, f"  ret {kind} %r{n - 1}", "}\n"])
+
+
+def _demangled(symbol: str) -> tuple[str, str]:
+    """Kernel and variable of `_ZZ5sgemmE1a`."""
+    kernel, rest = _length_prefixed(symbol.removeprefix("_ZZ"))
+    return kernel, _length_prefixed(rest[rest.index("E") + 1 :])[0]
+
+
+def _length_prefixed(text: str) -> tuple[str, str]:
+    found = re.match(r"\d+", text)
+    if found is None:
+        return "", text
+    end = found.end() + int(found[0])
+    return text[found.end() : end], text[end:]
+
+
+def _readable(symbol: str) -> str:
+    """The function's own name in a mangled one."""
+    symbol = symbol.removeprefix("__clang_ocl_kern_imp_")
+    found = re.match(r"_ZN?L?(?=\d)", symbol)
+    return _length_prefixed(symbol[found.end() :])[0] if found else symbol

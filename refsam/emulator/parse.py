@@ -1,0 +1,178 @@
+"""The signatures of the kernels in a .metal file: which buffers, which built-in arguments, in which order.
+
+Clang checks everything else. What is not understood is an error, never a guess.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from refsam.emulator.error import error
+
+MAX_BUFFERS = 31
+"""Argument slots that Metal has for buffers."""
+
+BUILT_IN = {
+    "thread_position_in_grid": "g->index * g->threads + t",
+    "thread_position_in_threadgroup": "t",
+    "thread_index_in_threadgroup": "t",
+    "threadgroup_position_in_grid": "g->index",
+    "threadgroups_per_grid": "g->count",
+    "threads_per_threadgroup": "g->threads",
+    "dispatch_threads_per_threadgroup": "g->threads",
+    "threads_per_grid": "g->count * g->threads",
+    "simdgroup_index_in_threadgroup": "t / g->width",
+    "simdgroups_per_threadgroup": "g->simdgroups",
+    "dispatch_simdgroups_per_threadgroup": "g->simdgroups",
+    "thread_index_in_simdgroup": "t % g->width",
+    "threads_per_simdgroup": "g->width",
+    "thread_execution_width": "g->width",
+}
+"""Attribute of a kernel's argument -> its value in the launcher; `g` is the group, `t` the thread in it."""
+
+SCALAR_ONLY = {name for name in BUILT_IN if "simd" in name or name in ("thread_index_in_threadgroup", "thread_execution_width")}
+SIZES = {name for name in BUILT_IN if name.endswith(("_per_grid", "_per_threadgroup"))}
+"""Attributes whose missing dimensions are 1, not 0."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a kernel: `buffer` is its slot, or `attribute` says what built-in value it is."""
+
+    type: str
+    name: str
+    attribute: str
+    buffer: int | None
+
+    def expression(self) -> str:
+        """What the launcher passes."""
+        if self.buffer is not None:
+            if self.type.endswith("&"):
+                return f"*({self.type[:-1]} *)g->buffers[{self.buffer}]"
+            return f"({self.type})g->buffers[{self.buffer}]"
+        scalar, dimensions = re.fullmatch(r"(\w+?)([23]?)", self.type).groups()  # type: ignore[union-attr]
+        value = f"({scalar})({BUILT_IN[self.attribute]})"
+        if not dimensions:
+            return value
+        rest = ["1" if self.attribute in SIZES else "0"] * (int(dimensions) - 1)
+        return f"{self.type}({', '.join([value, *rest])})"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One kernel of a file."""
+
+    name: str
+    line: int
+    arguments: tuple[Argument, ...]
+    max_threads: int | None
+
+    def buffers(self) -> dict[int, Argument]:
+        """Slot -> argument."""
+        return {a.buffer: a for a in self.arguments if a.buffer is not None}
+
+
+def signatures(source: str) -> list[Signature]:
+    """All kernels, in the file's order.
+
+    Raises error, with the line, on a signature that the emulator cannot call.
+    """
+    text = without_comments(source)
+    found = [_signature(text, match) for match in re.finditer(r"\b(?:kernel|vertex|fragment)\b", text)]
+    for signature in found:
+        if [s.name for s in found].count(signature.name) > 1:
+            raise refusal(signature.line, f"redefinition of kernel '{signature.name}'")
+    return found
+
+
+def without_comments(source: str) -> str:
+    """The same text with comments and string literals blank; every line keeps its number."""
+    pattern = r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"'
+    return re.sub(pattern, lambda match: re.sub(r"[^\n]", " ", match[0]), source, flags=re.DOTALL)
+
+
+def refusal(line: int, what: str) -> error:
+    """An error in the form of Apple's compiler."""
+    return error(f"program_source:{line}: error: {what}")
+
+
+def line_of(text: str, position: int) -> int:
+    """Line number, from 1."""
+    return text.count("\n", 0, position) + 1
+
+
+def _signature(text: str, match: re.Match[str]) -> Signature:
+    line = line_of(text, match.start())
+    if match[0] != "kernel":
+        raise refusal(line, f"{match[0]} functions cannot be run; the emulator runs kernels on buffers")
+    if text[: match.start()].rstrip().endswith("[["):
+        raise refusal(line, "write `kernel void name(...)`; the attribute [[kernel]] is newer than Metal 2.3")
+    head = re.compile(r"kernel\s+(?:\[\[[^\]]*\]\]\s*)?void\s+(?:\[\[[^\]]*\]\]\s*)?(\w+)\s*\(").match(text, match.start())
+    if head is None:
+        raise refusal(line, "a kernel is written `kernel void name(`")
+    end = _closing(text, head.end(), line)
+    arguments = tuple(_argument(part, line, head[1]) for part in split(text[head.end() : end]) if part.strip())
+    _refuse_double_slots(arguments, line, head[1])
+    begin = max(text.rfind(";", 0, match.start()), text.rfind("}", 0, match.start())) + 1
+    return Signature(head[1], line, arguments, _max_threads(text[begin : head.end()], line))
+
+
+def _max_threads(text: str, line: int) -> int | None:
+    found = re.search(r"\[\[\s*max_total_threads_per_threadgroup\s*\(\s*(\w+)\s*\)\s*\]\]", text)
+    if found is None:
+        return None
+    if not found[1].isdigit() or not 1 <= int(found[1]) <= 1024:
+        raise refusal(line, f"max_total_threads_per_threadgroup({found[1]}): the emulator takes a number from 1 to 1024")
+    return int(found[1])
+
+
+def _closing(text: str, start: int, line: int) -> int:
+    """Where the parenthesis that is open at `start` closes."""
+    depth = 1
+    for position in range(start, len(text)):
+        depth += {"(": 1, ")": -1}.get(text[position], 0)
+        if depth == 0:
+            return position
+    raise refusal(line, "the kernel's argument list does not end")
+
+
+def split(text: str) -> Iterator[str]:
+    """At the commas outside all brackets."""
+    depth = start = 0
+    for position, character in enumerate(text):
+        depth += {"(": 1, "[": 1, "<": 1, ")": -1, "]": -1, ">": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            yield text[start:position]
+            start = position + 1
+    yield text[start:]
+
+
+def _argument(text: str, line: int, kernel: str) -> Argument:
+    found = re.fullmatch(r"\s*(.*?)(\w+)\s*\[\[\s*(\w+)\s*(?:\(\s*(\w+)\s*\))?\s*\]\]\s*", text, re.DOTALL)
+    shown = " ".join(text.split())
+    if found is None:
+        raise refusal(line, f"kernel '{kernel}': argument `{shown}` has no attribute that the emulator knows")
+    kind, name, attribute, number = " ".join(found[1].split()), found[2], found[3], found[4]
+    if attribute == "buffer":
+        return Argument(kind, name, attribute, _slot(kind, shown, number, line))
+    if attribute not in BUILT_IN:
+        raise refusal(line, f"kernel '{kernel}': attribute [[{attribute}]] of `{shown}` is unknown to the emulator")
+    kind = kind.removeprefix("const ")
+    if not re.fullmatch(r"(uint|ushort)" + ("" if attribute in SCALAR_ONLY else "[23]?"), kind):
+        raise refusal(line, f"kernel '{kernel}': [[{attribute}]] cannot be of type `{kind}`")
+    return Argument(kind, name, attribute, None)
+
+
+def _slot(kind: str, shown: str, number: str | None, line: int) -> int:
+    if number is None or not number.isdigit() or int(number) >= MAX_BUFFERS:
+        raise refusal(line, f"`{shown}`: buffer slots are numbers from 0 to {MAX_BUFFERS - 1}")
+    if not re.search(r"\b(device|constant)\b", kind) or not kind.endswith(("*", "&")):
+        raise refusal(line, f"`{shown}`: a buffer is a pointer or reference in address space device or constant")
+    return int(number)
+
+
+def _refuse_double_slots(arguments: tuple[Argument, ...], line: int, kernel: str) -> None:
+    slots = [a.buffer for a in arguments if a.buffer is not None]
+    for slot in slots:
+        if slots.count(slot) > 1:
+            raise refusal(line, f"kernel '{kernel}': two arguments have [[buffer({slot})]]")
