@@ -4,15 +4,11 @@ import ctypes
 import mmap
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from refsam.emulator.error import error
-
-if TYPE_CHECKING:
-    from refsam.emulator.device import Device
 
 ALIGNMENT = 16
 """Bytes: MSL's float4 needs them. The end is rounded up to it, too: a float3 is read as 16 bytes."""
@@ -30,10 +26,10 @@ class Buffer:
 
     length: int
     address: int
-    device: "Device"
+    device: object
     _bytes: memoryview
 
-    def __new__(cls, device: "Device", content: Any) -> "Buffer":
+    def __new__(cls, device: object, content: Any) -> "Buffer":
         """The buffer protocol of a Python class begins with Python 3.12; before, an array of ctypes lends its own."""
         source = _source(content)
         length = int(content) if source is None else source.nbytes
@@ -50,7 +46,7 @@ class Buffer:
             self._bytes[:] = source.cast("B")
         return self
 
-    def __init__(self, device: "Device", content: Any) -> None:
+    def __init__(self, device: object, content: Any) -> None:
         pass
 
     def __buffer__(self, flags: int) -> memoryview:
@@ -99,8 +95,3 @@ def guarded(length: int) -> tuple[memoryview, int]:
 @cache
 def _libc() -> Any:
     return ctypes.CDLL(None)
-
-
-def array(buffer: Buffer) -> UInt8[np.ndarray, " n"]:
-    """Its bytes, shared."""
-    return np.frombuffer(buffer._bytes, np.uint8)

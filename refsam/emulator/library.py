@@ -11,14 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import UInt32
-
 from refsam.emulator.buffer import Buffer, guarded
 from refsam.emulator.error import error
 from refsam.emulator.options import GROUP_LIMIT, Options
 from refsam.emulator.parse import MAX_BUFFERS
 from refsam.emulator.plan import Plan
+from refsam.types import Array, Int
 
 STACK = 64 * 1024
 """Bytes for each thread of a group."""
@@ -71,7 +69,7 @@ class Library:
         self,
         plan: Plan,
         addresses: "ctypes.Array[ctypes.c_uint64]",
-        order: UInt32[np.ndarray, " groups"] | None,
+        order: Int[Array, "groups"] | None,
         taken: ctypes.c_uint32,
         worker: int,
         workers: int,

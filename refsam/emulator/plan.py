@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt32
 
 from refsam.emulator.build import Compiled
 from refsam.emulator.error import error
 from refsam.emulator.options import Options
+from refsam.types import Array, Int
 
 LARGEST_GRID = 2**32 - 1
 """Positions in the grid are 32-bit numbers."""
@@ -23,11 +23,11 @@ class Plan:
     threads: int
     waits: bool
 
-    def order(self, seed: int) -> UInt32[np.ndarray, " groups"] | None:
+    def order(self, seed: int) -> Int[Array, "groups"] | None:
         """The groups, shuffled by `seed`; None for 0, 1, 2 ..."""
         if seed == 0:
             return None
-        return np.random.default_rng(seed).permutation(self.groups).astype(np.uint32)
+        return np.random.default_rng(seed).permutation(self.groups).astype(np.uint32).view(np.int32)
 
 
 def plan(compiled: Compiled, name: str, count: int, options: Options) -> Plan:
