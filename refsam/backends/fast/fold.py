@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refsam.backends.fast.layout import empty
 from refsam.scope import Scope
 from refsam.types import Array, Float
 
@@ -48,7 +49,9 @@ def pointwise(s: Scope, before: float = 1.0, after: float = 1.0) -> Affine:
 
 def single(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
     """float32, in C order."""
-    return np.ascontiguousarray(x, np.float32)
+    y = empty(*x.shape)
+    y[...] = x
+    return y
 
 
 def double(x: Float[Array, "*N"]) -> Float[Array, "*N"]:

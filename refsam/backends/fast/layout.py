@@ -3,12 +3,16 @@ convolutions are plain matrix products and elementwise steps run over long rows.
 such memory, and the next replaced function finds its input in place; the definition takes them too, at the price of a copy.
 """
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 
 from refsam.types import Array, Float
+
+LINE = 16
+"""float32 numbers in a cache line of 64 bytes."""
 
 
 def channels_last(x: Float[Array, "B C H W"]) -> Float[Array, "B H W C"]:
@@ -21,8 +25,17 @@ def channels_first(x: Float[Array, "B H W C"]) -> Float[Array, "B C H W"]:
     return x.transpose(0, 3, 1, 2)
 
 
-def spans(length: int, step: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of consecutive parts, as equal as can be and none longer than `step`."""
+def empty(*shape: int) -> Float[Array, "*N"]:
+    """Uninitialised float32 that begins with a cache line. NumPy's own begins anywhere, and then every vector load straddles two
+    lines: a product of arrays in the second-level cache takes twice as long."""
+    size = math.prod(shape)
+    room = np.empty(size + LINE, np.float32)
+    start = -room.ctypes.data // room.itemsize % LINE
+    return room[start : start + size].reshape(shape)
+
+
+def spans(length: int, step: int, unit: int = 1) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive parts, as equal as can be, none longer than `step`, all but the last a multiple of `unit`."""
     parts = max(-(-length // step), 1)
-    bounds = [length * part // parts for part in range(parts + 1)]
-    return pairwise(bounds)
+    bounds = [length * part // parts // unit * unit for part in range(parts)]
+    return pairwise([*bounds, length])

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsam.backends.fast.layout import channels_last, spans
+from refsam.backends.fast.layout import channels_last, empty, spans
 from refsam.backends.fast.norm import normalise
 from refsam.backends.fast.registry import replaces
 from refsam.backends.fast.scratch import Scratch
@@ -40,7 +40,7 @@ def neck(workers: Workers, s: Scope, x: Float[Array, "B C E E"]) -> Float[Array,
     pixels = channels_last(x)
     batch, height, width, _ = pixels.shape
     padded = np.zeros((batch, height + 2, width + 2, len(w.narrow[0])), np.float32)
-    y = np.empty((batch, len(w.narrow[0]), height, width), np.float32)
+    y = empty(batch, len(w.narrow[0]), height, width)
     bands = [(image, top, bottom) for image in range(batch) for top, bottom in spans(height, BAND)]
     workers.map(narrow_band, [(w, pixels[image], padded[image], top, bottom) for image, top, bottom in bands])
     workers.map(convolve_band, [(w, padded[image], y[image], top, bottom) for image, top, bottom in bands])

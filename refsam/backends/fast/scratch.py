@@ -8,10 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from refsam.backends.fast.layout import LINE, empty
 from refsam.types import Array
-
-ALIGNMENT = 16
-"""Of every array, in float32 elements: 64 bytes, a cache line."""
 
 
 class Scratch:
@@ -25,9 +23,9 @@ class Scratch:
         """An array with arbitrary contents, valid until the `frame` around the call ends."""
         size = math.prod(shape)
         start = self.used
-        self.used = start + -(-size // ALIGNMENT) * ALIGNMENT
+        self.used = start + -(-size // LINE) * LINE
         if self.used > self.block.size:  # arrays taken before keep the old block alive
-            self.block = _aligned(self.used)
+            self.block = empty(self.used)
         return self.block[start : start + size].reshape(shape)
 
     @contextmanager
@@ -38,12 +36,6 @@ class Scratch:
             yield
         finally:
             self.used = used
-
-
-def _aligned(size: int) -> Array:
-    room = np.empty(size + ALIGNMENT, np.float32)
-    offset = -room.ctypes.data // room.itemsize % ALIGNMENT
-    return room[offset : offset + size]
 
 
 _local = threading.local()
