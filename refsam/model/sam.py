@@ -153,7 +153,9 @@ class MobileSam:
         self._expect("image_pe", image_pe, (1, width, side, side))
         self._expect("sparse prompt embeddings", sparse, (None, None, width))
         self._expect("dense prompt embeddings", dense, (len(sparse), width, side, side))
-        features, position, tokens, maps = (self._cast(x) for x in (image_embeddings, image_pe, sparse, dense))
+        features, position, tokens = (self._cast(x) for x in (image_embeddings, image_pe, sparse))
+        is_one = len(dense) > 1 and np.asarray(dense).strides[0] == 0  # one map for all prompts: it stays one in memory
+        maps = np.broadcast_to(self._cast(dense[:1]), np.shape(dense)) if is_one else self._cast(dense)
         s = self.scope / "mask_decoder"
         with one_blas_thread():
             return mask_decoder(s, features, position, tokens, maps, multimask_output, self.config)
