@@ -1,6 +1,7 @@
 """What `refsam bench` does: from what was asked to a document, to the terminal and to files."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,18 @@ def measured(asked: Asked, out: Path | None) -> Document:
         if not getattr(asked, name) > 0:
             raise InputError(f"{name} is {getattr(asked, name)}; it has to be positive")
     older = Document.load(files(out)[0]) if out and files(out)[0].exists() else Document()
-    return older.merged(session.run(plan(asked)))
+
+    def keep(so_far: Document) -> None:
+        if out:
+            write(older.merged(so_far), out)
+
+    newer = session.run(plan(asked, keep))
+    if not newer.rows:
+        raise BackendUnavailable("nothing was timed: no contender that is installed has these rows")
+    return older.merged(newer)
 
 
-def plan(asked: Asked) -> session.Plan:
+def plan(asked: Asked, keep: Callable[[Document], None]) -> session.Plan:
     """The run that is asked for. Exports graphs for the peers that take them."""
     names = [part.strip() for part in asked.only.split(",")] if asked.only else list(tasks.GOALS)
     chosen = tasks.chosen(names, tasks.all_tasks())
@@ -49,7 +58,7 @@ def plan(asked: Asked) -> session.Plan:
     takers = _with_graphs(_contenders(asked.contenders), weights, folder, settings)
     label = asked.weights or f"random, seed {SEED}, MobileSAM's size"
     run = {"threads": asked.threads, "rounds": asked.rounds, "weights": label, "weights_sha256": opened.sha256}
-    return session.Plan(takers, chosen, asked.rounds, asked.seconds, settings, opened.config, run, say)
+    return session.Plan(takers, chosen, asked.rounds, asked.seconds, settings, opened.config, run, say, keep)
 
 
 def say(text: str) -> None:

@@ -38,6 +38,7 @@ class Plan:
         seconds: after which a contender has had enough of a task, once it has `LEAST_SAMPLES` (or `rounds`, if that is less).
         settings: what contenders are given: weights, threads, files and so on.
         say: is told what happens.
+        keep: is given all rows so far after each task, so that a run that is stopped has not been in vain.
     """
 
     contenders: Sequence[Contender]
@@ -48,6 +49,7 @@ class Plan:
     config: Config
     about: dict[str, Any]
     say: Callable[[str], None]
+    keep: Callable[[Document], None]
 
 
 @dataclass
@@ -79,7 +81,7 @@ def run(plan: Plan) -> Document:
     """All tasks of the plan. A contender that fails at a task is told of and left out there."""
     key = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
     versions: dict[str, dict[str, str]] = {}
-    rows: list[Row] = []
+    document = Document({key: {**about(), **plan.about, "versions": versions}})
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         processes = {x.name: stack.enter_context(Process(x, plan.settings)) for x in plan.contenders}
@@ -89,10 +91,12 @@ def run(plan: Plan) -> Document:
             takers = [name for name in able if group in able[name]]
             plan.say(f"{task}: {', '.join(takers) or 'nobody can do it'}")
             if task in tasks.WHOLE:
-                rows += _whole(plan, task, [x for x in plan.contenders if x.name in takers], key)
+                rows = _whole(plan, task, [x for x in plan.contenders if x.name in takers], key)
             else:
-                rows += _warm(plan, task, {name: processes[name] for name in takers}, key, folder)
-    return Document({key: {**about(), **plan.about, "versions": versions}}, tuple(_with_work(rows, plan.config)))
+                rows = _warm(plan, task, {name: processes[name] for name in takers}, key, folder)
+            document = replace(document, rows=(*document.rows, *_with_work(rows, plan.config)))
+            plan.keep(document)
+    return document
 
 
 def about() -> dict[str, Any]:
@@ -150,7 +154,7 @@ def _warm(plan: Plan, task: str, takers: dict[str, Process], key: str, folder: P
         reply = takers[name].ask(do="run")
         return reply, reply["cpu"]
 
-    _take_turns(plan, samples, sample)
+    _take_turns(plan, task, samples, sample)
     rows = [found.row(task, name, key) for name, found in samples.items()]
     return _compared(rows, folder, plan.say) if task.split("/")[0] in COMPARED else rows
 
@@ -163,20 +167,30 @@ def _whole(plan: Plan, task: str, takers: Sequence[Contender], key: str) -> list
         seconds, cpu, reply = pool.whole_process(by_name[name], plan.settings, task)
         return {"seconds": seconds, **reply}, cpu
 
-    _take_turns(plan, samples, sample)
+    _take_turns(plan, task, samples, sample)
     return [found.row(task, name, key) for name, found in samples.items()]
 
 
-def _take_turns(plan: Plan, samples: dict[str, Samples], sample: Callable[[str], tuple[dict[str, Any], float]]) -> None:
-    """Round robin, each round beginning with another contender; before each turn the machine comes to rest."""
+def _take_turns(
+    plan: Plan, task: str, samples: dict[str, Samples], sample: Callable[[str], tuple[dict[str, Any], float]]
+) -> None:
+    """Round robin, each round beginning with another contender; before each turn the machine comes to rest.
+
+    A contender that fails is told of and taken out of `samples`.
+    """
     turn, patience = 0, idle.PATIENCE
     while waiting := [name for name in samples if not samples[name].is_done(plan.rounds, plan.seconds)]:
         first = turn % len(waiting)
         for name in waiting[first:] + waiting[:first]:
             patience = idle.PATIENCE if idle.wait(patience) else patience / 2  # a machine that is always busy is not waited for
             watch = idle.Watch()
-            reply, cpu = sample(name)
-            samples[name].replies.append((reply, watch.was_idle(cpu)))
+            try:
+                reply, cpu = sample(name)
+            except WorkerFailed as error:
+                plan.say(f"left out of {task}: {error}")
+                del samples[name]
+            else:
+                samples[name].replies.append((reply, watch.was_idle(cpu)))
         turn += 1
 
 

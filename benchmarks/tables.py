@@ -44,7 +44,7 @@ def _row_line(document: Document, row: Row) -> tuple[str, ...]:
     mine = document.find(row.row, OURS)
     found = ratio(mine, row) if mine and mine is not row else None
     quotient = f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})" if found else ""
-    rate = "" if row.gflops is None else f"{row.gflops:.0f}"
+    rate = _rate(document, row)
     notes = [f"{name} {value:g}" for name, value in row.notes.items() if name not in ("macs", "bytes")]
     notes += [f"{name} {1000 * median(seconds):.0f} ms" for name, seconds in row.parts.items() if "." not in name]
     notes += [f"{row.bytes / row.median / 1e9:.0f} GB/s"] if row.row == "machine/bandwidth" else []
@@ -54,6 +54,14 @@ def _row_line(document: Document, row: Row) -> tuple[str, ...]:
     return row.row, row.contender, *numbers, count, quotient, rate, peak, ", ".join(notes)
 
 
+def _rate(document: Document, row: Row) -> str:
+    """GFLOP/s, and how much that is of what the machine's matrix product reached in the same run."""
+    peak = document.find("machine/sgemm", "machine")
+    if row.gflops is None or not peak or not peak.gflops or peak.run != row.run:
+        return "" if row.gflops is None else f"{row.gflops:.0f}"
+    return f"{row.gflops:.0f} ({100 * row.gflops / peak.gflops:.0f} %)"
+
+
 def roofline(document: Document) -> Table:
     """Stage by stage: what it took, and what the machine's own peaks would allow."""
     head = ("stage", "contender", "ms", "GMAC", "MB at least", "GFLOP/s", "least ms", "of the roof")
@@ -61,15 +69,28 @@ def roofline(document: Document) -> Table:
 
 
 def _stages(document: Document) -> Iterator[tuple[str, ...]]:
-    for row in (x for x in document.rows if x.row.startswith("stages/")):
-        macs, bandwidth = document.find("machine/sgemm", "machine"), document.find("machine/bandwidth", "machine")
-        least, share = "", ""
-        if macs and bandwidth and macs.run == bandwidth.run == row.run:
-            seconds = Work(row.macs, row.bytes).least_seconds(macs.macs / macs.median, bandwidth.bytes / bandwidth.median)
-            least, share = f"{1000 * seconds:.1f}", f"{100 * seconds / row.median:.0f} %"
-        name = row.row.removeprefix("stages/image_encoder.")
-        amounts = f"{1000 * row.median:.1f}", f"{row.macs / 1e9:.2f}", f"{row.bytes / 1e6:.0f}", f"{row.gflops or 0:.0f}"
-        yield name, row.contender, *amounts, least, share
+    for contender in document.contenders():
+        rows = [x for x in document.rows if x.row.startswith("stages/") and x.contender == contender]
+        least = [_least_seconds(document, row) for row in rows]
+        for row, roof in zip(rows, least, strict=True):
+            yield _stage(row.row.removeprefix("stages/image_encoder."), contender, row.median, row.macs, row.bytes, roof)
+        if rows:
+            macs, moved, seconds = sum(x.macs for x in rows), sum(x.bytes for x in rows), sum(x.median for x in rows)
+            yield _stage("in all", contender, seconds, macs, moved, sum(x for x in least if x))
+
+
+def _least_seconds(document: Document, row: Row) -> float | None:
+    """By the machine's own peaks, where they are of the same run."""
+    macs, bandwidth = document.find("machine/sgemm", "machine"), document.find("machine/bandwidth", "machine")
+    if not macs or not bandwidth or not macs.run == bandwidth.run == row.run:
+        return None
+    return Work(row.macs, row.bytes).least_seconds(macs.macs / macs.median, bandwidth.bytes / bandwidth.median)
+
+
+def _stage(name: str, contender: str, seconds: float, macs: int, moved: int, least: float | None) -> tuple[str, ...]:
+    amounts = f"{1000 * seconds:.1f}", f"{macs / 1e9:.2f}", f"{moved / 1e6:.0f}", f"{2e-9 * macs / seconds:.0f}"
+    roof = (f"{1000 * least:.1f}", f"{100 * least / seconds:.0f} %") if least else ("", "")
+    return name, contender, *amounts, *roof
 
 
 def remarks(document: Document) -> list[str]:

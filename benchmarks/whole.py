@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 
 def main(builder: str, settings: str, row: str) -> None:
@@ -20,7 +21,7 @@ def main(builder: str, settings: str, row: str) -> None:
         answers.write(json.dumps({"parts": times, "peak": peak_bytes() / 1e6, "versions": contender.versions()}) + "\n")
 
 
-def _cold_start(contender: object, options: dict) -> dict[str, float]:
+def _cold_start(contender: Any, options: dict[str, Any]) -> dict[str, float]:
     import numpy as np
 
     from benchmarks import inputs
@@ -32,7 +33,7 @@ def _cold_start(contender: object, options: dict) -> dict[str, float]:
     return {"first encode": encoded - start, "first decode": perf_counter() - encoded}
 
 
-def _photo(contender: object, options: dict) -> dict[str, float]:
+def _photo(contender: Any, options: dict[str, Any]) -> dict[str, float]:
     start = perf_counter()
     contender.photo(options["photo"])
     return {"photo to masks": perf_counter() - start}

@@ -82,7 +82,8 @@ def test_the_wheel_has_the_package_and_its_resources_and_nothing_else(wheel: Pat
     tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "refsam").rglob("*.py")}
     assert tracked | {"refsam/py.typed"} <= names
     for source, target in FORCED.items():
-        files = [path for path in (ROOT / source).rglob("*") if path.is_file() and path.suffix != ".pyc"] if (ROOT / source).is_dir() else [ROOT / source]
+        found = (ROOT / source).rglob("*") if (ROOT / source).is_dir() else [ROOT / source]
+        files = [path for path in found if path.is_file() and path.suffix != ".pyc"]
         assert {(target + path.as_posix().removeprefix((ROOT / source).as_posix())) for path in files} <= names
     assert {name.split("/")[0] for name in names} == {"refsam", f"refsam-{refsam.__version__}.dist-info"}
     assert not [name for name in names if name.endswith(".pyc")]

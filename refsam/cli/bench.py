@@ -45,7 +45,7 @@ def bench(
     asked = harness.Asked(only, contenders, weights, rounds, seconds, threads, points)
     document = harness.measured(asked, out) if rows is None else harness.shown(rows)
     verdict = harness.judged(document, gate) if gate else None
-    if out:
+    if out and rows is not None:
         harness.write(document, out)
     if as_json:
         print_json({**document.to_json(), "gate": None if verdict is None else verdict.to_json()})
@@ -61,5 +61,5 @@ def _harness(module: str) -> Any:
     root = resources.path("benchmarks").parent
     for folder in (root / "tests", root):
         if folder.is_dir() and str(folder) not in sys.path:
-            sys.path.append(str(folder))
+            sys.path.insert(0, str(folder))
     return import_module(module)
