@@ -54,7 +54,6 @@ class MaskDecoder(nn.Module):
     def __init__(self, sam: Sam) -> None:
         super().__init__()
         self.decoder = sam.mask_decoder
-        # repeat_interleave of a tensor by 1 is the tensor; the converter of iOS 15's time has no such operation.
 
     def forward(self, embeddings: torch.Tensor, pe: torch.Tensor, sparse: torch.Tensor, dense: torch.Tensor) -> tuple:
         decoder = self.decoder
@@ -72,8 +71,7 @@ def inputs(config: Config, points: int, seed: int = 0) -> dict[str, dict[str, np
     """Inputs of the three packages, the same for a seed everywhere."""
     rng = np.random.RandomState(seed)
     size, side, width = config.image_size, config.embedding_size, config.prompt_embed_dim
-    image = rng.normal(0, 1, (1, 3, size, size)).cumsum(-1).cumsum(-2)
-    image = (image - image.mean()) / image.std() + 0.2 * rng.normal(0, 1, image.shape)  # smooth, with some grain
+    image = rng.normal(0, 1, (1, 3, size, size))
     maps = {name: rng.normal(0, 1, (1, width, side, side)) for name in ("image_embeddings", "image_pe", "dense")}
     labels = np.resize([1, 0, -1, 1], (1, points))
     given = {

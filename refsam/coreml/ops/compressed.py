@@ -13,7 +13,7 @@ from refsam.errors import PackageError
 from refsam.types import Array
 
 
-@op("constexpr_affine_dequantize", moves=True)
+@op("constexpr_affine_dequantize")
 def affine_dequantize(c: Arithmetic, quantized_data: Array, zero_point: Array, scale: Array, axis: Any) -> Array:
     """(q - zero_point) * scale, one of each or one for each index of an axis."""
     shape = [1] * quantized_data.ndim
@@ -68,7 +68,7 @@ def _spread(values: Array, mask: Array) -> Array:
     return result
 
 
-@op("constexpr_blockwise_shift_scale", moves=True)
+@op("constexpr_blockwise_shift_scale")
 def blockwise_shift_scale(c: Arithmetic, data: Array, scale: Array, offset: Array | None = None) -> Array:
     """(data - offset) * scale, one of each for every block."""
     values = data.astype(c.dtype)
@@ -92,7 +92,7 @@ def lut_to_sparse(indices_mask: Array, indices_nonzero_data: Array, lut: Array, 
     return [mask, dense[mask.astype(bool)]]
 
 
-@op("constexpr_sparse_blockwise_shift_scale", moves=True)
+@op("constexpr_sparse_blockwise_shift_scale")
 def sparse_blockwise_shift_scale(
     c: Arithmetic, data_mask: Array, nonzero_data: Array, scale: Array, offset: Array | None = None
 ) -> list[Array]:
@@ -101,7 +101,7 @@ def sparse_blockwise_shift_scale(
     return [data_mask, dense[data_mask.astype(bool)]]
 
 
-@op("constexpr_cast", moves=True)
+@op("constexpr_cast")
 def constexpr_cast(c: Arithmetic, source_val: Array) -> Array:
     """A weight that is stored in another type (float16 for float32)."""
     return source_val.astype(c.dtype)

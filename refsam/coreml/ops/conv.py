@@ -158,7 +158,8 @@ def conv_transpose(
         for at in itertools.product(*(range(k) for k in kernel)):
             places = [slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in zip(at, gaps, x.shape[2:], steps, strict=True)]
             target: Any = (slice(None), mine, *places)
-            everything[target] += patches[(slice(None), slice(None), *at)]
+            source: Any = (slice(None), slice(None), *at)
+            everything[target] += patches[source]
     result = _cut(everything, padding(pad_type, pad, kernel, steps, gaps), output_shape)
     return result if bias is None else result + bias.reshape((-1,) + (1,) * axes)
 

@@ -74,14 +74,14 @@ def _places(x: Array, indices: Array) -> tuple[Array, ...]:
     return tuple(_wrapped(indices[..., i], x.shape[i]) for i in range(depth))
 
 
-@op("scatter", moves=True)
+@op("scatter")
 def scatter(data: Array, indices: Array, updates: Array, axis: Any = 0, mode: str = "add") -> Array:
     """Slices of updates into data along an axis. Its default is to add, as in coremltools' code; its text says to replace."""
     along = int(axis) % max(data.ndim, 1)
     return _write(data, (slice(None),) * along + (_wrapped(indices, data.shape[along]),), updates, mode)
 
 
-@op("scatter_along_axis", moves=True)
+@op("scatter_along_axis")
 def scatter_along_axis(data: Array, indices: Array, updates: Array, axis: Any = 0, mode: str = "add") -> Array:
     """One element for each index, which has its own place in the other axes."""
     along = int(axis) % max(data.ndim, 1)
@@ -90,7 +90,7 @@ def scatter_along_axis(data: Array, indices: Array, updates: Array, axis: Any = 
     return _write(data, tuple(places), updates, mode)
 
 
-@op("scatter_nd", moves=True)
+@op("scatter_nd")
 def scatter_nd(data: Array, indices: Array, updates: Array, mode: str = "add") -> Array:
     """The last axis of the indices is a place in the first axes of data."""
     return _write(data, _places(data, indices), updates, mode)

@@ -193,7 +193,7 @@ def fill_like(ref_tensor: Array, value: Any = 0.0) -> Array:
     return np.full(ref_tensor.shape, value)
 
 
-@op("range_1d", moves=True)
+@op("range_1d")
 def range_1d(start: Array, end: Array, step: Array) -> Array:
     """start, start + step, ... below end."""
     count = math.ceil((float(end) - float(start)) / float(step)) if float(step) else -1

@@ -1,0 +1,165 @@
+"""Packages that coremltools made from upstream's torch code give torch's results, on every target, compressed or not."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coreml.packages import CONFIG, DATA, PARTS, POINTS, case, names
+from standin import standin_weights
+
+from refsam import coreml
+from refsam.coreml.arithmetic import PRECISIONS, arithmetic
+from refsam.coreml.types import Blob, Operation
+from refsam.errors import InputError, UnsupportedOp
+
+PLAIN = [name for name in names() if name.count(".") == 3]
+COMPRESSED = [name for name in names() if name.count(".") == 2]
+TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
+
+FP32 = 1e-5
+"""Relative L2 against torch in float64: float32's rounding, and what the converter's batch_norm epsilon does (5e-6 each)."""
+
+FP16 = 2e-2
+"""An order above the unit roundoff 2^-11 times the root of a hundred operations in a row (5e-3): a wrong op is at 1."""
+
+
+def error(x: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.linalg.norm(x.astype(np.float64) - truth) / np.linalg.norm(truth))
+
+
+def test_there_is_a_package_for_every_part_and_target() -> None:
+    assert {name.split(".")[0] for name in PLAIN} == set(PARTS)
+    assert {name.split(".")[1] for name in PLAIN} == set(TARGETS)
+    assert len(COMPRESSED) == 11
+
+
+@pytest.mark.parametrize("points", POINTS)
+@pytest.mark.parametrize("name", PLAIN)
+def test_results_are_torchs(packages: Path, name: str, points: int) -> None:
+    part, _, precision, _ = name.split(".")
+    program = coreml.load(packages / name)
+    found, truth = program.run(case(part, points)), case(part, points, "torch64")
+    assert set(found) == set(truth)
+    for output, value in found.items():
+        assert value.shape == truth[output].shape
+        assert error(value, truth[output]) < (FP32 if precision == "fp32" else FP16), output
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_float64_shows_the_converters_epsilon_and_nothing_else(packages: Path, part: str, monkeypatch) -> None:
+    program = coreml.load(packages / f"{part}.iOS15.fp32.mlpackage")
+    truth = case(part, 1, "torch64")
+    errors = {name: error(x, truth[name]) for name, x in program.run(case(part, 1), "fp64").items()}
+    assert all(e < FP32 for e in errors.values())
+    function = coreml.ops.OPS["batch_norm"].function
+    fixed = coreml.ops.Definition(
+        lambda **p: function(**{**p, "epsilon": 0.0}),
+        False,
+        False,
+        coreml.ops.OPS["batch_norm"].required,
+        frozenset({"epsilon", "gamma", "beta"}),
+    )
+    monkeypatch.setitem(coreml.ops.OPS, "batch_norm", fixed)
+    # What remains is the float32 of the stored constants (folded convolutions, 1 / sqrt(width), the grid).
+    assert all(error(x, truth[name]) < 3e-7 for name, x in program.run(case(part, 1), "fp64").items())
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_compressed_weights_are_those_that_coremltools_makes(packages: Path, name: str) -> None:
+    program = coreml.load(packages / name)
+    truth = json.loads((DATA / "dense.json").read_text())[name.split(".")[1]]
+    compressed = [op for op in program.ops if op.type.startswith("constexpr_")]
+    assert len(compressed) > 20
+    with arithmetic(None) as c:
+        dense = program.constants(c)
+    checked = 0
+    for operation in compressed:
+        for output in operation.outputs:
+            if output.name in truth:
+                x = dense[output.name].astype(np.float16)
+                np.testing.assert_array_equal(x, dense[output.name])  # and rounded to float16, as its type says
+                assert hashlib.sha256(str(x.shape).encode() + x.tobytes()).hexdigest()[:32] == truth[output.name], output.name
+                checked += 1
+    assert checked == len({op.outputs[-1].name for op in compressed if op.outputs[-1].name in truth}) > 20
+
+
+def test_precisions_are_in_order(packages: Path) -> None:
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp16.mlpackage")
+    truth = program.run(case("MaskDecoder", 100), "fp64")["masks"]
+    errors = [error(program.run(case("MaskDecoder", 100), p)["masks"], truth) for p in PRECISIONS[1:]]
+    assert 1e-8 < errors[0] < 1e-5 < 1e-4 < errors[1] < errors[2] < FP16
+
+
+def test_as_typed_is_float16_where_the_program_says_so(packages: Path) -> None:
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp16.mlpackage")
+    seen = []
+
+    def see(operation: Operation, _bound: object, results: list[np.ndarray]) -> None:
+        for output, value in zip(operation.outputs, results, strict=True):
+            if str(output.type).startswith("fp16"):
+                seen.append(np.array_equal(value, value.astype(np.float16).astype(np.float32)))
+
+    program.run(case("MaskDecoder", 1), observe=see)
+    assert len(seen) > 150
+    assert all(seen)
+
+
+def test_threads_do_not_show(packages: Path) -> None:
+    program = coreml.load(packages / "ImageEncoder.iOS15.fp16.mlpackage")
+    one, three = (program.run(case("ImageEncoder", 1), threads=n)["embeddings"] for n in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+def test_results_that_nobody_needs_any_more_are_freed(packages: Path) -> None:
+    import gc
+    import weakref
+
+    program = coreml.load(packages / "ImageEncoder.iOS15.fp32.mlpackage")
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def count(_operation: Operation, _bound: object, results: list[np.ndarray]) -> None:
+        nonlocal most
+        alive.extend(weakref.ref(value) for value in results)
+        most = max(most, sum(ref() is not None for ref in alive))
+
+    program.run(case("ImageEncoder", 1), observe=count)
+    gc.collect()
+    assert len(alive) > 150
+    assert most < 20
+
+
+def test_weights_stand_in_the_package_as_torch_has_them(packages: Path) -> None:
+    weights = standin_weights(CONFIG)
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp32.mlpackage")
+    blobs = {op.name: op.attributes["val"] for op in program.ops if isinstance(op.attributes.get("val"), Blob)}
+    name = "decoder_transformer_layers_0_self_attn_q_proj_weight"
+    assert name in blobs
+    np.testing.assert_array_equal(blobs[name].read(), weights["mask_decoder.transformer.layers.0.self_attn.q_proj.weight"])
+
+
+def test_wrong_inputs_are_named(packages: Path) -> None:
+    program = coreml.load(packages / "PromptEncoder.iOS15.fp16.mlpackage")
+    given = case("PromptEncoder", 1)
+    with pytest.raises(InputError, match=r"\['points'\].*\['labels', 'points'\]"):
+        program.run({"points": given["points"]})
+    with pytest.raises(InputError, match=r"points has shape \(1, 101, 2\).*\(1, 1\.\.100, 2\)"):
+        program.run({**given, "points": np.zeros((1, 101, 2))})
+    with pytest.raises(InputError, match="precision is 'half'"):
+        program.run(given, "half")
+    with pytest.raises(InputError, match="labels is not an array of numbers"):
+        program.run({**given, "labels": np.array([["a"]])})
+
+
+def test_an_unknown_operation_says_its_name_its_place_and_what_there_is(packages: Path) -> None:
+    import dataclasses
+
+    program = coreml.load(packages / "PromptEncoder.iOS15.fp16.mlpackage")
+    ops = list(program.ops)
+    at = next(i for i, op in enumerate(ops) if op.type == "sin")
+    ops[at] = dataclasses.replace(ops[at], type="lstm")
+    model = dataclasses.replace(program.model, block=dataclasses.replace(program.model.block, operations=tuple(ops)))
+    with pytest.raises(UnsupportedOp, match=rf"does not compute lstm \(at {ops[at].name}\); it computes: .*softmax"):
+        dataclasses.replace(program, model=model, _constants={}).run(case("PromptEncoder", 1))

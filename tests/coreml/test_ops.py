@@ -1,0 +1,170 @@
+"""Each operation gives what coremltools' own value inference gives, or torch where coremltools infers no values."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from coreml.op_cases import CASES, answers, label, results
+
+from refsam.coreml.arithmetic import arithmetic
+from refsam.coreml.mil import compute
+from refsam.coreml.ops import OPS
+from refsam.coreml.types import Operation, Output, TensorType
+from refsam.errors import PackageError, UnsupportedOp
+
+MODEL_WIDE = {
+    "constexpr_affine_dequantize",
+    "constexpr_lut_to_dense",
+    "constexpr_sparse_to_dense",
+    "constexpr_blockwise_shift_scale",
+}
+"""Held against coremltools on whole packages, in test_mil.py."""
+
+NAMES = {"float32": "fp32", "float16": "fp16", "int32": "int32", "int64": "int32", "bool": "bool", "float64": "fp32"}
+
+
+def run(index: int, precision: str | None = None) -> list[np.ndarray]:
+    case, expected = CASES[index], results(index)
+    outputs = tuple(Output(f"y{i}", TensorType(NAMES[str(e.dtype)], e.shape)) for i, e in enumerate(expected))
+    with arithmetic(precision) as c, np.errstate(all="ignore"):
+        given = {
+            name: value.astype(c.dtype) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+            for name, value in case.given.items()
+        }
+        return compute(Operation(case.op, {}, outputs), given, c)
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=label)
+def test_operation_is_as_documented(index: int) -> None:
+    for found, expected in zip(run(index), results(index), strict=True):
+        assert found.shape == expected.shape
+        if expected.dtype.kind != "f":
+            np.testing.assert_array_equal(found, expected)
+        else:
+            # Sums of some dozen float32 products, and functions within a few ulp: 2^-24 times twenty.
+            scale = np.abs(expected[np.isfinite(expected)]).max(initial=1e-30)
+            np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=label)
+def test_what_only_moves_is_exact(index: int) -> None:
+    if OPS[CASES[index].op].moves:
+        for found, expected in zip(run(index), results(index), strict=True):
+            np.testing.assert_array_equal(found, expected.astype(found.dtype))
+
+
+def test_every_operation_has_a_case() -> None:
+    tested = {case.op for case in CASES} | MODEL_WIDE
+    assert set(OPS) - tested == {"constexpr_lut_to_sparse", "constexpr_sparse_blockwise_shift_scale", "constexpr_cast"}
+    assert len(OPS) > 120
+    assert set(answers()) == {label(index) for index in range(len(CASES))}
+
+
+def test_most_answers_are_coremltools_own() -> None:
+    by = [answer["by"] for answer in answers().values()]
+    assert by.count("coremltools") > 130
+
+
+def compute_one(op: str, **given: object) -> np.ndarray:
+    with arithmetic(None) as c:
+        function = OPS[op]
+        return function.function(**given, **({"c": c} if function.wants_arithmetic else {}))
+
+
+def test_sampling_points_of_the_documentation() -> None:
+    """The examples in coremltools' text of resize_bilinear, two pixels wide."""
+    from refsam.coreml.ops.resizing import sample_points
+
+    def points(n: int, mode: str) -> list[float]:
+        return sample_points(2, n, mode).round(2).tolist()
+
+    assert points(5, "UNALIGN_CORNERS") == [0, 0.1, 0.5, 0.9, 1]
+    assert points(5, "STRICT_ALIGN_CORNERS") == points(5, "ALIGN_CORNERS") == [0, 0.25, 0.5, 0.75, 1]
+    assert points(5, "DEFAULT") == [0, 0.4, 0.8, 1, 1]
+    assert points(5, "OFFSET_CORNERS") == [0.1, 0.3, 0.5, 0.7, 0.9]
+    assert points(1, "ALIGN_CORNERS") == [0.5]
+    assert points(1, "STRICT_ALIGN_CORNERS") == [0]
+
+
+def test_sparse_tables_and_blocks() -> None:
+    """iOS 18's joint compression: a mask, and under it indices into a table or blocks of integers."""
+    mask = np.array([[1, 0, 1, 1], [0, 0, 1, 1]], np.uint8)
+    lut = np.array([[[[0.5], [1.5], [-2.0], [4.0]]]], np.float32)
+    kept, values = compute_one(
+        "constexpr_lut_to_sparse", indices_mask=mask, indices_nonzero_data=np.array([0, 3, 1, 2, 2], np.uint8), lut=lut
+    )
+    np.testing.assert_array_equal(kept, mask)
+    np.testing.assert_array_equal(values, np.array([0.5, 4.0, 1.5, -2.0, -2.0], np.float32))
+    _, values = compute_one(
+        "constexpr_sparse_blockwise_shift_scale", data_mask=mask, nonzero_data=np.array([1, 2, 3, -4, 5], np.int8),
+        scale=np.array([[0.5, 2.0], [1.0, 10.0]], np.float32), offset=np.array([[1, 0], [0, 1]], np.int8),
+    )  # fmt: skip
+    np.testing.assert_array_equal(values, np.array([0.0, 4.0, 6.0, -50.0, 40.0], np.float32))
+    np.testing.assert_array_equal(compute_one("constexpr_cast", source_val=np.float16([0.1])), np.float32(np.float16([0.1])))
+
+
+def test_vectors_in_tables() -> None:
+    indices = np.array([[0, 1], [1, 1]], np.uint8)
+    lut = np.array([[[[1, 2], [3, 4]]]], np.float32)
+    dense = compute_one("constexpr_lut_to_dense", indices=indices, lut=lut, vector_axis=0)
+    np.testing.assert_array_equal(dense, [[1, 3], [2, 4], [3, 3], [4, 4]])
+
+
+@pytest.mark.parametrize(
+    ("op", "given", "message"),
+    [
+        ("gather", {"x": np.zeros(3), "indices": np.array([3])}, "an index is between 3 and 3, and the axis has length 3"),
+        ("scatter", {"data": np.zeros(3), "indices": np.array([-4]), "updates": np.ones(1)}, "has length 3"),
+        ("tile", {"x": np.zeros(3), "reps": [1 << 40]}, "at most 134217728 elements"),
+        ("fill", {"shape": [1 << 20, 1 << 20]}, "at most 134217728 elements"),
+        ("range_1d", {"start": np.int64(0), "end": np.int64(1 << 60), "step": np.int64(1)}, "at most 134217728 elements"),
+        ("range_1d", {"start": np.int64(0), "end": np.int64(9), "step": np.int64(0)}, "elements are computed"),
+        ("pad", {"x": np.zeros(3), "pad": [0, 1 << 40]}, "at most 134217728 elements"),
+        ("pad", {"x": np.zeros(3), "pad": [-1, 0]}, "padding"),
+        ("add", {"x": np.zeros((1 << 14, 1)), "y": np.zeros((1, 1 << 14))}, "at most 134217728 elements"),
+        ("conv", {"x": np.zeros((1, 1, 4, 4)), "weight": np.zeros((1, 1, 5, 5))}, "do not fit"),
+        ("conv", {"x": np.zeros((1, 2, 4, 4)), "weight": np.zeros((1, 1, 3, 3))}, "1 groups and a weight of shape"),
+        ("split", {"x": np.zeros(3), "axis": 0, "split_sizes": [1, 1]}, "parts of lengths"),
+        ("slice_by_index", {"x": np.zeros(3), "begin": [0, 0], "end": [1, 1]}, "do not fit an input of 1 axes"),
+        ("matmul", {"x": np.zeros((1 << 13, 1 << 13), "f4"), "y": np.zeros((1 << 13, 1 << 13), "f4")}, "multiplications"),
+        ("one_hot", {"indices": np.zeros(4, int), "one_hot_vector_size": 1 << 40}, "at most 134217728 elements"),
+        ("resize_bilinear", {"x": np.zeros((1, 2, 2)), "target_size_height": 1 << 20, "target_size_width": 1 << 20}, "elements"),
+    ],
+)  # fmt: skip
+def test_impossible_and_absurd_requests_are_refused(op: str, given: dict, message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        compute_one(op, **given)
+
+
+@pytest.mark.parametrize(
+    ("op", "given", "message"),
+    [
+        (
+            "conv",
+            {"x": np.zeros((1, 1, 4, 4)), "weight": np.zeros((1, 1, 3, 3)), "pad_type": "same", "strides": [2, 2]},
+            "two ways",
+        ),
+        ("gelu", {"x": np.zeros(3), "mode": "FAST"}, "gelu has no mode 'FAST'; there are: EXACT"),
+        ("resize_bilinear", {"x": np.zeros((1, 2, 2)), "sampling_mode": "CUBIC"}, "no sampling_mode 'CUBIC'"),
+        ("cast", {"x": np.zeros(3), "dtype": "complex"}, "cast to 'complex'"),
+        ("scatter", {"data": np.zeros(3), "indices": np.array([0]), "updates": np.ones(1), "mode": "xor"}, "no mode 'xor'"),
+        ("einsum", {"values": [np.zeros((2, 2)), np.zeros((2, 2))], "equation": "aa,ab->b"}, "repeated"),
+    ],
+)
+def test_variants_that_are_not_computed_say_so(op: str, given: dict, message: str) -> None:
+    with pytest.raises(UnsupportedOp, match=message):
+        compute_one(op, **given)
+
+
+def test_a_parameter_that_an_operation_does_not_have_is_refused() -> None:
+    operation = Operation("relu", {}, (Output("y", TensorType("fp32", (2,))),))
+    with arithmetic(None) as c, pytest.raises(UnsupportedOp, match="relu has no parameter 'beta'; it takes x"):
+        compute(operation, {"x": np.zeros(2, np.float32), "beta": 1}, c)
+    with arithmetic(None) as c, pytest.raises(UnsupportedOp, match="relu lacks its parameter x"):
+        compute(operation, {}, c)
+
+
+def test_a_result_has_to_have_its_declared_shape() -> None:
+    operation = dataclasses.replace(Operation("relu", {}, (Output("y", TensorType("fp32", (3, None))),)))
+    with arithmetic(None) as c, pytest.raises(PackageError, match=r"shape \(2, 2\), and the program declares fp32\[3, \?\]"):
+        compute(operation, {"x": np.zeros((2, 2), np.float32)}, c)
