@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from refsam.errors import InputError
 from refsam.ops import Ops
@@ -19,11 +20,35 @@ def _fast(threads: int | None) -> Ops:
     return FastOps(threads)
 
 
-BACKENDS: dict[str, Callable[[int | None], Ops]] = {"fast": _fast, "reference": _reference}
+def _metal(threads: int | None) -> Ops:  # noqa: ARG001 - a GPU has its own
+    return _on_kernels("metal")
+
+
+def _emulator(threads: int | None) -> Ops:
+    return _on_kernels("emulator", threads=threads)
+
+
+def _on_kernels(device: str, **options: Any) -> Ops:
+    from refsam.backends.metal import MetalOps
+    from refsam.metal.device import open_device
+    from refsam.metal.runner import Runner
+
+    return MetalOps(Runner(open_device(device, **options)))
+
+
+BACKENDS: dict[str, Callable[[int | None], Ops]] = {
+    "emulator": _emulator,
+    "fast": _fast,
+    "metal": _metal,
+    "reference": _reference,
+}
 
 
 def create(name: str, threads: int | None = None) -> Ops:
-    """The operations of the backend of this name, on this many threads. Raises InputError for an unknown one."""
+    """The operations of the backend of this name, on this many threads.
+
+    Raises InputError for an unknown one, BackendUnavailable where what it needs is not installed.
+    """
     if name not in BACKENDS:
         raise InputError(f"backend is {name!r}; there are: {', '.join(sorted(BACKENDS))}")
     return BACKENDS[name](threads)
