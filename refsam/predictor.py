@@ -181,8 +181,9 @@ class SamPredictor:
         return self.input_size, self.original_size, self.model.config.image_size
 
     def _fastest(self, definition: F) -> F:
-        """The backend's own way to do what a function of `transforms` does, to the same bits, or that function itself."""
-        return cast(F, self.model.scope.ops.replacement(qualified_name(definition)) or definition)
+        """The backend's own way to do what a function of `transforms` does, or that function; float64 has the definition."""
+        found = self.model.scope.ops.replacement(qualified_name(definition)) if self.model.dtype == np.float32 else None
+        return cast(F, found or definition)
 
     def _set_resized(self, resized: UInt8[Array, "h w 3"], original_size: Size) -> None:
         self.reset_image()

@@ -4,7 +4,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from refsam.backends.fast import blocks, convolutions, neck, patches  # noqa: F401 - they register their replacements
+from refsam.backends.fast import (  # noqa: F401 - they register their replacements
+    blocks,
+    convolutions,
+    decoder,
+    neck,
+    patches,
+    pictures,
+    upsampling,
+)
 from refsam.backends.fast.registry import REPLACEMENTS
 from refsam.backends.fast.workers import Workers
 from refsam.ops import Ops
