@@ -8,6 +8,8 @@ from cyclopts import App, Parameter
 
 from refsam import coreml
 from refsam.cli.common import OK, JsonFlag, one_line, print_json
+from refsam.cli.coreml_app import app as app_path
+from refsam.cli.coreml_constants import constants
 from refsam.cli.coreml_export import export
 from refsam.coreml import tensors
 from refsam.coreml.mil import Program
@@ -17,6 +19,8 @@ from refsam.types import Array
 
 app = App(name="coreml", help="Core ML packages, on any system: describe, run, judge operation by operation.")
 app.command(export)
+app.command(constants)
+app.command(app_path, name="app")
 
 Precision = Annotated[
     Literal["typed", "fp64", "fp32", "fp16", "fp16-accumulate"],

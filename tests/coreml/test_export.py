@@ -27,7 +27,7 @@ FACTOR = 3.0
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("packages")
+    return tmp_path_factory.getbasetemp()
 
 
 def run(path: Path, given: list) -> list:
