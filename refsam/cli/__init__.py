@@ -15,6 +15,7 @@ COMMANDS = (
     ("embed", "refsam.cli.embed:embed", "Encode a picture once, for many runs of segment."),
     ("trace", "refsam.cli.trace:trace", "List and save the intermediate results of one prediction."),
     ("coreml", "refsam.cli.coreml:app", "Core ML packages, on any system: describe, run, judge operation by operation."),
+    ("kernels", "refsam.cli.kernels:app", "Metal kernels, on a Mac's GPU or emulated: test, time, list; check and run any file."),
     ("weights", "refsam.cli.weights:app", "Download, convert, check and describe weights files."),
     ("bench", "refsam.cli.bench:bench", "Time refsam and its peers on the same weights."),
     ("info", "refsam.cli.info:info", "Versions, BLAS, backends and the weights that are found."),

@@ -113,6 +113,12 @@ def pack(source: str, name: str, values: Mapping[str, Any]) -> bytes:
     return bytes(packed + bytes(-len(packed) % largest))
 
 
+def encode(type_name: str, value: Any) -> bytes:
+    """The bytes of one scalar or vector, for a parameter that is not a struct."""
+    place = layout(type_name)
+    return _encode("a parameter of type", type_name, place, value).ljust(place.size, b"\0")
+
+
 def _encode(name: str, field: str, place: Layout, value: Any) -> bytes:
     numbers: Sequence[Any] = list(np.atleast_1d(value))
     if len(numbers) != place.count:
