@@ -4,35 +4,32 @@ Metal's language is C++14 with address spaces, and so is clang's "C++ for OpenCL
 (include/metal_stdlib). Code is compiled as 64-bit code of this CPU.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from refsam.emulator import cache, headers, ir, parse
 from refsam.emulator.error import error
+from refsam.emulator.facts import Facts
+from refsam.emulator.instrument import instrument
 from refsam.emulator.options import Options
 from refsam.emulator.parse import Signature
 from refsam.emulator.toolchain import CompileError, Toolchain, cpu, toolchain
 
 HERE = Path(__file__).parent
 SOURCE = "program_source"
-LIBRARY = "kernels.so"
+PROGRAM = "kernels"
+"""The shared library of fast mode, the executable of checked mode."""
 LANGUAGE = (
     "-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-Xclang",
     "-cl-ext=-all,+cl_khr_fp16,+__opencl_c_generic_address_space", "-cl-single-precision-constant",
     "-Wno-unknown-attributes", "-Wno-nan-infinity-disabled", "-fPIC", "-fno-stack-protector", "-fno-color-diagnostics",
 )  # fmt: skip
 FREESTANDING = ("-nostdinc", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fPIC", "-O2")
+SANITIZERS = (
+    "-fsanitize=array-bounds,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
+    "-fno-sanitize-recover=all", "-gline-tables-only",
+)  # fmt: skip
 MATH = ("-nostdinc", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-O2", "-emit-llvm")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a compiled file beyond its code."""
-
-    warnings: str
-    waiting: list[str]
-    """Kernels whose threads wait for each other: these need fibers."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,13 @@ class Compiled:
 
 
 def compile_source(source: str, options: Options) -> Compiled:
-    """Compile for fast mode, or find it in the cache.
+    """Compile for fast or checked mode, or find it in the cache.
 
     Raises error with the compiler's words, `program_source:LINE:COLUMN: error: ...`.
     """
     tools = toolchain()
     signatures = parse.signatures(source)
-    name = cache.key(source, options.fast_math, bool(options.noise), tools, cpu(), _own_files())
+    name = cache.key(source, options.checked, options.fast_math, bool(options.noise), tools, cpu(), _own_files())
 
     def build(folder: Path) -> None:
         try:
@@ -60,24 +57,35 @@ def compile_source(source: str, options: Options) -> Compiled:
             raise error(str(reason).replace(f"{folder}/", "")) from None
 
     folder = cache.entry(name, build)
-    return Compiled(folder / LIBRARY, signatures, Facts(**json.loads((folder / "facts.json").read_text("utf-8"))))
+    return Compiled(folder / PROGRAM, signatures, Facts.read(folder / "facts.json"))
 
 
 def _build(folder: Path, source: str, signatures: list[Signature], options: Options, tools: Toolchain) -> None:
     """Front end, changes, back end, link."""
-    runtime = runtime_folder(tools)
     text, warnings = front_end(folder, source, signatures, options, tools)
     module = ir.Module(text)
     ir.refuse_recursion(module)
     ir.refuse_too_much_threadgroup_memory(module, signatures)
-    text = ir.executable(text, red_zones=False)
+    granule = 1
+    if options.checked:
+        checked = instrument(module, SOURCE)
+        text, granule = checked.text, checked.granule
+    text = ir.executable(text, red_zones=options.checked)
     if options.noise:
         text = ir.with_noisy_division(text)
-    (folder / "kernels.ll").write_text(text, "utf-8")
-    tools.compile("-x", "ir", "-O2", "-fPIC", "-Wno-everything", "-c", folder / "kernels.ll", "-o", folder / "kernels.o")
-    tools.link("-shared", "-o", folder / LIBRARY, folder / "kernels.o", runtime / "library.o")
-    facts = Facts(warnings, [s.name for s in signatures if module.has_barrier(s.name)])
-    (folder / "facts.json").write_text(json.dumps(asdict(facts)), "utf-8")
+    back_end(folder, text, options, tools)
+    waiting = [s.name for s in signatures if module.has_barrier(s.name)]
+    facts = Facts(warnings, waiting, module.needs(signatures), [v.name for v in module.variables], granule)
+    facts.write(folder / "facts.json")
+
+
+def back_end(folder: Path, text: str, options: Options, tools: Toolchain) -> None:
+    """From LLVM assembly to a shared library or a program."""
+    assembly, code = folder / "back.ll", folder / "kernels.o"
+    assembly.write_text(text, "utf-8")
+    level, kind, runtime = ("-O1", "-static", "checker.o") if options.checked else ("-O2", "-shared", "library.o")
+    tools.compile("-x", "ir", level, "-fPIC", "-Wno-everything", "-c", assembly, "-o", code)
+    tools.link(kind, "-o", folder / PROGRAM, code, runtime_folder(tools) / runtime)
 
 
 def front_end(folder: Path, source: str, signatures: list[Signature], options: Options, tools: Toolchain) -> tuple[str, str]:
@@ -86,15 +94,19 @@ def front_end(folder: Path, source: str, signatures: list[Signature], options: O
     program, assembly = folder / SOURCE, folder / "front.ll"
     program.write_text(f'#line 1 "{SOURCE}"\n{source}\n{launcher(signatures)}', "utf-8")
     warnings = tools.compile(
-        *LANGUAGE, *tools.target, "-I", runtime / "include", *_arithmetic(options), "-O2", "-Xclang", "-disable-llvm-passes",
+        *LANGUAGE, *tools.target, "-I", runtime / "include", *_variant(options), "-O2", "-Xclang", "-disable-llvm-passes",
         "-Xclang", "-mlink-builtin-bitcode", "-Xclang", runtime / "math.bc", "-emit-llvm", "-S", "-o", assembly, program,
     )  # fmt: skip
     return assembly.read_text("utf-8"), warnings.replace(f"{folder}/", "")
 
 
-def _arithmetic(options: Options) -> list[str]:
-    flags = ["-ffast-math"] if options.fast_math else ["-ffp-contract=off"]
-    return [*flags, "-D__MTL_NOISE"] if options.noise else flags
+def _variant(options: Options) -> list[str]:
+    """Flags of the kind of build."""
+    return [
+        *(["-ffast-math"] if options.fast_math else ["-ffp-contract=off"]),
+        *(["-D__MTL_NOISE"] if options.noise else []),
+        *(SANITIZERS if options.checked else []),
+    ]
 
 
 def launcher(signatures: list[Signature]) -> str:
@@ -132,7 +144,8 @@ def _build_runtime(folder: Path, tools: Toolchain) -> None:
     (include / "refsam_noise").write_text(headers.noise(), "utf-8")
     sources = HERE / "runtime"
     tools.compile(*MATH, *tools.target, "-c", sources / "math.cpp", "-o", folder / "math.bc")
-    tools.compile(*FREESTANDING, "-c", sources / "library.cpp", "-o", folder / "library.o")
+    for name in ("library", "checker"):
+        tools.compile(*FREESTANDING, "-c", sources / f"{name}.cpp", "-o", folder / f"{name}.o")
 
 
 def _own_files() -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from refsam.emulator.buffer import Buffer
 from refsam.emulator.build import Compiled, compile_source
+from refsam.emulator.checker import Checker
 from refsam.emulator.error import error
 from refsam.emulator.library import Library
 from refsam.emulator.options import Options
@@ -64,7 +65,8 @@ class Kernel:
     def __init__(self, device: Device, source: str) -> None:
         self.device = device
         self.compiled: Compiled = compile_source(source, device.options)
-        self._library = Library(self.compiled.path, device.options)
+        runner = Checker if device.options.checked else Library
+        self._runner = runner(self.compiled, device.options)
 
     @property
     def warnings(self) -> str:
@@ -116,22 +118,26 @@ class Run:
 
     def __init__(self, function: Function, count: int, buffers: list[Buffer]) -> None:
         signature = function.signature
-        self._check(signature, buffers)
-        self._buffers = buffers
         kernel = function.kernel
+        self._check(signature, kernel.compiled.facts.needs[signature.name], buffers)
+        self._buffers = buffers
         dispatch = plan(kernel.compiled, signature.name, count, kernel.device.options)
         begin = time.perf_counter()
-        kernel._library.run(dispatch, buffers)
+        kernel._runner.run(dispatch, buffers)
         self.seconds = time.perf_counter() - begin
 
     @staticmethod
-    def _check(signature: Signature, buffers: list[Buffer]) -> None:
-        """metalcompute leaves what is missing unbound; a GPU would read anything there."""
+    def _check(signature: Signature, needs: dict[str, int], buffers: list[Buffer]) -> None:
+        """metalcompute leaves what is missing unbound and does not look at sizes; a GPU would read anything there."""
         if len(buffers) > MAX_BUFFERS:
             raise error(f"{signature.name}: {len(buffers)} buffers; Metal has slots for {MAX_BUFFERS}")
         for slot, argument in sorted(signature.buffers().items()):
             if slot >= len(buffers):
                 raise error(f"{signature.name}: no buffer for `{argument.name}` [[buffer({slot})]]: {len(buffers)} were given")
+            need = needs.get(str(slot), 0)
+            if buffers[slot].length < need:
+                had = buffers[slot].length
+                raise error(f"{signature.name}: `{argument.name}` [[buffer({slot})]] refers to {need} bytes; {had} were given")
 
     def __str__(self) -> str:
         return "metalcompute.Run"

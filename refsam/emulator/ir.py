@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from refsam.emulator.error import error
-from refsam.emulator.layout import Layout
+from refsam.emulator.layout import Layout, parts
 from refsam.emulator.parse import Signature, refusal
 
 THREADGROUP_LIMIT = 32 * 1024
@@ -69,6 +69,17 @@ class Module:
     def has_barrier(self, kernel: str) -> bool:
         """Whether threads of this kernel ever wait for each other."""
         return bool(BARRIERS & self.reachable(self.entry(kernel)))
+
+    def needs(self, signatures: list[Signature]) -> dict[str, dict[str, int]]:
+        """Kernel -> slot -> bytes of what a reference argument refers to: clang says so on the argument."""
+        found: dict[str, dict[str, int]] = {}
+        for signature in signatures:
+            body = self.functions[self.entry(signature.name)]
+            arguments = parts(body[body.index("(") + 1 : body.index("{")].rpartition(")")[0])
+            sizes = [re.search(r"dereferenceable\((\d+)\)", argument) for argument in arguments]
+            pairs = zip(signature.arguments, sizes, strict=False)
+            found[signature.name] = {str(a.buffer): int(size[1]) for a, size in pairs if size and a.buffer is not None}
+        return found
 
     def entry(self, kernel: str) -> str:
         """The function with the kernel's body: newer versions of clang put a stub before it."""

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from refsam.emulator.buffer import Buffer, guarded
+from refsam.emulator.build import Compiled
 from refsam.emulator.error import error
 from refsam.emulator.options import GROUP_LIMIT, Options
 from refsam.emulator.parse import MAX_BUFFERS
@@ -37,9 +38,9 @@ class Launch(ctypes.Structure):
 class Library:
     """All kernels of one file, ready to run."""
 
-    def __init__(self, path: Path, options: Options) -> None:
+    def __init__(self, compiled: Compiled, options: Options) -> None:
         self._options = options
-        self._copies = [_load(path, self) for _ in range(options.workers)]
+        self._copies = [_load(compiled.path, self) for _ in range(options.workers)]
         self._stacks: list[tuple[memoryview, int]] = []
         self._lock = threading.Lock()
 

@@ -1,0 +1,181 @@
+"""Puts calls of the checker's runtime into LLVM assembly: before every access to memory, turn of a loop and library call.
+
+It works on clang's code before any optimisation, where every load and store of the source still stands by itself.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from refsam.emulator.ir import FUNCTION, Module, Variable
+from refsam.emulator.layout import Layout
+
+WRITE, PART_OF_STORE = 1, 2
+POINTER = r"(?P<pointer>%[\w.]+|@[\w.$]+|getelementptr .*\))"
+LOAD = re.compile(rf"  (?P<result>%[\w.]+) = load (?:volatile )?(?P<type>.+?), ptr {POINTER}, align (?P<align>\d+)")
+STORE = re.compile(rf"  store (?:volatile )?(?P<typed>.+), ptr {POINTER}, align (?P<align>\d+)")
+DERIVED = re.compile(r"  (%[\w.]+) = getelementptr [^\n]*?, ptr (%[\w.]+)[,\n]")
+COPY = re.compile(
+    r"  call void @llvm\.mem(?:cpy|move|set)\S*\(ptr [^%@]*(?P<to>[%@][\w.$]+), "
+    r"(?:ptr [^%@]*(?P<from>[%@][\w.$]+)|i8 \S+), i64 (?P<size>\d+),"
+)
+CALL = re.compile(r'  (?:%[\w.]+ = )?(?:tail |musttail |notail )?call [^\n]*?@"?(?!llvm\.|__ubsan_)[\w.$]+"?\(')
+DECLARATIONS = """
+declare void @__mtl_access(ptr, i32, i32, i32, i32)
+declare void @__mtl_step(i32)
+declare void @__mtl_at(i32)
+"""
+
+
+@dataclass
+class Instrumented:
+    """Assembly with checks, and the smallest access in it: what the shadow memory has to resolve."""
+
+    text: str
+    granule: int
+
+
+def instrument(module: Module, source_name: str) -> Instrumented:
+    """All functions but those of the runtime itself."""
+    lines = Lines(module.text, source_name)
+    layout = Layout(module.text)
+    granule = 16
+
+    def function(found: re.Match[str]) -> str:
+        nonlocal granule
+        if found[1].startswith("__mtl_"):
+            return found[0]
+        checks = Checks(layout, lines, found[0])
+        text = checks.instrumented()
+        granule = min(granule, *checks.sizes, 16)
+        return text
+
+    text = FUNCTION.sub(function, module.text)
+    # What clang promises about references, a buffer that is too short breaks.
+    text = re.sub(r"(?<!!)\b(?:nonnull |dereferenceable\(\d+\) )", "", text)
+    return Instrumented(text + DECLARATIONS + variable_table(module.variables), granule)
+
+
+def variable_table(variables: list[Variable]) -> str:
+    """Where threadgroup variables lie: the runtime looks accesses up in it. Ordered as in the section."""
+    rows = ", ".join(f"{{ ptr, i64 }} {{ ptr @{v.symbol}, i64 {v.size} }}" for v in variables)
+    count = len(variables)
+    return (
+        f"\n@__mtl_variables = constant [{count} x {{ ptr, i64 }}] [{rows}]\n"
+        f"@__mtl_variable_count = constant i32 {count}\n"
+    )  # fmt: skip
+
+
+class Lines:
+    """Debug metadata -> lines of the kernel's own file."""
+
+    def __init__(self, ir: str, source_name: str) -> None:
+        self._nodes = dict(re.findall(r"^(!\d+) = (?:distinct )?(!DI\w+\(.*\))$", ir, re.MULTILINE))
+        self._name = source_name
+
+    def at(self, instruction: str) -> int:
+        """Line of an instruction; 0 where it is in a header."""
+        found = re.search(r"!dbg (!\d+)", instruction)
+        node = self._nodes.get(found[1], "") if found else ""
+        line = re.search(r"\bline: (\d+)", node)
+        return int(line[1]) if line and self._in_source(node) else 0
+
+    def _in_source(self, node: str) -> bool:
+        file = re.search(r"\bfile: (!\d+)", node)
+        if file is None:
+            scope = re.search(r"\bscope: (!\d+)", node)
+            return scope is not None and self._in_source(self._nodes.get(scope[1], ""))
+        name = re.search(r'filename: "([^"]*)"', self._nodes.get(file[1], ""))
+        return name is not None and name[1].rsplit("/", 1)[-1] == self._name
+
+
+@dataclass
+class Checks:
+    """One function."""
+
+    layout: Layout
+    lines: Lines
+    text: str
+    sizes: list[int] = field(default_factory=lambda: [16])
+    private: set[str] = field(default_factory=set)
+    labels: set[str] = field(default_factory=set)
+
+    def instrumented(self) -> str:
+        """Its text with the checks."""
+        rows = self.text.split("\n")
+        self.partial = partial_stores(rows)
+        result = []
+        for row in rows:
+            self._note(row)
+            result += [*self._before(row), row]
+        return "\n".join(result)
+
+    def _note(self, row: str) -> None:
+        """Remember what later lines refer to."""
+        label = re.match(r"([\w.]+):", row)
+        if label:
+            self.labels.add(label[1])
+        alloca = re.match(r"  (%[\w.]+) = alloca ", row)
+        derived = DERIVED.match(row + "\n")
+        if alloca:
+            self.private.add(alloca[1])
+        elif derived and derived[2] in self.private:
+            self.private.add(derived[1])
+
+    def _before(self, row: str) -> list[str]:
+        """Calls to put before this line."""
+        if row.startswith("  br "):
+            return self._step(row)
+        if load := LOAD.match(row):
+            how = PART_OF_STORE if load["result"] in self.partial else 0
+            return self._access(row, load["pointer"], self.layout.stored(load["type"]), how, int(load["align"]))
+        if store := STORE.match(row):
+            size = self.layout.stored(_type_of(store["typed"]))
+            return self._access(row, store["pointer"], size, WRITE, int(store["align"]))
+        if copy := COPY.match(row):
+            reads = self._access(row, copy["from"], int(copy["size"]), 0, 1) if copy["from"] else []
+            return [*reads, *self._access(row, copy["to"], int(copy["size"]), WRITE, 1)]
+        if CALL.match(row):
+            line = self.lines.at(row)
+            return [f"  call void @__mtl_at(i32 {line})"] if line else []
+        return []
+
+    def _step(self, row: str) -> list[str]:
+        """A branch to a block that came before closes a loop."""
+        back = self.labels & set(re.findall(r"label %([\w.]+)", row))
+        return [f"  call void @__mtl_step(i32 {self.lines.at(row)})"] if back else []
+
+    def _access(self, row: str, pointer: str, size: int, how: int, align: int) -> list[str]:
+        """Private variables are clang's business: their indices are checked by its sanitizer."""
+        if pointer in self.private or size == 0:
+            return []
+        self.sizes.append(size & -size)
+        line = self.lines.at(row)
+        return [f"  call void @__mtl_access(ptr {pointer}, i32 {size}, i32 {how}, i32 {align}, i32 {line})"]
+
+
+def partial_stores(rows: list[str]) -> set[str]:
+    """Loads that only serve a store to the same place: `v.x = 1` on a vector in memory loads and stores all of it."""
+    loaded: dict[str, tuple[str, str]] = {}
+    found = set()
+    for row in rows:
+        if load := LOAD.match(row):
+            loaded[load["result"]] = (load["result"], load["pointer"])
+        elif changed := re.match(r"  (%[\w.]+) = (?:insertelement|shufflevector) (.*)", row):
+            origins = [loaded[name] for name in re.findall(r"%[\w.]+", changed[2]) if name in loaded]
+            if origins:
+                loaded[changed[1]] = origins[0]
+        elif store := STORE.match(row):
+            origin = loaded.get(store["typed"].split()[-1])
+            if origin and origin[1] == store["pointer"]:
+                found.add(origin[0])
+    return found
+
+
+def _type_of(typed: str) -> str:
+    """The type in `<4 x float> %x`."""
+    depth = 0
+    for position, character in enumerate(typed):
+        depth += (character in "<[{(") - (character in ">]})")
+        if character == " " and not depth:
+            return typed[:position]
+    return typed
