@@ -79,6 +79,7 @@ class Process:
         except BrokenPipeError:
             line = ""
         if not line:
+            self.child.wait()  # what it has to say comes last
             raise WorkerFailed(f"{self.name} died: {_tail(self.errors)}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:

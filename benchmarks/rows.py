@@ -111,12 +111,17 @@ class Document:
             document = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read as benchmark rows: {error}") from None
+        return cls.from_json(document, str(path))
+
+    @classmethod
+    def from_json(cls, document: Any, source: str) -> "Document":
+        """The inverse of `to_json`. Raises InputError naming the source and what is wrong with it."""
         if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise InputError(f"{path} has no benchmark rows of format {FORMAT}; refsam bench --out writes them")
+            raise InputError(f"{source} has no benchmark rows of format {FORMAT}; refsam bench --out writes them")
         runs, rows = document.get("runs"), document.get("rows")
         if not isinstance(runs, dict) or not isinstance(rows, list):
-            raise InputError(f"{path}: runs has to be an object and rows a list")
-        return cls(runs, tuple(_row(path, index, entry, runs) for index, entry in enumerate(rows)))
+            raise InputError(f"{source}: runs has to be an object and rows a list")
+        return cls(runs, tuple(_row(source, index, entry, runs) for index, entry in enumerate(rows)))
 
 
 NEEDED = ("row", "contender", "run", "seconds")
@@ -124,30 +129,29 @@ TEXTS = ("row", "contender", "run")
 NUMBERS = ("seconds", "peaks")
 
 
-def _row(path: Path, index: int, entry: Any, runs: Iterable[str]) -> Row:
+def _row(source: str, index: int, entry: Any, runs: Iterable[str]) -> Row:
     """The row, its own fields checked, the derived ones left out."""
 
     def refuse(reason: str) -> InputError:
-        return InputError(f"{path}: row {index} {reason}")
+        return InputError(f"{source}: row {index} {reason}")
 
     if not isinstance(entry, dict) or any(name not in entry for name in NEEDED):
         raise refuse(f"lacks one of {', '.join(NEEDED)}")
-    known = {name: entry[name] for name in (x.name for x in fields(Row)) if name in entry}
+    known = {"peaks": [], "parts": {}, "notes": {}, **{x.name: entry[x.name] for x in fields(Row) if x.name in entry}}
     if not all(isinstance(known[name], str) for name in TEXTS):
         raise refuse(f"has something other than text in {', '.join(TEXTS)}")
-    for name in NUMBERS:
-        values = known.setdefault(name, [])
+    for name in ("parts", "notes"):
+        if not isinstance(known[name], dict):
+            raise refuse(f"has something other than an object in {name}")
+    for name, values in (*((name, known[name]) for name in NUMBERS), *known["parts"].items()):
         if not isinstance(values, list) or not all(_is_positive(x) for x in values):
             raise refuse(f"has something other than positive numbers in {name}")
-        known[name] = tuple(values)
     if not known["seconds"]:
         raise refuse("has no seconds")
-    for name in ("parts", "notes"):
-        if not isinstance(known.setdefault(name, {}), dict):
-            raise refuse(f"has something other than an object in {name}")
     if known["run"] not in runs:
         raise refuse(f"is of a run {known['run']!r} that the file does not describe")
-    return Row(**known)
+    parts = {name: tuple(values) for name, values in known["parts"].items()}
+    return Row(**{**known, "parts": parts, **{name: tuple(known[name]) for name in NUMBERS}})
 
 
 def _is_positive(x: Any) -> bool:

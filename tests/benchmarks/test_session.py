@@ -1,0 +1,145 @@
+"""A whole run, end to end, with the demo model; and what a run makes of what its processes say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import idle, session, tasks
+from benchmarks.rows import Document, Row
+from benchmarks.session import Samples
+from refsam import InputError
+from refsam.cli import main
+from refsam.config import MOBILE_SAM
+
+
+def reply(seconds: float, **more: object) -> dict[str, object]:
+    return {"seconds": seconds, "parts": {}, **more}
+
+
+def test_disturbed_samples_are_left_out_where_others_are_enough() -> None:
+    samples = Samples(replies=[(reply(1.0), True), (reply(9.0), False), (reply(1.1), True), (reply(1.2), True)])
+    row = samples.row("encoder", "fast", "r")
+    assert (row.seconds, row.rejected, row.disturbed) == ((1.0, 1.1, 1.2), 1, False)
+
+
+def test_disturbed_samples_are_counted_and_marked_where_there_are_few_others() -> None:
+    samples = Samples(replies=[(reply(1.0, parts={"a": 0.5}, peak=3.0), False), (reply(2.0, parts={"a": 0.7}, peak=4.0), True)])
+    row = samples.row("encoder", "fast", "r")
+    assert (row.seconds, row.rejected, row.disturbed) == ((1.0, 2.0), 1, True)
+    assert (row.parts, row.peaks) == ({"a": (0.5, 0.7)}, (3.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("replies", "done"),
+    [
+        ([(1.0, True)] * 2, False),
+        ([(1.0, True)] * 5, True),  # as many as asked for
+        ([(1.0, False)] * 9, False),
+        ([(1.0, False)] * 10, True),  # twice as many tries
+        ([(5.0, True)] * 2, False),
+        ([(5.0, True)] * 3, True),  # too slow for more
+    ],
+)
+def test_when_a_contender_has_had_enough(replies, done) -> None:
+    samples = Samples(replies=[(reply(seconds), was_idle) for seconds, was_idle in replies])
+    assert samples.is_done(rounds=5, seconds=10.0) is done
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_rows_get_their_work_and_stages_rows_of_their_own() -> None:
+    stages = Row("stages", "fast", "r", (3.0, 3.0), parts={"image_encoder.neck": (1.0, 2.0)}, notes={})
+    found = session._with_work(
+        [stages, Row("decoder/16", "fast", "r", (1.0,)), Row("decoder/1", "fast", "r", (1.0,))], MOBILE_SAM
+    )
+    rows = {row.row: row for row in found}
+    assert rows["stages/image_encoder.neck"].seconds == (1.0, 2.0)
+    assert rows["stages/image_encoder.neck"].macs > 10**9
+    assert rows["decoder/16"].macs == 16 * rows["decoder/1"].macs
+
+
+def test_patterns_choose_rows_in_the_order_in_which_they_run() -> None:
+    names = tasks.all_tasks()
+    assert tasks.chosen(["decoder/*", "encoder"], names)[:2] == ["encoder", "decoder/1"]
+    assert any(name.startswith("ops/linear/") for name in names)
+    assert set(tasks.chosen(tasks.GOALS, names)) <= set(names)
+    with pytest.raises(InputError, match=r"--only 'encodre' matches no row; there are, here: machine, encoder"):
+        tasks.chosen(["encodre"], names)
+
+
+@pytest.fixture
+def console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs `refsam bench` in an empty folder without waiting for the machine: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(idle, "PATIENCE", 0.05)
+
+    def call(*tokens: str) -> tuple[int, str, str]:
+        code = main(["bench", *tokens])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+RUN = ("--weights", "demo", "--contenders", "fast,reference", "--rounds", "2", "--threads", "1")
+EXAMPLE = "ops/relu/decoder-mlp"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_from_end_to_end(console, tmp_path: Path) -> None:
+    code, out, err = console(*RUN, "--only", f"encoder,stages,decoder/4,cold_start,{EXAMPLE}", "--out", "made", "--json")
+    assert code == 0, err
+    document = Document.load(tmp_path / "made" / "rows.json")
+    assert {row["row"] for row in json.loads(out)["rows"]} == set(document.tasks())
+    assert {"encoder", "stages", "stages/image_encoder.neck", "decoder/4", "cold_start", EXAMPLE} <= set(document.tasks())
+    for name in ("encoder", "decoder/4", EXAMPLE):
+        found = [row for row in document.rows if row.row == name]
+        assert [row.contender for row in found] == ["fast", "reference"]
+        assert all(len(row.seconds) >= 2 and row.difference < 1e-4 for row in found)
+    (run,) = document.runs.values()
+    assert (run["threads"], run["weights"]) == (1, "demo")
+    assert set(run["versions"]) == {"fast", "reference"}
+    assert document.find("cold_start", "fast").peak > 20
+    assert (tmp_path / "made" / "report.html").read_text().startswith("<!DOCTYPE html>")
+
+    code, out, err = console("--from", "made/rows.json", "--gate", "made/rows.json")
+    assert (code, err) == (0, "")
+    assert "gate: 0 worse" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made"]
+
+
+def test_the_gate_s_exit_code_says_that_something_got_worse(console, made_up, tmp_path: Path) -> None:
+    made_up().save(tmp_path / "baseline.json")
+    made_up(1.5).save(tmp_path / "now.json")
+    code, out, _ = console("--from", "now.json", "--gate", "baseline.json")
+    assert code == 1
+    assert "worse: decoder/1: fast / onnxruntime" in out
+    code, out, _ = console("--from", "now.json", "--gate", "baseline.json", "--json")
+    assert code == 1
+    assert len(json.loads(out)["gate"]["worse"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("tokens", "code", "told"),
+    [
+        (("--only", "nothing"), 2, "--only 'nothing' matches no row"),
+        (("--contenders", "tensorflow", "--weights", "demo"), 2, "there is no contender 'tensorflow'; there are: fast"),
+        (("--rounds", "0"), 2, "rounds is 0; it has to be positive"),
+        (("--weights", "gone.safetensors"), 2, "gone.safetensors"),
+        (("--from", "gone.json"), 2, "gone.json cannot be read as benchmark rows"),
+        (("--weights", "demo", "--contenders", "machine", "--only", "encoder"), 3, "nothing was timed"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(console, tokens, code, told, tmp_path: Path) -> None:
+    found, out, err = console(*tokens)
+    assert (found, out) == (code, "")
+    assert told in err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_committed_baseline_has_the_rows_that_make_bench_gate_times(console, tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    gated = next(line for line in (root / "Makefile").read_text().splitlines() if line.startswith("GATED := ")).split()[-1]
+    baseline = Document.load(root / "benchmarks" / "baseline.json")
+    for task in tasks.chosen(gated.split(","), tasks.all_tasks()):
+        assert baseline.find(task, "fast"), task
+        assert baseline.find(task, "reference"), task
