@@ -6,8 +6,9 @@ and no error. So the runner compares what it is given with what stands here.
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Layout:
 
 
 _ARGUMENT = re.compile(
-    r"\b(device|constant)\s+(const\s+)?(\w+)\s*(const\s*)?([*&])\s*(?:restrict\s+)?(\w+)\s*\[\[\s*buffer\s*\(\s*(\d+)\s*\)\s*\]\]"
+    r"(const\s+)?\b(device|constant)\s+(const\s+)?(\w+)\s*(const\s*)?([*&])\s*(?:restrict\s+)?(\w+)\s*\[\[\s*buffer\s*\(\s*(\d+)\s*\)\s*\]\]"
 )
 
 
@@ -64,8 +65,8 @@ def arguments(source: str, kernel: str) -> list[Argument]:
     if head is None:
         raise InputError(f"there is no kernel {kernel!r} in this source")
     found = sorted(
-        Argument(int(index), name, kind, space == "device" and not (const or late_const), mark == "&")
-        for space, const, kind, late_const, mark, name, index in _ARGUMENT.findall(head[1])
+        Argument(int(number), name, kind, space == "device" and not (early or const or late), mark == "&")
+        for early, space, const, kind, late, mark, name, number in _ARGUMENT.findall(head[1])
     )
     if [argument.index for argument in found] != list(range(len(found))):
         raise InputError(f"kernel {kernel}: its buffers are {[a.index for a in found]}; they have to be 0, 1, 2, ... once each")
@@ -120,11 +121,12 @@ def encode(type_name: str, value: Any) -> bytes:
 
 
 def _encode(name: str, field: str, place: Layout, value: Any) -> bytes:
-    numbers: Sequence[Any] = list(np.atleast_1d(value))
+    numbers: list[Any] = np.atleast_1d(value).tolist()
     if len(numbers) != place.count:
         raise InputError(f"{name}.{field} takes {place.count} numbers; there are {len(numbers)}")
-    code = place.scalar.char if place.scalar.kind == "f" else np.dtype(place.scalar.str[-2:]).char
+    real = place.scalar.kind == "f"
+    code = place.scalar.char if real else np.dtype(place.scalar.str[-2:]).char
     try:
-        return struct.pack(f"<{place.count}{code}", *(float(n) if place.scalar.kind == "f" else int(n) for n in numbers))
-    except (struct.error, OverflowError, ValueError):
+        return struct.pack(f"<{place.count}{code}", *(float(n) if real else index(n) for n in numbers))
+    except (struct.error, OverflowError, TypeError, ValueError):
         raise InputError(f"{name}.{field} is {value!r}, which does not fit its type {place.scalar.name}") from None

@@ -1,0 +1,96 @@
+"""Signatures read from source, and parameters packed as the Metal compiler lays them out."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from refsam.errors import InputError
+from refsam.metal import sources
+from refsam.metal.signature import arguments, encode, fields, layout, pack
+
+pytestmark = pytest.mark.core
+
+SOURCE = """
+// kernel void not_me(device float *x [[buffer(0)]]) {}
+struct P { uint n, m; float3 mean; packed_float3 scale; uchar flag; half2 h; float last; };
+[[max_total_threads_per_threadgroup(64)]]
+kernel void k(constant P &p [[buffer(1)]], /* the first */ device const float4 *x [[ buffer(0) ]],
+              device uint *out [[buffer(2)]], const device uchar *late [[buffer(3)]], constant float &f [[buffer(4)]],
+              uint gid [[thread_position_in_grid]])
+{ out[gid] = 1; }
+kernel void gap(device float *x [[buffer(1)]]) { }
+"""
+
+
+def test_arguments_are_read_in_the_order_of_their_buffers() -> None:
+    found = arguments(SOURCE, "k")
+    assert [(a.index, a.name, a.type) for a in found] == [
+        (0, "x", "float4"), (1, "p", "P"), (2, "out", "uint"), (3, "late", "uchar"), (4, "f", "float")
+    ]  # fmt: skip
+    assert [a.writable for a in found] == [False, False, True, False, False]
+    assert [a.is_struct for a in found] == [False, True, False, False, True]
+
+
+@pytest.mark.parametrize(("kernel", "message"), [("not_me", "no kernel 'not_me'"), ("gap", r"its buffers are \[1\]")])
+def test_signatures_that_cannot_be_served_are_refused(kernel, message) -> None:
+    with pytest.raises(InputError, match=message):
+        arguments(SOURCE, kernel)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "alignment"),
+    [("float", 4, 4), ("float2", 8, 8), ("float3", 16, 16), ("float4", 16, 16), ("packed_float3", 12, 4), ("uchar4", 4, 4),
+     ("half3", 8, 8), ("packed_half4", 8, 2), ("uint3", 16, 16), ("char", 1, 1)],
+)  # fmt: skip
+def test_layouts_of_the_metal_specification(name, size, alignment) -> None:
+    assert (layout(name).size, layout(name).alignment) == (size, alignment)
+
+
+@pytest.mark.parametrize("name", ["double", "float5", "packed_float", "texture2d", "float3x3"])
+def test_types_without_a_layout_here_are_refused(name) -> None:
+    with pytest.raises(InputError, match=f"{name} is not a scalar or vector"):
+        layout(name)
+
+
+def test_fields_lie_at_multiples_of_their_alignment() -> None:
+    values = {"n": 1, "m": 2, "mean": (1.5, 2.5, 3.5), "scale": (4, 5, 6), "flag": 7, "h": (0.5, 0.25), "last": 9}
+    expected = struct.pack("<II8x3f4x3fB3x2ef8x", 1, 2, 1.5, 2.5, 3.5, 4, 5, 6, 7, 0.5, 0.25, 9)
+    assert len(expected) == 64
+    assert pack(SOURCE, "P", values) == expected
+
+
+def test_numpy_s_numbers_and_booleans_are_values() -> None:
+    source = "struct Q { uint n; uint flag; float x; };"
+    assert pack(source, "Q", {"n": np.int64(3), "flag": True, "x": np.float32(0.5)}) == struct.pack("<IIf", 3, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"n": 1.5}, "n is 1.5"), ({"n": 1 << 32}, "n is 4294967296"), ({"n": (1, 2)}, "takes 1 numbers; there are 2"),
+     ({}, "values are for"), ({"n": 1, "x": 2}, "values are for"), ({"n": "many"}, "n is 'many'")],
+)  # fmt: skip
+def test_values_that_do_not_fit_are_refused(values, message) -> None:
+    with pytest.raises(InputError, match=message):
+        pack("struct N { uint n; };", "N", values)
+
+
+@pytest.mark.parametrize("body", ["float x[4];", "constant float *p;", "float x : 3;"])
+def test_structs_of_more_than_plain_fields_are_refused(body) -> None:
+    with pytest.raises(InputError, match="not a plain field"):
+        fields(f"struct S {{ {body} }};", "S")
+
+
+def test_single_values() -> None:
+    assert encode("float3", [1, 2, 3]) == struct.pack("<3f4x", 1, 2, 3)
+    assert encode("uint", 7) == struct.pack("<I", 7)
+
+
+def test_every_kernel_of_ours_can_be_served() -> None:
+    for name, path in sources.kernel_files(sources.folder()).items():
+        source = sources.read(path)
+        *arrays, params = arguments(source, name)
+        assert params.is_struct
+        assert fields(source, params.type)
+        assert [a.writable for a in arrays].count(True) == 1
+        assert all(layout(a.type).size for a in arrays)
