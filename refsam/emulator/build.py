@@ -4,10 +4,11 @@ Metal's language is C++14 with address spaces, and so is clang's "C++ for OpenCL
 (include/metal_stdlib). Code is compiled as 64-bit code of this CPU.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from refsam.emulator import cache, headers, ir, parse
+from refsam.emulator import cache, headers, ir, lint, parse
 from refsam.emulator.error import error
 from refsam.emulator.facts import Facts
 from refsam.emulator.instrument import instrument
@@ -22,7 +23,7 @@ PROGRAM = "kernels"
 LANGUAGE = (
     "-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-Xclang",
     "-cl-ext=-all,+cl_khr_fp16,+__opencl_c_generic_address_space", "-cl-single-precision-constant",
-    "-Wno-unknown-attributes", "-Wno-nan-infinity-disabled", "-fPIC", "-fno-stack-protector", "-fno-color-diagnostics",
+    "-Wno-unknown-attributes", "-Werror=pre-c++17-compat", "-Wuninitialized", "-Wsometimes-uninitialized", "-Wno-nan-infinity-disabled", "-fPIC", "-fno-stack-protector", "-fno-color-diagnostics",
 )  # fmt: skip
 FREESTANDING = ("-nostdinc", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fPIC", "-O2")
 SANITIZERS = (
@@ -47,6 +48,7 @@ def compile_source(source: str, options: Options) -> Compiled:
     Raises error with the compiler's words, `program_source:LINE:COLUMN: error: ...`.
     """
     tools = toolchain()
+    lint.refuse(lint.text_findings(source))
     signatures = parse.signatures(source)
     name = cache.key(source, options.checked, options.fast_math, bool(options.noise), tools, cpu(), _own_files())
 
@@ -62,10 +64,14 @@ def compile_source(source: str, options: Options) -> Compiled:
 
 def _build(folder: Path, source: str, signatures: list[Signature], options: Options, tools: Toolchain) -> None:
     """Front end, changes, back end, link."""
-    text, warnings = front_end(folder, source, signatures, options, tools)
+    with ThreadPoolExecutor(1) as second:
+        findings = second.submit(syntax_tree, folder, source, signatures, tools)
+        text, warnings = front_end(folder, source, signatures, options, tools)
+        lint.refuse(lint.findings(findings.result(), SOURCE))
     module = ir.Module(text)
-    ir.refuse_recursion(module)
+    ir.refuse_recursion(module, parse.without_comments(source))
     ir.refuse_too_much_threadgroup_memory(module, signatures)
+    ir.refuse_large_frames(module, signatures)
     granule = 1
     if options.checked:
         checked = instrument(module, SOURCE)
@@ -77,6 +83,23 @@ def _build(folder: Path, source: str, signatures: list[Signature], options: Opti
     waiting = [s.name for s in signatures if module.has_barrier(s.name)]
     facts = Facts(warnings, waiting, module.needs(signatures), [v.name for v in module.variables], granule)
     facts.write(folder / "facts.json")
+
+
+def syntax_tree(folder: Path, source: str, signatures: list[Signature], tools: Toolchain) -> str:
+    """Clang's dump of the tree; empty where the source has errors, which the front end tells."""
+    program = folder / "tree" / SOURCE
+    program.parent.mkdir()
+    program.write_text(translation_unit(source, signatures), "utf-8")
+    flags = ("-I", runtime_folder(tools) / "include", "-fsyntax-only", "-Xclang", "-ast-dump")
+    try:
+        return tools.compile(*LANGUAGE, *flags, program, output=True)
+    except CompileError:
+        return ""
+
+
+def translation_unit(source: str, signatures: list[Signature]) -> str:
+    """What clang gets: line numbers are those of the source."""
+    return f'#line 1 "{SOURCE}"\n{source}\n{launcher(signatures)}'
 
 
 def back_end(folder: Path, text: str, options: Options, tools: Toolchain) -> None:
@@ -92,7 +115,7 @@ def front_end(folder: Path, source: str, signatures: list[Signature], options: O
     """(LLVM assembly before any optimisation, warnings)."""
     runtime = runtime_folder(tools)
     program, assembly = folder / SOURCE, folder / "front.ll"
-    program.write_text(f'#line 1 "{SOURCE}"\n{source}\n{launcher(signatures)}', "utf-8")
+    program.write_text(translation_unit(source, signatures), "utf-8")
     warnings = tools.compile(
         *LANGUAGE, *tools.target, "-I", runtime / "include", *_variant(options), "-O2", "-Xclang", "-disable-llvm-passes",
         "-Xclang", "-mlink-builtin-bitcode", "-Xclang", runtime / "math.bc", "-emit-llvm", "-S", "-o", assembly, program,

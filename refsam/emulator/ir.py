@@ -7,14 +7,15 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from refsam.emulator.error import error
 from refsam.emulator.layout import Layout, parts
-from refsam.emulator.parse import Signature, refusal
+from refsam.emulator.parse import Signature, line_of, refusal
 
 THREADGROUP_LIMIT = 32 * 1024
 BARRIERS = {"__mtl_barrier", "__mtl_simd_barrier", "__mtl_simd_reduce"}
 VARIABLE = re.compile(r"^@(\S+) = internal global (.+) (?:undef|zeroinitializer|poison)(, align \d+)$", re.MULTILINE)
 FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
+PRIVATE_LIMIT = 40 * 1024
+"""Bytes; a fiber's stack has 64 KB (library.py)."""
 RED_ZONE = 256
 """Bytes behind each threadgroup variable that belong to none, so that a step beyond its end is seen."""
 
@@ -87,11 +88,13 @@ class Module:
         return inner if inner in self.functions else kernel
 
 
-def refuse_recursion(module: Module) -> None:
+def refuse_recursion(module: Module, source: str) -> None:
     """Metal has no call stack to recurse on."""
-    for name, called in module.calls.items():
-        if any(name in module.reachable(other) for other in called):
-            raise error(f"program_source: error: recursion is not supported in Metal: {_readable(name)} calls itself")
+    for symbol, called in module.calls.items():
+        if any(symbol in module.reachable(other) for other in called):
+            name = _readable(symbol)
+            defined = re.search(rf"\b{re.escape(name)}\s*\(", source)
+            raise refusal(line_of(source, defined.start()) if defined else 1, f"'{name}' calls itself: Metal has no recursion")
 
 
 def refuse_too_much_threadgroup_memory(module: Module, signatures: list[Signature]) -> None:
@@ -100,6 +103,17 @@ def refuse_too_much_threadgroup_memory(module: Module, signatures: list[Signatur
         used = sum(variable.size for variable in module.variables if variable.kernel == signature.name)
         if used > THREADGROUP_LIMIT:
             what = f"kernel '{signature.name}' uses {used} bytes of threadgroup memory; the limit is {THREADGROUP_LIMIT}"
+            raise refusal(signature.line, what)
+
+
+def refuse_large_frames(module: Module, signatures: list[Signature]) -> None:
+    """A thread's private variables have to fit its stack, which is small: a group has a thousand."""
+    layout = Layout(module.text)
+    for signature in signatures:
+        bodies = [module.functions.get(name, "") for name in module.reachable(module.entry(signature.name))]
+        used = sum(layout.size(kind) for body in bodies for kind in re.findall(r" = alloca (.+?), align", body))
+        if used > PRIVATE_LIMIT:
+            what = f"kernel '{signature.name}' has {used} bytes of private variables; the emulator has {PRIVATE_LIMIT} a thread"
             raise refusal(signature.line, what)
 
 

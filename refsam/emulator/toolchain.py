@@ -32,9 +32,9 @@ class Toolchain:
     version: str
     target: tuple[str, ...]
 
-    def compile(self, *arguments: str | Path) -> str:
-        """Run clang; returns its warnings."""
-        return _run(*self.clang, *arguments)
+    def compile(self, *arguments: str | Path, output: bool = False) -> str:
+        """Run clang; returns its warnings, or with `output` what it wrote to stdout."""
+        return _run(*self.clang, *arguments, output=output)
 
     def link(self, *arguments: str | Path) -> None:
         """Run the linker."""
@@ -107,7 +107,7 @@ def _linker(clang: str) -> str:
 
 def _version(clang: tuple[str, ...]) -> str:
     try:
-        return _run(*clang, "--version", merged=True).splitlines()[0]
+        return _run(*clang, "--version", output=True).splitlines()[0]
     except (OSError, CompileError, IndexError) as reason:
         raise BackendUnavailable(f"{' '.join(clang)} does not run ({reason}): {REMEDY}") from reason
 
@@ -117,9 +117,9 @@ def _major(version: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _run(*command: str | Path, merged: bool = False) -> str:
-    """Its stderr (with `merged` its stdout); raises CompileError with what it said."""
+def _run(*command: str | Path, output: bool = False) -> str:
+    """Its stderr (with `output` its stdout); raises CompileError with what it said."""
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise CompileError(done.stderr.strip() or f"{command[0]} ended with {done.returncode}")
-    return done.stdout if merged else done.stderr
+    return done.stdout if output else done.stderr

@@ -1,0 +1,121 @@
+"""What clang's C++ for OpenCL accepts and Metal does not.
+
+Two passes: over the text, for what has been macro or attribute before clang's tree, and over clang's dump of the tree. Both err
+on the side of refusing: what the emulator would run otherwise than Metal does is refused, too, and the message says so.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from refsam.emulator.error import error
+from refsam.emulator.parse import BUILT_IN, line_of, split, without_comments
+
+ATTRIBUTES = {*BUILT_IN, "buffer", "max_total_threads_per_threadgroup"}
+PREDEFINED = {"__METAL_VERSION__", "__METAL_MACOS__", "__LINE__", "__FILE__", "__FAST_MATH__", "__VA_ARGS__"}
+VECTOR = r"(?:float|half|u?int|u?short|u?char|u?long|bool)[234]"
+COMPARISON = "comparing vectors gives bool vectors in Metal, integers 0 and -1 in the emulator: compare their components"
+
+TREE_RULES = (
+    (r"(?:ParmVarDecl|VarDecl|FieldDecl) .*'[^']*__generic[^']*[*&]'", "a pointer or reference needs an address space"),
+    (r"LambdaExpr", "Metal 2.3 has no lambda expressions"),
+    (r"GotoStmt|LabelStmt|IndirectGotoStmt", "Metal has no goto"),
+    (r"^\W*(?:virtual )?(?:public|private|protected) '", "Metal has no derived classes"),
+    (r"'(?:unsigned )?long long'|'(?:unsigned )?__int128'", "Metal has no long long: long has 64 bits"),
+    (r"GCCAsmStmt|MSAsmStmt", "Metal has no inline assembly"),
+    (r"CXXDynamicCastExpr|CXXTypeidExpr", "Metal has no run-time type information"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A rule that a line breaks."""
+
+    line: int
+    rule: str
+
+
+def refuse(findings: list[Finding]) -> None:
+    """Raise error with all of them, in the form of a compiler."""
+    if findings:
+        raise error("\n".join(f"program_source:{f.line}: error: {f.rule}" for f in sorted(set(findings), key=lambda f: f.line)))
+
+
+def text_findings(source: str) -> list[Finding]:
+    """The pass over the text."""
+    text = without_comments(source)
+    rules = (_attributes, _reserved_names, _opencl_vectors, _sanitised_names)
+    return [Finding(line_of(text, position), rule) for find in rules for position, rule in find(text)]
+
+
+def _attributes(text: str) -> Iterator[tuple[int, str]]:
+    """Clang would ignore one that it does not know."""
+    for found in re.finditer(r"\[\[(.*?)\]\]", text, re.DOTALL):
+        for attribute in split(found[1]):
+            name = re.match(r"\s*([\w:]*)", attribute)
+            if name and name[1] not in ATTRIBUTES:
+                yield found.start(), f"attribute [[{' '.join(attribute.split())}]] is unknown to the emulator"
+
+
+def _reserved_names(text: str) -> Iterator[tuple[int, str]]:
+    """The emulator's own names, clang's builtins and OpenCL's keywords begin so."""
+    for found in re.finditer(r"\b__\w+", text):
+        if found[0] not in PREDEFINED:
+            yield found.start(), f"the name {found[0]} is not Metal's"
+
+
+def _sanitised_names(text: str) -> Iterator[tuple[int, str]]:
+    """Keywords and functions of OpenCL that are nothing in Metal."""
+    for found in re.finditer(r"\b(?:asm|image[123]d\w*_t|sampler_t|event_t|get_(?:global|local|group)_\w+)\b", text):
+        yield found.start(), f"'{found[0]}' is not Metal's"
+
+
+def _opencl_vectors(text: str) -> Iterator[tuple[int, str]]:
+    """In C++ `(float4)(1, 2, 3, 4)` is a cast of the last number; in OpenCL a vector of the four."""
+    for found in re.finditer(rf"\(\s*({VECTOR})\s*\)\s*\(", text):
+        depth, position = 1, found.end()
+        while position < len(text) and depth:
+            depth += {"(": 1, ")": -1}.get(text[position], 0)
+            if text[position] == "," and depth == 1:
+                yield found.start(), f"({found[1]})(...) is OpenCL's way to write a vector; Metal's is {found[1]}(...)"
+                break
+            position += 1
+
+
+def findings(tree: str, source_name: str) -> list[Finding]:
+    """The pass over the dump of clang's tree, as far as it is about the source itself."""
+    begin = tree.find(f"<{source_name}:")
+    if begin < 0:
+        return []
+    found = []
+    for line, row in _located(tree[tree.rfind("\n", 0, begin) + 1 :], source_name):
+        rule = _broken_rule(row)
+        if rule:
+            found.append(Finding(line, rule))
+    return found
+
+
+def _located(tree: str, source_name: str) -> Iterator[tuple[int, str]]:
+    """(line, row) of the rows about the source. A location names its line only where it differs from the last one printed."""
+    line, inside = 0, False
+    for row in tree.split("\n"):
+        for place in re.finditer(r"(?<=[<, ])(?:line:(\d+):\d+|([^\s<>,:]+):(\d+):\d+)(?=[,> ]|$)", row):
+            if place[1]:
+                line = int(place[1])
+            else:
+                inside, line = place[2] == source_name, int(place[3])
+        if inside and " implicit " not in row and " invalid " not in row:
+            yield line, row
+
+
+def _broken_rule(row: str) -> str | None:
+    if "'" not in row and "Lambda" not in row and "Stmt" not in row:
+        return None
+    if re.search(r"ParmVarDecl \S+ <[^>]*> (?:\S+:\d+ )?(?:used |referenced )?'", row) or "noexcept" in row:
+        return None  # unnamed: of an operator that clang adds to a class
+    for pattern, rule in TREE_RULES:
+        if rule and re.search(pattern, row):
+            return rule
+    if re.search(rf"BinaryOperator .* '[^']*(?:{VECTOR}|ext_vector_type)[^']*'.* '(?:<|>|<=|>=|==|!=)'$", row):
+        return COMPARISON
+    return None

@@ -1,0 +1,9 @@
+// run: count=64 group_size=64 buffers=256
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void k(device float *y [[buffer(0)]], uint t [[thread_index_in_threadgroup]]) {
+    threadgroup float tile[64];
+    tile[t] = float(t);
+    y[t] = t ? tile[t - 1] : 0.0f;  // FAULT group 0, thread 1: data race: reads byte 0 of threadgroup variable `tile`, which thread 0 wrote (line 7)
+}
