@@ -92,7 +92,16 @@ def test_the_wheel_has_the_package_and_its_resources_and_nothing_else(wheel: Pat
 
 
 def test_the_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
-    check(install(wheel, tmp_path / "env"), tmp_path / "elsewhere", home=tmp_path / "env")
+    scripts = install(wheel, tmp_path / "env")
+    check(scripts, tmp_path / "elsewhere", home=tmp_path / "env")
+    times_itself(scripts, tmp_path / "elsewhere")
+
+
+def times_itself(scripts: Path, folder: Path) -> None:
+    """The benchmarks come along: refsam's own rows need nothing of the checkout."""
+    options = ("--contenders", "fast,reference", "--weights", "demo", "--only", "encoder", "--rounds", "1", "--json")
+    rows = json.loads(run(scripts / "refsam", "bench", *options, cwd=folder))["rows"]
+    assert [(row["row"], row["contender"]) for row in rows] == [("encoder", "fast"), ("encoder", "reference")]
 
 
 def test_an_editable_install_works_and_is_the_checkout(tmp_path: Path) -> None:

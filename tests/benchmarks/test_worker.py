@@ -45,9 +45,8 @@ def talk(contender, *questions: dict) -> list[dict]:
 
 def test_a_conversation(tmp_path: Path) -> None:
     contender, saved = Counting(), str(tmp_path / "result.npy")
-    hello, ready, sample = talk(
-        contender, {"do": "hello"}, {"do": "prepare", "row": "encoder", "save": saved}, {"do": "run"}, {"do": "stop"}, {"do": "run"}
-    )  # fmt: skip
+    prepare = {"do": "prepare", "row": "encoder", "save": saved}
+    hello, ready, sample = talk(contender, {"do": "hello"}, prepare, {"do": "run"}, {"do": "stop"}, {"do": "run"})
     assert hello == {"groups": ["encoder", "decoder"], "versions": {"counting": "1"}}
     assert ready == {"notes": {}}
     assert np.load(saved).tolist() == [1, 1, 1]
