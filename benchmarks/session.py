@@ -110,10 +110,15 @@ def about() -> dict[str, Any]:
     ]
     check = f"others < {100 * idle.SHARE:.0f} % CPU" if idle.is_checked() else f"none on {sys.platform}: keep the machine quiet"
     return {
-        "started": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", "platform": platform.platform(), "cpu": _cpu(),
+        "started": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", "platform": _platform(), "cpu": _cpu(),
         "cpus": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__,
         "blas": blas or ["one that threadpoolctl does not know"], "idle_check": check, "unset_in_workers": pool.unset_here(),
     }  # fmt: skip
+
+
+def _platform() -> str:
+    """System and C library, without the kernel's own name."""
+    return " ".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver())))
 
 
 def _cpu() -> str:
