@@ -100,20 +100,17 @@ def run(plan: Plan) -> Document:
 
 
 def about() -> dict[str, Any]:
-    """The machine, what computes there, and how samples are checked."""
-    from threadpoolctl import threadpool_info
-
-    blas = [
-        f"{x['internal_api']} {x.get('version')} {x.get('architecture', '')}".strip()
-        for x in threadpool_info()
-        if x["user_api"] == "blas"
-    ]
+    """The machine, and how samples are checked."""
     check = f"others < {100 * idle.SHARE:.0f} % CPU" if idle.is_checked() else f"none on {sys.platform}: keep the machine quiet"
     return {
-        "started": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC", "platform": _platform(), "cpu": _cpu(),
-        "cpus": os.cpu_count(), "python": platform.python_version(), "numpy": np.__version__,
-        "blas": blas or ["one that threadpoolctl does not know"], "idle_check": check, "unset_in_workers": pool.unset_here(),
-    }  # fmt: skip
+        "started": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        "platform": _platform(),
+        "cpu": _cpu(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "idle_check": check,
+        "unset_in_workers": pool.unset_here(),
+    }
 
 
 def _platform() -> str:

@@ -97,10 +97,10 @@ def remarks(document: Document) -> list[str]:
     """What a reader has to know to judge the numbers."""
     lines = []
     for key, run in document.runs.items():
-        told = {name: run.get(name, "not told") for name in ("cpu", "cpus", "platform", "python", "numpy", "threads", "weights")}
+        told = {name: run.get(name, "not told") for name in ("cpu", "cpus", "platform", "python", "threads", "weights")}
         lines.append(f"run {key}: " + ", ".join(f"{name} {value}" for name, value in told.items()))
-        versions = [f"{package} {v}" for found in run.get("versions", {}).values() for package, v in found.items()]
-        lines.append(f"  {', '.join(dict.fromkeys(versions))}; BLAS {', '.join(run.get('blas', []))}")
+        for contender, versions in run.get("versions", {}).items():
+            lines.append(f"  {contender}: " + ", ".join(f"{package} {version}" for package, version in versions.items()))
         lines.append(
             f"  idle check: {run.get('idle_check')}; unset in workers: {', '.join(run.get('unset_in_workers', [])) or '-'}"
         )

@@ -30,7 +30,7 @@ def bench(
     rounds: Rounds = 9,
     seconds: Seconds = 10.0,
     threads: Threads = 2,
-    points: Points = 16,
+    points: Points = 8,
     out: Out = None,
     rows: Rows = None,
     gate: Gate = None,
