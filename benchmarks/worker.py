@@ -38,7 +38,7 @@ class Worker:
         """The reply to one question."""
         if question["do"] == "hello":
             groups = [group for group in GROUPS if hasattr(self.contender, group)]
-            return {"groups": groups, "versions": {**self.contender.versions(), "blas": blas()}}
+            return {"groups": groups, "versions": self.contender.versions()}
         return self._prepare(question["row"], question.get("save")) if question["do"] == "prepare" else self._measure()
 
     def _prepare(self, row: str, save: str | None) -> dict[str, Any]:
@@ -61,15 +61,6 @@ class Worker:
         cpu = time.process_time() - cpu
         timed = result if isinstance(result, Timed) else Timed(seconds)
         return {"seconds": timed.seconds, "cpu": cpu, "parts": timed.parts, "notes": self.contender.notes}
-
-
-def blas() -> str:
-    """The BLAS libraries of this process, with the kernel that each chose for this CPU."""
-    from threadpoolctl import threadpool_info
-
-    found = [x for x in threadpool_info() if x["user_api"] == "blas"]
-    names = [f"{x['internal_api']} {x.get('version')} {x.get('architecture', '')}".strip() for x in found]
-    return ", ".join(names) or "one that threadpoolctl does not know"
 
 
 def _timed(run: Run, repeats: int) -> tuple[float, Any]:

@@ -27,6 +27,15 @@ class Timed:
     parts: dict[str, float] = field(default_factory=dict)
 
 
+def blas() -> str:
+    """The BLAS libraries of this process, with the kernel that each chose for this CPU."""
+    from threadpoolctl import threadpool_info
+
+    found = [x for x in threadpool_info() if x["user_api"] == "blas"]
+    names = [f"{x['internal_api']} {x.get('version')} {x.get('architecture', '')}".strip() for x in found]
+    return ", ".join(names) or "one that threadpoolctl does not know"
+
+
 def batched(decode: Decode, count: int, side: int, notes: dict[str, Any]) -> Run:
     """Decodes `count` prompts in batches of the size that is fastest here, which goes into `notes`; results are not kept."""
     coords, labels = inputs.points(count, side)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contenders.common import Run
+from benchmarks.contenders.common import Run, blas
 
 SGEMM_SIDE = 2048
 STREAM_ELEMENTS = 1 << 25
@@ -20,8 +20,8 @@ class Machine:
         self.notes: dict[str, Any] = {}
 
     def versions(self) -> dict[str, str]:
-        """Of NumPy; the BLAS is part of what a run says about itself."""
-        return {"numpy": np.__version__}
+        """Of NumPy and its BLAS."""
+        return {"numpy": np.__version__, "blas": blas()}
 
     def machine(self, what: str) -> Run:
         """`what` is sgemm or bandwidth."""

@@ -7,7 +7,7 @@ import numpy as np
 
 import refsam
 from benchmarks import inputs
-from benchmarks.contenders.common import Run, Timed, batched, everything
+from benchmarks.contenders.common import Run, Timed, batched, blas, everything
 from benchmarks.work import encoder_stages
 from refsam.tracing import Trace
 
@@ -22,8 +22,8 @@ class Refsam:
         self.side = self.model.config.image_size
 
     def versions(self) -> dict[str, str]:
-        """Of refsam and NumPy."""
-        return {"refsam": refsam.__version__, "numpy": np.__version__}
+        """Of refsam, NumPy and its BLAS."""
+        return {"refsam": refsam.__version__, "numpy": np.__version__, "blas": blas()}
 
     def encode(self, input_image: np.ndarray) -> np.ndarray:
         """The image embedding."""

@@ -98,6 +98,7 @@ def test_a_run_from_end_to_end(console, tmp_path: Path) -> None:
     (run,) = document.runs.values()
     assert (run["threads"], run["weights"]) == (1, "demo")
     assert set(run["versions"]) == {"fast", "reference"}
+    assert set(run["versions"]["fast"]) == {"refsam", "numpy", "blas"}
     assert document.find("cold_start", "fast").peak > 20
     assert (tmp_path / "made" / "report.html").read_text().startswith("<!DOCTYPE html>")
 
