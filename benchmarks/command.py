@@ -117,17 +117,18 @@ def judged(document: Document, baseline: Path) -> goals.Verdict:
     return goals.gate(document, Document.load(baseline))
 
 
-def files(out: Path) -> tuple[Path, Path]:
+def files(out: Path) -> tuple[Path, Path, Path]:
     """What is written."""
-    return out / "rows.json", out / "report.html"
+    return out / "rows.json", out / "report.html", out / "tables.md"
 
 
 def write(document: Document, out: Path) -> None:
-    """The rows and the report."""
+    """The rows and the reports."""
     out.mkdir(parents=True, exist_ok=True)
-    rows, page = files(out)
+    rows, page, text = files(out)
     document.save(rows)
-    report.save(document, page)
+    report.save(report.page(document), page)
+    report.save(report.markdown(document), text)
 
 
 def show(document: Document, verdict: goals.Verdict | None) -> None:

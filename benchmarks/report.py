@@ -1,7 +1,8 @@
-"""The report: one HTML file with nothing from elsewhere, its charts drawn as SVG. It is well-formed XML."""
+"""The reports: an HTML file with nothing from elsewhere, its charts drawn as SVG, well-formed XML; and one in Markdown."""
 
 from collections.abc import Iterable, Iterator
 from html import escape
+from itertools import chain
 from pathlib import Path
 
 from benchmarks import tables
@@ -23,26 +24,42 @@ LEFT, WIDTH, RIGHT, HEIGHT = 130, 560, 190, 22
 OURS_COLOUR, OTHER_COLOUR = "#2a6fdb", "#b5bfcc"
 
 
-def save(document: Document, path: Path) -> None:
-    """Write the report."""
+def save(text: str, path: Path) -> None:
+    """Write a report, whole or not at all."""
     with atomic_write(path) as file:
-        file.write(page(document).encode())
+        file.write(text.encode())
 
 
 def page(document: Document) -> str:
     """The whole file."""
-    body = "\n".join([*_tables(document, first=True), *_charts(document), *_tables(document, first=False), *_remarks(document)])
+    *others, goals = tables.all_tables(document)
+    body = "\n".join([*_table(*goals), *_charts(document), *chain(*(_table(*x) for x in others)), *_remarks(document)])
     head = f'<head><meta charset="utf-8"/><title>refsam benchmarks</title><style>{STYLE}</style></head>'
     opening = f'<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml">{head}'
     return f"{opening}\n<body><h1>refsam benchmarks</h1>\n{body}\n</body></html>\n"
 
 
-def _tables(document: Document, first: bool) -> Iterator[str]:
-    made = tables.all_tables(document)
-    for title, head, lines in made[:1] if first else made[1:]:
-        yield f"<h2>{escape(title)}</h2><table>{_cells('th', head)}"
-        yield from (_cells("td", line) for line in lines)
-        yield "</table>"
+def _table(title: str, head: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    yield f"<h2>{escape(title)}</h2><table>{_cells('th', head)}"
+    yield from (_cells("td", line) for line in lines)
+    yield "</table>"
+
+
+def markdown(document: Document) -> str:
+    """The same tables and remarks as Markdown, goals first, to be kept in the docs."""
+    *others, goals = tables.all_tables(document)
+    lines = [
+        "# Benchmarks as measured",
+        "",
+        "Written by `refsam bench --out`; what the columns mean: [benchmarks](../benchmarks.md).",
+    ]
+    for title, head, rows in (goals, *others):
+        lines += ["", f"## {title}", "", _markdown_row(head), _markdown_row(("---",) * len(head)), *map(_markdown_row, rows)]
+    return "\n".join([*lines, "", "## What it was measured on", "", *(f"- {x.strip()}" for x in tables.remarks(document)), ""])
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(x.replace('|', '/') for x in cells)} |"
 
 
 def _cells(tag: str, texts: Iterable[str]) -> str:

@@ -14,8 +14,8 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
 
 
 def all_tables(document: Document) -> list[Table]:
-    """Goals, rows, roofline; those that have lines."""
-    made = [goal_table(document), row_table(document), roofline(document)]
+    """Rows, roofline, goals; those that have lines."""
+    made = [row_table(document), roofline(document), goal_table(document)]
     return [table for table in made if table[2]]
 
 

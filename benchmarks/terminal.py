@@ -13,12 +13,12 @@ LEAST_WIDTH = 170
 
 
 def show(document: Document, verdict: goals.Verdict | None, console: Console | None = None) -> None:
-    """The table of goals, then every row, then the roofline where it was measured, then the gate's verdict."""
+    """Every row, the roofline where it was measured, and last the table of goals and the gate's verdict."""
     console = console or Console(highlight=False, width=max(Console().width, LEAST_WIDTH))
-    for title, head, lines in tables.all_tables(document):
-        console.print(_table(title, head, lines))
     for line in tables.remarks(document):
         console.print(line, markup=False)
+    for title, head, lines in tables.all_tables(document):
+        console.print(_table(title, head, lines))
     if verdict:
         for line in verdict.worse:
             console.print(f"worse: {line}", markup=False)

@@ -17,7 +17,9 @@ Rounds = Annotated[int, Parameter(help="Samples of each contender in each row.")
 Seconds = Annotated[float, Parameter(help="After which a contender stops at a row, once it has three samples.")]
 Threads = Annotated[int, Parameter(help="Of each contender.")]
 Points = Annotated[int, Parameter(help="Side of the grid of the row everything; below 32 its time is extrapolated.")]
-Out = Annotated[Path | None, Parameter(help="Folder for rows.json and report.html; rows that are there already are kept.")]
+Out = Annotated[
+    Path | None, Parameter(help="Folder for rows.json, report.html and tables.md; rows that are there already are kept.")
+]
 Rows = Annotated[Path | None, Parameter(name="--from", help="Time nothing: show these rows (a rows.json).")]
 Gate = Annotated[Path | None, Parameter(help="Compare ratios with those of a rows.json; exit 1 where one got worse.")]
 

@@ -57,6 +57,17 @@ def test_the_terminal_shows_every_goal_and_row(made_up) -> None:
     assert "gate: 4 worse, 0 held" in text
 
 
+def test_the_markdown_has_the_same_tables_and_no_broken_cells(made_up) -> None:
+    document = made_up()
+    piped = Row("encoder", "a|b", "run-1", (1.0,))
+    lines = report.markdown(replace(document, rows=(*document.rows, piped))).splitlines()
+    assert sum(line.startswith("| encoder |") for line in lines) == 4
+    for head in ("| what |", "| row |"):
+        at = next(index for index, line in enumerate(lines) if line.startswith(head))
+        table = lines[at : lines.index("", at)]
+        assert len({line.count("|") for line in table}) == 1
+
+
 def test_the_roofline_tells_the_part_that_a_stage_reaches(made_up) -> None:
     document = made_up()
     text = shown(replace(document, rows=(*document.rows, *MACHINE, STAGE)))
