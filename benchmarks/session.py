@@ -1,8 +1,6 @@
 """One run: contenders take turns at each task, and a sample counts only if the machine did nothing else meanwhile."""
 
 import os
-import platform
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import idle, pool, tasks
+from benchmarks import about, idle, pool, tasks
 from benchmarks.contenders import Contender
 from benchmarks.pool import Process, WorkerFailed
 from benchmarks.rows import Document, Row
-from benchmarks.work import Work, decoder_macs, encoder_work
+from benchmarks.work import decoder_macs, encoder_work
 from refsam.config import Config
 
 LEAST_SAMPLES = 3
@@ -81,7 +79,7 @@ def run(plan: Plan) -> Document:
     """All tasks of the plan. A contender that fails at a task is told of and left out there."""
     key = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}-{os.getpid()}"
     versions: dict[str, dict[str, str]] = {}
-    document = Document({key: {**about(), **plan.about, "versions": versions}})
+    document = Document({key: {**about.machine(), **plan.about, "versions": versions}})
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         processes = {x.name: stack.enter_context(Process(x, plan.settings)) for x in plan.contenders}
@@ -97,33 +95,6 @@ def run(plan: Plan) -> Document:
             document = replace(document, rows=(*document.rows, *_with_work(rows, plan.config)))
             plan.keep(document)
     return document
-
-
-def about() -> dict[str, Any]:
-    """The machine, and how samples are checked."""
-    check = f"others < {100 * idle.SHARE:.0f} % CPU" if idle.is_checked() else f"none on {sys.platform}: keep the machine quiet"
-    return {
-        "started": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
-        "platform": _platform(),
-        "cpu": _cpu(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "idle_check": check,
-        "unset_in_workers": pool.unset_here(),
-    }
-
-
-def _platform() -> str:
-    """System and C library, without the kernel's own name."""
-    return " ".join(filter(None, (platform.system(), platform.machine(), *platform.libc_ver())))
-
-
-def _cpu() -> str:
-    """The processor's name where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _hello(
@@ -217,12 +188,11 @@ def _distance(other: np.ndarray, first: np.ndarray) -> float | None:
 def _with_work(rows: Sequence[Row], config: Config) -> list[Row]:
     """With the work of each, and the parts of `stages` as rows of their own."""
     stages = encoder_work(config)
-    whole = Work(sum(work.macs for work in stages.values()), 0)
     result = []
     for row in rows:
         group, _, argument = row.row.partition("/")
         if group == "encoder":
-            row = replace(row, macs=whole.macs)
+            row = replace(row, macs=sum(work.macs for work in stages.values()))
         elif group == "decoder":
             row = replace(row, macs=int(argument) * decoder_macs(config))
         elif group == "machine":
