@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model", "transforms", "masks", "regions", "crops", "drawing"),
     ("emulator", "metal", "backends", "coreml"),
     ("loading", "predictor", "automatic_mask_generator", "embedding"),
+    ("verify",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,176 @@
+"""What a comparison found, as an object: true when every stage holds."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from refsam.errors import InputError
+from refsam.tracing import Trace
+from refsam.types import Array
+from refsam.verify.difference import Difference, difference, transposed
+from refsam.verify.local import LocalError
+from refsam.verify.masks import MaskDifference
+from refsam.verify.precision import precision_of
+
+K = 4.0
+"""How many times its measured rounding budget a stage may be off. Programs that round at the same places differ in the order of
+their sums: torch's float32 error is 0.6 to 1.6 times ours, and sums kept in float16 cost 1.6 times float32 ones. K is twice that.
+"""
+
+UNMEASURED = 64
+"""Units of the precision that a stage may cost where nobody measured its budget: the worst stage of MobileSAM has about half."""
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage of the candidate against the reference.
+
+    Attributes:
+        stage: its name.
+        difference: over all its elements.
+        budget: the relative L2 that rounding to the declared precision costs there, accumulated.
+        k: how many budgets are allowed.
+        swapped: axes whose exchange would explain the difference, or "".
+        local: the error on the candidate's own inputs, where it was measured.
+    """
+
+    stage: str
+    difference: Difference
+    budget: float
+    k: float
+    swapped: str = ""
+    local: LocalError | None = None
+
+    @property
+    def required_k(self) -> float:
+        """The k at which this stage would hold; infinite where it cannot."""
+        return self.difference.relative_l2 / self.budget if self.difference.comparable else math.inf
+
+    @property
+    def holds(self) -> bool:
+        """Whether rounding may explain the difference."""
+        return self.required_k <= self.k
+
+    @property
+    def local_fault(self) -> bool:
+        """Whether the difference enters here: more than rounding makes of the candidate's own inputs, and more than the noise
+        that has piled up so far, below which nothing can be told."""
+        if not self.difference.comparable:
+            return True
+        return self.local is not None and self.local.error > max(self.k * self.local.budget, self.budget)
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """All stages that reference and candidate share, in the order in which they run. True when all hold.
+
+    Attributes:
+        stages: the results.
+        masks: those of the masks at the picture's size, where the candidate has any.
+        missing: names that only the candidate has: it may have misspelt them.
+        precision, k: as declared.
+        metadata: what is known about the candidate and the run.
+    """
+
+    stages: tuple[StageResult, ...]
+    precision: str
+    k: float
+    masks: tuple[MaskDifference, ...] = ()
+    missing: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return self.first is None
+
+    @property
+    def required_k(self) -> float:
+        """The k at which every stage would hold."""
+        return max((result.required_k for result in self.stages), default=0.0)
+
+    @property
+    def failing(self) -> tuple[StageResult, ...]:
+        """The stages that do not hold."""
+        return tuple(result for result in self.stages if not result.holds)
+
+    @property
+    def first(self) -> str | None:
+        """The stage where the candidate first differs, None where all hold.
+
+        With local errors: the first stage where a difference enters. Without: the first that does not hold.
+        """
+        if not self.failing and all(mask.holds for mask in self.masks):
+            return None
+        entering = [result.stage for result in self.stages if result.local_fault]
+        return next(iter([*entering, *(result.stage for result in self.failing)]), "masks")
+
+    def __getitem__(self, stage: str) -> StageResult:
+        return next(result for result in self.stages if result.stage == stage)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; stable from run to run."""
+        return {
+            "holds": bool(self),
+            "first": self.first,
+            "precision": self.precision,
+            "k": self.k,
+            "required_k": self.required_k,
+            "stages": [_row(result) for result in self.stages],
+            "masks": [asdict(mask) | {"holds": mask.holds} for mask in self.masks],
+            "missing": list(self.missing),
+            "metadata": dict(self.metadata),
+        }
+
+
+def _row(result: StageResult) -> dict[str, Any]:
+    figures = asdict(result.difference) | {"nmse": result.difference.nmse}
+    local = None if result.local is None else {"error": result.local.error, "budget": result.local.budget}
+    verdict = {"required_k": result.required_k, "holds": result.holds, "enters_here": result.local_fault}
+    return {"stage": result.stage, "budget": result.budget, **verdict, **figures, "swapped": result.swapped, "local": local}
+
+
+def compare(
+    reference: Mapping[str, Array],
+    candidate: Mapping[str, Array],
+    *,
+    precision: str = "float32",
+    k: float = K,
+    budget: Mapping[str, float] | None = None,
+) -> CompareReport:
+    """Hold a candidate's stages against a reference's of the same names.
+
+    Args:
+        reference: stage name -> array, best a float64 `Trace`.
+        candidate: the same of a port; other orders of axes are recognised (see `difference.align`).
+        precision: the candidate's: "float32", "fp16", "bf16" or "int8" (weights).
+        k: how many rounding budgets are allowed at each stage.
+        budget: stage name -> relative L2 that rounding costs; by default what the reference's metadata holds of it, and
+            UNMEASURED units of the precision for stages that nobody measured.
+
+    Raises InputError for an unknown precision, or where no stage has a name that both know.
+    """
+    unit = precision_of(precision).unit
+    measured = _stored_budget(reference) if budget is None else budget
+    shared = [name for name in reference if name in candidate and name != "masks"]
+    results = tuple(
+        _result(name, reference[name], candidate[name], max(measured.get(name, UNMEASURED * unit), unit), k) for name in shared
+    )
+    if not shared and "masks" not in candidate:
+        names = ", ".join(list(candidate)[:5]) or "none"
+        raise InputError(f"no stage has a name that reference and candidate share; the candidate has {names}")
+    missing = tuple(name for name in candidate if name not in reference)
+    return CompareReport(results, precision_of(precision).name, k, missing=missing)
+
+
+def _result(name: str, reference: Array, candidate: Array, budget: float, k: float) -> StageResult:
+    found = difference(reference, candidate)
+    holds = found.comparable and found.relative_l2 <= k * budget
+    return StageResult(name, found, budget, k, "" if holds else transposed(reference, candidate))
+
+
+def _stored_budget(reference: Mapping[str, Array]) -> Mapping[str, float]:
+    """What `Reference` wrote into a trace's metadata."""
+    metadata = reference.metadata if isinstance(reference, Trace) else {}
+    stored: dict[str, float] = json.loads(metadata.get("budget", "{}"))
+    return stored

@@ -1,0 +1,207 @@
+"""Two arrays of one stage: how far apart, where most, and whether one is the other with its axes in another order.
+
+The headline is relative L2, |candidate - reference| / |reference| over the whole tensor, because that is what a rounding budget
+is measured in; NMSE is its square, PSNR is what Core ML people quote.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+from refsam.types import Array
+
+_SAME = 0.5
+"""An exchange of equally long axes is believed in where it brings the relative L2 below this: unrelated tensors are at 1.4."""
+_BETTER = 0.1
+"""... and to less than this share of what the order as it came in gives."""
+_MAX_AXES = 4
+_SAMPLE = 1 << 14
+_LETTERS = {4: "NCHW", 3: "NTC"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a comparison of two arrays found.
+
+    Attributes:
+        shape, candidate_shape: the reference's and the candidate's as they came.
+        dtype: the candidate's.
+        layout: how the candidate's axes were taken ("" as they are, else such as "NHWC").
+        relative_l2, nmse, psnr, cosine: over all elements; PSNR in dB against the reference's greatest absolute value. NaN
+            where the shapes do not fit or the candidate is not finite.
+        max_abs, index, reference_value, candidate_value: the greatest difference.
+        ulp: that difference in units in the last place of the candidate's dtype.
+        nan, inf: how many the candidate has that the reference has not.
+    """
+
+    shape: tuple[int, ...]
+    candidate_shape: tuple[int, ...]
+    dtype: str
+    layout: str = ""
+    relative_l2: float = math.nan
+    psnr: float = math.nan
+    cosine: float = math.nan
+    max_abs: float = math.nan
+    index: tuple[int, ...] = ()
+    reference_value: float = math.nan
+    candidate_value: float = math.nan
+    ulp: float = math.nan
+    nan: int = 0
+    inf: int = 0
+
+    @property
+    def nmse(self) -> float:
+        """Mean squared error over the reference's mean square."""
+        return self.relative_l2**2
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the shapes fit and all numbers are finite."""
+        return not math.isnan(self.relative_l2)
+
+
+def difference(reference: Array, candidate: Array) -> Difference:
+    """How far `candidate` is from `reference`, computed in float64.
+
+    Where the shape is another order of the reference's axes (NHWC for NCHW), or a batch axis is missing or added, the candidate
+    is taken that way and `layout` says so.
+    """
+    given = np.asarray(candidate)
+    basics = (reference.shape, given.shape, str(given.dtype))
+    aligned, layout = align(reference, given)
+    if aligned is None or given.dtype.kind not in "biuf":
+        return Difference(*basics)
+    nan = int(np.isnan(aligned).sum() - np.isnan(reference).sum()) if aligned.dtype.kind == "f" else 0
+    inf = int(np.isinf(aligned).sum() - np.isinf(reference).sum()) if aligned.dtype.kind == "f" else 0
+    if nan or inf or not reference.size:
+        return Difference(*basics, layout, relative_l2=math.nan if nan or inf else 0.0, nan=nan, inf=inf)
+    return replace(Difference(*basics, layout), **_figures(reference, aligned))
+
+
+def _figures(reference: Array, candidate: Array) -> dict[str, Any]:
+    truth, value = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+    error = value - truth
+    index = np.unravel_index(int(np.abs(error).argmax()), error.shape)
+    norm, error_norm = np.linalg.norm(truth), np.linalg.norm(error)
+    greatest = abs(float(error[index]))
+    peak = float(np.abs(truth).max())
+    rmse = error_norm / math.sqrt(error.size)
+    return {
+        "relative_l2": relative(float(error_norm), float(norm)),
+        "psnr": math.inf if rmse == 0 else 20 * math.log10(peak / rmse) if peak else -math.inf,
+        "cosine": float(np.vdot(truth, value) / (norm * np.linalg.norm(value))) if norm and value.any() else math.nan,
+        "max_abs": greatest,
+        "index": tuple(map(int, index)),
+        "reference_value": float(truth[index]),
+        "candidate_value": float(value[index]),
+        "ulp": greatest / float(_spacing(candidate.dtype, float(truth[index]))),
+    }
+
+
+def relative(error: float, norm: float) -> float:
+    """error / norm, where a zero norm makes any error infinitely large."""
+    return error / norm if norm else (0.0 if error == 0 else math.inf)
+
+
+def relative_l2(reference: Array, candidate: Array) -> float:
+    """|candidate - reference| / |reference|, in float64."""
+    truth = np.asarray(reference, np.float64)
+    return relative(float(np.linalg.norm(np.asarray(candidate, np.float64) - truth)), float(np.linalg.norm(truth)))
+
+
+def _spacing(dtype: np.dtype, value: float) -> float:
+    """The distance to the next number of this dtype; 1 for whole numbers."""
+    if dtype.kind != "f":
+        return 1.0
+    with np.errstate(over="ignore"):
+        return float(np.spacing(np.abs(np.asarray(value, dtype))))
+
+
+def align(reference: Array, candidate: Array) -> tuple[Array | None, str]:
+    """The candidate with the reference's axes, and how its own were taken; None where its elements are too few or too many.
+
+    A tensor of the right shape is taken as it is. (One that is *square and transposed* has the right shape: see `transposed`.)
+    Tokens for a map, another order of axes and axes of length 1 are told apart by which order comes closest.
+    """
+    if candidate.shape == reference.shape:
+        return candidate, ""
+    if candidate.size != reference.size:
+        return None, ""
+    orders = [order for order in _orders(candidate.ndim) if _may_be_layout(reference, candidate, order)]
+    if not orders:
+        return None, ""
+    options = [(candidate.transpose(order).reshape(reference.shape), order) for order in orders]
+    best, order = min(options, key=lambda option: _distance(reference, option[0]))
+    return best, _name(reference, candidate, order)
+
+
+def aligned(truth: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[str, Array]:
+    """The candidate's stages with the reference's axes, without the masks and those that are of another size or not finite."""
+    known = {}
+    for name in truth:
+        if name in candidate and name != "masks":
+            value, _ = align(truth[name], np.asarray(candidate[name]))
+            if value is not None and value.dtype.kind in "biuf" and np.isfinite(value).all():
+                known[name] = value
+    return known
+
+
+def transposed(reference: Array, candidate: Array) -> str:
+    """Which swap of equally long axes would explain the difference ("" for none): a square map with x and y exchanged."""
+    if candidate.shape != reference.shape:
+        return ""
+    enough = min(_SAME, _BETTER * _distance(reference, candidate))
+    for order in _orders(candidate.ndim):
+        turned = candidate.transpose(order)
+        if turned.shape == reference.shape and _distance(reference, turned) < enough:
+            return _name(reference, candidate, order)
+    return ""
+
+
+def _orders(axes: int) -> list[tuple[int, ...]]:
+    """All orders of so many axes, the one as it is first; only that one for more axes than a tensor of this model has."""
+    return list(permutations(range(axes))) if axes <= _MAX_AXES else [tuple(range(axes))]
+
+
+def _may_be_layout(reference: Array, candidate: Array, order: tuple[int, ...]) -> bool:
+    """Whether this order of the candidate's axes is the reference's shape, axes of length 1 and maps laid out as tokens aside.
+
+    An order that exchanges x and y of a map (N, C, H, W) or of a picture (H, W, 3) is no layout: it is another picture.
+    """
+    if candidate.ndim == reference.ndim:
+        y, x = (2, 3) if reference.ndim == 4 else (0, 1) if reference.ndim == 3 and reference.shape[-1] == 3 else (0, 0)
+        return tuple(candidate.shape[axis] for axis in order) == reference.shape and order[y] <= order[x]
+    turned = [candidate.shape[axis] for axis in order if candidate.shape[axis] != 1]
+    wanted = [n for n in reference.shape if n != 1]
+    return _splits(turned, wanted) or _splits(wanted, turned)
+
+
+def _splits(fine: list[int], coarse: list[int]) -> bool:
+    """Whether each length of `coarse` is the product of neighbouring lengths of `fine`, in order."""
+    rest = list(fine)
+    for length in coarse:
+        product = 1
+        while rest and product < length:
+            product *= rest.pop(0)
+        if product != length:
+            return False
+    return not rest
+
+
+def _name(reference: Array, candidate: Array, order: tuple[int, ...]) -> str:
+    """The candidate's axes by the reference's letters, such as "NHWC"; by its shape where they are not the same axes."""
+    letters = _LETTERS.get(reference.ndim, "")
+    if not letters or candidate.ndim != reference.ndim:
+        return f"{candidate.shape} as {reference.shape}"
+    return "".join(letters[axis] for axis in np.argsort(order))
+
+
+def _distance(reference: Array, candidate: Array) -> float:
+    """Relative L2 on a sample of the elements: enough to tell one order of axes from another."""
+    step = max(1, reference.size // _SAMPLE)
+    sample = np.nan_to_num(np.asarray(candidate.ravel()[::step], np.float64), posinf=0, neginf=0)
+    return relative_l2(reference.ravel()[::step], sample)

@@ -1,0 +1,43 @@
+"""A hypothesis: a known mistake as a change of the reference's pipeline. `register` adds one's own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from refsam.errors import InputError
+from refsam.verify.pipeline import Pipeline
+
+Area = Literal["preprocessing", "prompts", "encoder", "decoder", "postprocessing"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One known mistake.
+
+    Attributes:
+        name: a few words, unique.
+        areas: where it can show; hypotheses of other areas are not tried.
+        remedy: what the port should do instead.
+        apply: the reference's pipeline -> one with the mistake.
+    """
+
+    name: str
+    areas: tuple[Area, ...]
+    remedy: str
+    apply: Callable[[Pipeline], Pipeline]
+
+
+_registered: dict[str, Hypothesis] = {}
+
+
+def register(hypothesis: Hypothesis) -> Hypothesis:
+    """Add a hypothesis to those that every diagnosis tries. Raises InputError where the name is taken."""
+    if hypothesis.name in _registered:
+        raise InputError(f"there is a hypothesis named {hypothesis.name!r} already; give it another name")
+    _registered[hypothesis.name] = hypothesis
+    return hypothesis
+
+
+def registered() -> tuple[Hypothesis, ...]:
+    """Those that were added, in order."""
+    return tuple(_registered.values())

@@ -1,0 +1,126 @@
+"""Teacher-forced errors: each part of the model on the candidate's own inputs, so that an early fault does not blame the rest."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refsam import transforms
+from refsam.blas import one_blas_thread
+from refsam.model.sam import MobileSam
+from refsam.types import Array, Size
+from refsam.verify.difference import relative_l2
+from refsam.verify.hooks import hooked
+from refsam.verify.precision import model_of_precision, precision_of
+from refsam.verify.reference import Case, Reference
+from refsam.verify.steps import Step, encoder_steps, step_of
+
+Scale = Callable[[Array, Size, int], Array]
+
+
+class LocalError(NamedTuple):
+    """How far a candidate's stage is from float64 on the candidate's own inputs, and what rounding costs there."""
+
+    error: float
+    budget: float
+
+
+def local_errors(reference: Reference, candidate: Mapping[str, Array], precision: str, threads: int = 2) -> dict[str, LocalError]:
+    """Teacher-forced errors of every stage of the candidate inside the model, in the order in which the stages run.
+
+    A stage is computed from the candidate's own results before it, so that one early fault does not blame the rest.
+
+    Args:
+        reference: its model and case; its `truth` stands in where the candidate has no inputs of its own.
+        candidate: stage name -> finite array in the stage's shape.
+        precision: the candidate's.
+        threads: segments computed at once.
+    """
+    precise = model_of_precision(reference.model, precision)
+    segments = [*_encoder_segments(reference, candidate), _prediction]
+    floor = precision_of(precision).unit
+
+    def measure(segment: Callable[[MobileSam, "_Feed"], Any]) -> dict[str, LocalError]:
+        rounded, exact = _Feed(reference, candidate), _Feed(reference, candidate)
+        segment(_forced(precise, rounded), rounded)
+        segment(_forced(reference.model, exact), exact)
+        return {
+            name: LocalError(relative_l2(truth, candidate[name]), max(relative_l2(truth, rounded.computed[name]), floor))
+            for name, truth in exact.computed.items()
+        }
+
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        found: dict[str, LocalError] = {}
+        for errors in pool.map(measure, segments):
+            found.update({name: error for name, error in errors.items() if name not in found})
+    return found
+
+
+class _Feed:
+    """Where a segment's inputs come from (the candidate, else the truth), and what was computed for the candidate's stages."""
+
+    def __init__(self, reference: Reference, candidate: Mapping[str, Array]) -> None:
+        self.reference, self.candidate = reference, candidate
+        self.computed: dict[str, Array] = {}
+
+    def __getitem__(self, stage: str) -> Array:
+        return self.candidate[stage] if stage in self.candidate else self.reference.truth[stage]
+
+    def seen(self, name: str, value: Array) -> None:
+        if name in self.candidate and name not in self.computed:
+            self.computed[name] = np.array(value)
+
+
+def _forced(model: MobileSam, feed: _Feed) -> MobileSam:
+    """The model whose stages go on with the candidate's values."""
+    return hooked(model, forced=feed.candidate, seen=feed.seen)
+
+
+def _encoder_segments(reference: Reference, candidate: Mapping[str, Array]) -> list[Callable[[MobileSam, _Feed], Any]]:
+    """Runs of steps, each beginning at a stage that the candidate has (or at the input), up to its last one."""
+    steps = encoder_steps(reference.model.config)
+    wanted = [step_of(name, steps) for name in candidate if name.startswith("image_encoder")]
+    segments: list[list[Step]] = []
+    for step in steps[: max(wanted, default=-1) + 1]:
+        if not segments or step.after in candidate:
+            segments.append([])
+        segments[-1].append(step)
+    return [_chain(steps) for steps in segments]
+
+
+def _chain(steps: list[Step]) -> Callable[[MobileSam, _Feed], Any]:
+    def run(model: MobileSam, feed: _Feed) -> None:
+        x = feed[steps[0].after].astype(model.dtype)
+        for step in steps:
+            x = step.run(model.scope, x)
+
+    return run
+
+
+def _prediction(model: MobileSam, feed: _Feed) -> None:
+    """Prompt encoder and mask decoder on the candidate's embedding. The masks at full size are compared elsewhere."""
+    predict_on(model, feed["image_encoder"], feed.reference.case)
+
+
+def predict_on(model: MobileSam, features: Array, case: Case, scale: Scale = transforms.apply_coords) -> None:
+    """Answer the case's prompt on an embedding, up to the low-resolution masks, for the sake of the stages on the way.
+
+    Args:
+        scale: takes points from image pixels to the input frame.
+    """
+    prompts, size = case.prompts, (case.image.shape[0], case.image.shape[1])
+    points = boxes = mask = None
+    if prompts.get("point_coords") is not None:
+        coords = scale(np.asarray(prompts["point_coords"], np.float64), size, model.config.image_size)
+        points = model.tap("transforms.point_coords", coords[None]), np.asarray(prompts["point_labels"])[None]
+    if prompts.get("box") is not None:
+        corners = scale(np.asarray(prompts["box"], np.float64).reshape(2, 2), size, model.config.image_size)
+        boxes = model.tap("transforms.boxes", corners.reshape(1, 4))
+    if prompts.get("mask_input") is not None:
+        mask = np.asarray(prompts["mask_input"])[None]
+    sparse, dense = model.encode_prompts(points, boxes, mask)
+    multimask = bool(prompts.get("multimask_output", True))
+    logits, scores = model.decode_masks(features, model.image_pe, sparse, dense, multimask)
+    model.tap("low_res_masks", logits)
+    model.tap("iou_predictions", scores)

@@ -1,0 +1,120 @@
+"""The whole path from picture to mask with every decision that ports get wrong as a field of its own."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from refsam import transforms
+from refsam.model.sam import MobileSam
+from refsam.ops import Ops
+from refsam.ops.resize import pillow_bilinear
+from refsam.types import Array, Float, Size, UInt8
+
+Picture: TypeAlias = UInt8[Array, "H W 3"]
+Pixels: TypeAlias = Array
+"""(h, w, 3), uint8 as upstream has it, or float for a port that does not round."""
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def definition(function: F) -> F:
+    """A replaceable model function as it stands in the model, never what replaces it."""
+    unwrapped: F = inspect.unwrap(function)
+    return unwrapped
+
+
+def as_it_is(x: Any) -> Any:
+    """No change."""
+    return x
+
+
+def normalized(mean: Any, std: Any, pad: float = 0.0, pad_first: bool = False) -> Callable[[Pixels, int], Array]:
+    """(pixel - mean) / std, and padding with `pad`, before normalising or after it."""
+
+    def place(pixels: Pixels, image_size: int) -> Array:
+        height, width = pixels.shape[:2]
+        mean32, std32 = np.float32(mean), np.float32(std)
+        fill = (np.float32(pad) - mean32) / std32 if pad_first else np.float32(pad)
+        image = np.empty((image_size, image_size, 3), np.float32)
+        image[...] = fill
+        image[:height, :width] = (pixels.astype(np.float32) - mean32) / std32
+        return image.transpose(2, 0, 1)[None]
+
+    return place
+
+
+normalize_and_pad = normalized(transforms.PIXEL_MEAN, transforms.PIXEL_STD)
+"""`transforms.normalize_and_pad` with the same bits, of pixels that may be float too."""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How a port gets from a picture to masks; the defaults are the reference's own way.
+
+    Attributes:
+        picture: what becomes of the RGB pixels before anything else.
+        size: (original size, S) -> size after resizing.
+        resize: (picture, size) -> pixels.
+        place: (pixels, S) -> input_image (1, 3, S, S): normalising and padding.
+        coords: (points (N, 2) in image pixels, original size, S) -> the same in the input frame; box corners go through it too.
+        weights: changes the checkpoint.
+        ops: operations by name ("gelu") that replace the definition's.
+        functions: model functions by `Ops.replacement`'s names that replace the definition's.
+        upsample: (low_res_masks, input size, original size, S) -> logits at the picture's size.
+        binarize: logits -> bool.
+    """
+
+    picture: Callable[[Picture], Picture] = as_it_is
+    size: Callable[[Size, int], Size] = transforms.resized_size
+    resize: Callable[[Picture, Size], Pixels] = pillow_bilinear
+    place: Callable[[Pixels, int], Float[Array, "1 3 S S"]] = normalize_and_pad
+    coords: Callable[[Array, Size, int], Array] = transforms.apply_coords
+    weights: Callable[[Mapping[str, Array]], Mapping[str, Array]] = as_it_is
+    ops: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    upsample: Callable[[Array, Size, Size, int], Array] = transforms.postprocess_logits
+    binarize: Callable[[Array], Array] = lambda logits: logits > 0
+
+    def with_ops(self, **ops: Callable[..., Array]) -> "Pipeline":
+        """These operations on top of those replaced so far."""
+        return replace(self, ops={**self.ops, **ops})
+
+    def with_function(self, name: str, function: Callable[..., Any]) -> "Pipeline":
+        """This model function on top of those replaced so far."""
+        return replace(self, functions={**self.functions, name: function})
+
+    def resized(self, image: Picture, image_size: int) -> Pixels:
+        """The picture in the input frame's scale."""
+        picture = self.picture(image)
+        return self.resize(picture, self.size((picture.shape[0], picture.shape[1]), image_size))
+
+    def input_image(self, image: Picture, image_size: int) -> Float[Array, "1 3 S S"]:
+        """What the image encoder gets."""
+        return self.place(self.resized(image, image_size), image_size).astype(np.float32)
+
+    def model(self, base: MobileSam) -> MobileSam:
+        """`base` (float32) with this pipeline's weights, operations and functions."""
+        changed = self.weights is not as_it_is
+        tensors = self.weights(base.scope.weights) if changed else base.scope.weights
+        model = object.__new__(MobileSam)
+        model.__dict__.update(base.__dict__)
+        model.__dict__.pop("image_pe", None)
+        model.scope = replace(base.scope, weights=tensors, ops=PipelineOps(self), memo={} if changed else base.scope.memo)
+        return model
+
+
+class PipelineOps(Ops):
+    """The definition with a pipeline's replacements."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.functions = pipeline.functions
+        for name, op in pipeline.ops.items():
+            setattr(self, name, op)
+
+    def replacement(self, name: str) -> Callable[..., Any] | None:
+        """The pipeline's function of this name."""
+        return self.functions.get(name)

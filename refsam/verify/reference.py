@@ -1,0 +1,137 @@
+"""The truth of one picture and prompt: float64 stages, and what rounding costs at each of them.
+
+A *budget* is measured, not chosen: the model is run again in the declared precision on the same input, and a stage's budget is
+the relative L2 between that run and float64. Two kinds: *accumulated* (each run goes on with its own results) and *local* (both
+are given the candidate's results of the stages before: `local_errors`).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refsam import weights_store
+from refsam.errors import InputError
+from refsam.images import pixels_sha256
+from refsam.model.sam import MobileSam
+from refsam.predictor import SamPredictor
+from refsam.tracing import Trace
+from refsam.types import Array, UInt8
+from refsam.verify.difference import relative_l2
+from refsam.verify.precision import model_of_precision, precision_of
+
+Budget = Mapping[str, float]
+"""Stage name -> relative L2 that rounding costs there."""
+
+CACHE_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is asked: a picture, and one prompt in its pixels as `SamPredictor.predict` takes it (without return_logits)."""
+
+    image: UInt8[Array, "H W 3"]
+    prompts: Mapping[str, Any] = field(default_factory=dict)
+
+    def run(self, model: MobileSam, trace: Trace) -> Trace:
+        """Predict with `model`, its stages recorded."""
+        predictor = SamPredictor(model.traced(trace))
+        predictor.set_image(self.image)
+        predictor.predict(**self.prompts)
+        return trace
+
+    @property
+    def sha256(self) -> str:
+        """Of the pixels and the prompts."""
+        prompts = {name: np.asarray(value, np.float64).tolist() for name, value in sorted(self.prompts.items())}
+        text = json.dumps([pixels_sha256(self.image), prompts])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Reference:
+    """The float64 run of a case, and the budgets of each precision that was asked for.
+
+    Args:
+        model: in float64.
+        case: the picture and prompt.
+        stages: names of the stages to keep; those that the model does not have are ignored.
+    """
+
+    def __init__(self, model: MobileSam, case: Case, stages: Iterable[str]) -> None:
+        if model.dtype != np.float64:
+            raise InputError(f"the reference has to be a model in float64, not {model.dtype}: load(..., dtype='float64')")
+        self.model, self.case = model, case
+        self.stages = sorted({*stages, "input_image", "image_encoder", "low_res_masks", "iou_predictions"})
+        self._budgets: dict[str, dict[str, float]] = {}
+        self._truth: Trace | None = None
+
+    @property
+    def truth(self) -> Trace:
+        """The float64 stages, computed at the first use."""
+        if self._truth is None:
+            self._truth = self.case.run(self.model, Trace(",".join(self.stages)))
+        return self._truth
+
+    def budget(self, precision: str) -> Budget:
+        """The accumulated budget of a precision for every stage of `truth`; at least the precision's unit. Measured once."""
+        name = precision_of(precision).name
+        if name not in self._budgets:
+            errors = _Errors(self.truth, precision_of(precision).unit)
+            self.case.run(model_of_precision(self.model, name), errors)
+            self._budgets[name] = errors.found
+        return self._budgets[name]
+
+    # --- the cache ----------------------------------------------------------------------------------------------------------
+
+    def path(self, precision: str) -> Path:
+        """Where the cache keeps this reference: its name is a hash of all that it depends on."""
+        from refsam import __version__
+
+        parts = [CACHE_VERSION, __version__, np.__version__, self.model.weights_sha256, self.model.config.to_json()]
+        text = json.dumps([*parts, self.case.sha256, self.stages, precision])
+        return weights_store.cache_folder() / "verify" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.safetensors"
+
+    def load_or_measure(self, precision: str) -> "Reference":
+        """Take truth and budget from the user's cache, or compute them and put them there.
+
+        Weights without a known sha256 are never cached.
+        """
+        path = self.path(precision)
+        if not self.model.weights_sha256:
+            self.budget(precision)
+        elif path.exists() and (cached := _read(path)) is not None:
+            self._truth, self._budgets[precision_of(precision).name] = cached
+        else:
+            budget = self.budget(precision)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.truth.metadata["budget"] = json.dumps(dict(budget))
+            self.truth.save(path)
+        return self
+
+
+def _read(path: Path) -> tuple[Trace, dict[str, float]] | None:
+    """A cached reference, or None where the file is damaged."""
+    try:
+        trace = Trace.load(path)
+        return trace, {str(stage): float(value) for stage, value in json.loads(trace.metadata["budget"]).items()}
+    except (InputError, KeyError, ValueError, AttributeError):
+        return None
+
+
+class _Errors(Trace):
+    """A trace that keeps, for each stage of `truth`, only how far from it the recorded value is."""
+
+    def __init__(self, truth: Trace, floor: float) -> None:
+        super().__init__(",".join(truth))
+        self.truth, self.floor = truth, floor
+        self.found: dict[str, float] = {}
+
+    def record(self, name: str, value: Array) -> None:
+        if name in self.truth:
+            truth = self.truth[name]
+            exact = truth.dtype.kind in "bu"
+            self.found[name] = 0.0 if exact else max(relative_l2(truth, value), self.floor)

@@ -1,0 +1,88 @@
+"""The model cut into steps, each from one stage to the next: what can be computed on a port's own intermediate results."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from refsam.config import Config
+from refsam.model import tiny_vit
+from refsam.model.layers import to_map
+from refsam.scope import Scope
+from refsam.types import Array
+
+Run = Callable[[Scope, Array], Array]
+
+
+class Step(NamedTuple):
+    """From the stage `after` to the stage `stage`; `run(s, x)` takes the root scope."""
+
+    stage: str
+    after: str
+    run: Run
+
+
+def encoder_steps(config: Config) -> list[Step]:
+    """The image encoder as a chain that begins with `input_image` and ends with `image_encoder`.
+
+    Their composition is `tiny_vit`; a test says so.
+    """
+    e = "image_encoder"
+    runs: list[tuple[str, Run]] = [(f"{e}.patch_embed", lambda s, x: tiny_vit.patch_embed(s / e / "patch_embed", x))]
+    for layer in range(4):
+        runs += [(f"{e}.layers.{layer}.blocks.{block}", _block(config, layer, block)) for block in range(config.depths[layer])]
+        runs.append((f"{e}.layers.{layer}", _end_of_layer(config, layer)))
+    runs.append((e, lambda s, x: (s / e).tap(tiny_vit.neck(s / e / "neck", to_map(x)))))
+    before = ["input_image", *(stage for stage, _ in runs)]
+    return [Step(stage, after, run) for (stage, run), after in zip(runs, before, strict=False)]
+
+
+def _block(config: Config, layer: int, block: int) -> Run:
+    """A block of the convolutional layer 0, or of one of the three with attention."""
+
+    def run(s: Scope, x: Array) -> Array:
+        place = s / "image_encoder" / "layers" / layer / "blocks" / block
+        if layer == 0:
+            return tiny_vit.mb_conv(place, x)
+        return tiny_vit.tiny_vit_block(place, x, config.num_heads[layer], config.window_sizes[layer])
+
+    return run
+
+
+def _end_of_layer(config: Config, layer: int) -> Run:
+    """Patch merging, which the last layer does without."""
+
+    def run(s: Scope, x: Array) -> Array:
+        place = s / "image_encoder" / "layers" / layer
+        if layer < 3:
+            x = tiny_vit.patch_merging(place / "downsample", x if layer == 0 else to_map(x), config.merge_stride(layer))
+        return place.tap(x)
+
+    return run
+
+
+def step_of(stage: str, steps: list[Step]) -> int:
+    """The number of the step that a stage of the encoder belongs to: the last one is the neck and the encoder's result."""
+    names = [step.stage for step in steps[:-1]]
+    inside = [name for name in names if stage == name or stage.startswith(f"{name}.")]
+    return names.index(max(inside, key=len)) if inside else len(names)
+
+
+def default_stages(config: Config) -> list[str]:
+    """The stages that a verdict looks at where a port can show all: each block and its parts, not each single layer."""
+    e = "image_encoder"
+    names = ["transforms.resized", "input_image", f"{e}.patch_embed"]
+    for layer in range(4):
+        parts = ("conv1", "conv2", "conv3") if layer == 0 else ("attn", "local_conv", "mlp")
+        for block in range(config.depths[layer]):
+            place = f"{e}.layers.{layer}.blocks.{block}"
+            names += [*(f"{place}.{part}" for part in parts), place]
+        names.append(f"{e}.layers.{layer}")
+    names += [*(f"{e}.neck.{i}" for i in range(4)), e]
+    names += ["transforms.point_coords", "transforms.boxes", "prompt_encoder.pe_layer"]
+    names += ["prompt_encoder.sparse_prompt_embeddings", "prompt_encoder.dense_prompt_embeddings"]
+    t = "mask_decoder.transformer"
+    for layer in range(config.decoder_depth):
+        place = f"{t}.layers.{layer}"
+        blocks = ("self_attn", "cross_attn_token_to_image", "mlp", "cross_attn_image_to_token", "queries", "keys")
+        names += [f"{place}.{part}" for part in blocks]
+    names += [f"{t}.final_attn_token_to_image", f"{t}.queries", f"{t}.keys", "mask_decoder.output_upscaling"]
+    return [*names, "low_res_masks", "iou_predictions", "masks"]

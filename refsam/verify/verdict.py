@@ -1,0 +1,104 @@
+"""A verdict: whether a port's stages hold, where they first do not, and why."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from refsam import transforms
+from refsam.types import Array, Size
+from refsam.verify.comparison import CompareReport, K, compare
+from refsam.verify.diagnosis import Explanation, diagnose
+from refsam.verify.difference import aligned
+from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.local import local_errors
+from refsam.verify.masks import MaskDifference, mask_difference
+from refsam.verify.precision import precision_of
+from refsam.verify.reference import Reference
+from refsam.verify.words import in_words
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `judge` found. True when the port holds.
+
+    Attributes:
+        report: stage by stage.
+        explanations: of the differences, in the order of the stages where they enter.
+    """
+
+    report: CompareReport
+    explanations: tuple[Explanation, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.report)
+
+    def __str__(self) -> str:
+        return "\n".join([in_words(self.report), *(f"  {explanation}" for explanation in self.explanations)])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        found = [explanation.to_dict() for explanation in self.explanations]
+        return {**self.report.to_dict(), "explanations": found}
+
+
+def judge(
+    reference: Reference,
+    candidate: Mapping[str, Array],
+    *,
+    precision: str = "float32",
+    k: float = K,
+    hypotheses: Iterable[Hypothesis] | None = None,
+    explain: bool = True,
+    threads: int = 2,
+) -> Verdict:
+    """Hold a port's stages against the reference and, where they differ, look for where and why.
+
+    Args:
+        reference: of the same case that the port ran.
+        candidate: stage name -> array; "masks" (M, H, W) or (1, M, H, W) bool at the picture's size.
+        precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights).
+        k: how many rounding budgets are allowed (`comparison.K`).
+        hypotheses: those that are tried; by default all known ones.
+        explain: whether to look for where and why, which costs several runs of the parts concerned.
+        threads: parts computed at once in that search.
+
+    Raises InputError for an unknown precision.
+    """
+    report = compare(reference.truth, candidate, precision=precision, k=k, budget=reference.budget(precision))
+    known = aligned(reference.truth, candidate)
+    report = replace(report, masks=_masks(reference, known, candidate.get("masks"), precision, k))
+    if report or not explain:
+        return Verdict(report)
+    errors = local_errors(reference, known, precision, threads)
+    results = tuple(replace(result, local=errors.get(result.stage)) for result in report.stages)
+    report = replace(report, stages=results)
+    return Verdict(report, tuple(diagnose(reference, candidate, report, hypotheses)))
+
+
+def _batched(masks: Array) -> Array:
+    """(1, M, H, W)."""
+    return np.asarray(masks).reshape(1, *masks.shape[-3:])
+
+
+def _masks(
+    reference: Reference, known: Mapping[str, Array], masks: Array | None, precision: str, k: float
+) -> tuple[MaskDifference, ...]:
+    """Each mask against the one that the port's own logits give (the reference's, where it shows none)."""
+    if masks is None:
+        return ()
+    logits = known.get("low_res_masks", reference.truth["low_res_masks"])[0]
+    budget = 2.0**-22 if "low_res_masks" in known else reference.budget(precision)["low_res_masks"]
+    unit = max(budget, precision_of("float32").unit)
+    margin = k * unit * float(np.sqrt(np.mean(np.square(logits, dtype=np.float64))))
+    size = (reference.case.image.shape[0], reference.case.image.shape[1])
+    given = _batched(masks)[0]
+    return tuple(_mask(reference, low, theirs, size, margin) for low, theirs in zip(logits, given, strict=False))
+
+
+def _mask(reference: Reference, low: Array, theirs: Array, size: Size, margin: float) -> MaskDifference:
+    side = reference.model.config.image_size
+    inner = transforms.resized_size(size, side)
+    logits = transforms.postprocess_logits(low.astype(np.float64)[None, None], inner, size, side)[0, 0]
+    return mask_difference(logits > 0, theirs.astype(bool), logits, margin)

@@ -1,0 +1,80 @@
+"""Reports: what holds, what does not, and what is said of it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from verify.mistaken import reference, run, tiny
+
+import refsam.verify
+from refsam import InputError
+from refsam.verify import compare
+from refsam.verify.pipeline import Pipeline
+from refsam.verify.words import in_words
+
+pytestmark = pytest.mark.core
+
+
+def clean() -> dict[str, np.ndarray]:
+    return dict(run(Pipeline(), reference("points").case, tiny()))
+
+
+def test_a_clean_port_holds() -> None:
+    made = reference("points")
+    report = compare(made.truth, clean(), budget=made.budget("float32"))
+    assert report
+    assert report.first is None
+    assert report.required_k == pytest.approx(1.0)
+    assert in_words(report, "x").startswith("x: ")
+
+
+def test_the_first_stage_that_does_not_hold_is_named() -> None:
+    made, port = reference("points"), clean()
+    port["image_encoder.neck.1"] = port["image_encoder.neck.1"] * 1.001
+    port["low_res_masks"] = port["low_res_masks"] + 1
+    report = compare(made.truth, port, budget=made.budget("float32"))
+    assert not report
+    assert report.first == "image_encoder.neck.1"
+    assert [result.stage for result in report.failing] == ["image_encoder.neck.1", "low_res_masks"]
+    text = in_words(report, "port 'x'")
+    assert text.startswith("port 'x' first differs at image_encoder.neck.1   (stage ")
+    assert "greatest difference" in text
+
+
+def test_nan_and_wrong_shapes_do_not_hold_at_any_k() -> None:
+    made = reference("points")
+    for broken, words in ((np.full((1, 32, 4, 4), np.nan), "512 NaN"), (np.zeros((1, 31, 4, 4)), "the reference has shape")):
+        report = compare(made.truth, {"image_encoder": broken}, k=1e9)
+        assert report.required_k == math.inf
+        assert words in in_words(report)
+
+
+def test_the_budget_may_come_with_the_trace_or_from_the_precision() -> None:
+    truth = {"a": np.ones(4)}
+    assert compare(truth, {"a": np.full(4, 1 + 1e-6)})
+    assert not compare(truth, {"a": np.full(4, 1 + 1e-4)})
+    assert compare(truth, {"a": np.full(4, 1 + 1e-4)}, precision="fp16")
+    stored = refsam.Trace(metadata={"budget": json.dumps({"a": 1e-3})})
+    stored.record("a", np.ones(4))
+    assert compare(stored, {"a": np.full(4, 1 + 1e-4)})
+
+
+def test_names_that_the_reference_does_not_know_are_told() -> None:
+    assert compare({"a": np.ones(2)}, {"a": np.ones(2), "image_encodr": np.ones(2)}).missing == ("image_encodr",)
+
+
+def test_nothing_in_common_is_an_error_not_a_pass() -> None:
+    with pytest.raises(InputError, match=r"no stage.*image_encodr"):
+        compare({"image_encoder": np.ones(2)}, {"image_encodr": np.ones(2)})
+
+
+def test_a_report_is_json() -> None:
+    made = reference("points")
+    document = compare(made.truth, clean(), budget=made.budget("float32")).to_dict()
+    assert json.loads(json.dumps(document))["holds"] is True
+    assert [row["stage"] for row in document["stages"]][:2] == ["transforms.resized", "input_image"]
+
+
+def test_the_public_names() -> None:
+    assert refsam.verify.compare is compare

@@ -1,0 +1,54 @@
+"""Masks against masks: flips, what explains them, how far from the edge."""
+
+import math
+
+import numpy as np
+import pytest
+
+from refsam.verify.masks import boundary_distance, grow, mask_difference
+
+pytestmark = pytest.mark.core
+
+
+def disc(radius: float, side: int = 64) -> np.ndarray:
+    y, x = np.mgrid[:side, :side] - side / 2
+    return radius - np.hypot(x, y)
+
+
+def test_equal_masks() -> None:
+    found = mask_difference(disc(9) > 0, disc(9) > 0, disc(9), 0.0)
+    assert (found.iou, found.flipped, found.boundary, found.holds) == (1.0, 0, 0.0, True)
+
+
+def test_a_grown_mask_is_as_far_off_as_it_grew() -> None:
+    found = mask_difference(disc(9) > 0, disc(12) > 0, disc(9), 0.0)
+    assert found.boundary == 3.0
+    assert found.flipped == np.count_nonzero((disc(12) > 0) & ~(disc(9) > 0))
+    assert not found.holds
+
+
+def test_flips_within_the_margin_are_explained() -> None:
+    found = mask_difference(disc(9) > 0, disc(9.4) > 0, disc(9), 0.5)
+    assert found.flipped > 0
+    assert found.explained == found.flipped
+    assert found.holds
+
+
+def test_an_unrelated_mask_has_no_distance() -> None:
+    assert mask_difference(disc(9) > 0, ~(disc(9) > 0), disc(9), 0.0).boundary == math.inf
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_distance_against_a_search_over_all_pixels(seed: int) -> None:
+    rng = np.random.RandomState(seed)
+    mask = grow(grow(rng.uniform(size=(20, 24)) > 0.98))
+    flips = rng.uniform(size=mask.shape) > 0.97
+    ys, xs = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    farthest = max(
+        np.maximum(abs(ys - y), abs(xs - x))[mask != mask[y, x]].min() for y, x in zip(*np.nonzero(flips), strict=True)
+    )
+    assert boundary_distance(mask, flips) == farthest
+
+
+def test_flips_without_any_edge_are_infinitely_far() -> None:
+    assert boundary_distance(np.zeros((90, 90), bool), np.ones((90, 90), bool)) == math.inf
