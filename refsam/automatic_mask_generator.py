@@ -5,6 +5,7 @@ crop, and those that a better one makes superfluous are dropped, as early as can
 run-length code of some kilobytes, and no picture of logits is ever whole.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -86,6 +87,10 @@ class SamAutomaticMaskGenerator:
         min_mask_region_area: holes and islands of fewer pixels are removed.
         output_mode: "binary_mask", "uncompressed_rle" or "coco_rle".
 
+    Attributes:
+        highest: of the last picture, the highest `predicted_iou` of all masks, and the highest `stability_score` of those that
+            passed the first threshold, NaN of none: what to look at where nothing was found.
+
     Raises InputError where these do not fit together.
     Upstream: SamAutomaticMaskGenerator. Differs: needs neither OpenCV nor pycocotools.
     """
@@ -125,6 +130,7 @@ class SamAutomaticMaskGenerator:
         self.crop_n_points_downscale_factor = crop_n_points_downscale_factor
         self.min_mask_region_area = min_mask_region_area
         self.output_mode = output_mode
+        self.highest = {"predicted_iou": math.nan, "stability_score": math.nan}
 
     def generate(self, image: UInt8[Array, "H W 3"], progress: Progress | None = None) -> list[dict[str, Any]]:
         """Find the masks of a picture.
@@ -141,6 +147,7 @@ class SamAutomaticMaskGenerator:
 
         Raises InputError where the array is not such a picture.  Upstream: SamAutomaticMaskGenerator.generate.
         """
+        self.highest = dict.fromkeys(self.highest, math.nan)
         found = self._find(as_image(image), progress or (lambda *_: None))
         if self.min_mask_region_area > 0:
             found = without_small_regions(found, self.min_mask_region_area, max(self.box_nms_thresh, self.crop_nms_thresh))
@@ -184,10 +191,12 @@ class SamAutomaticMaskGenerator:
         low_res_masks, iou_preds = predictor.predict_low_res(coords, labels)
         points = points.repeat(low_res_masks.shape[1], axis=0)
         logits, iou_preds = low_res_masks.reshape(-1, 1, *low_res_masks.shape[2:]), iou_preds.ravel()
+        self._note("predicted_iou", iou_preds)
         if self.pred_iou_thresh > 0:
             good = iou_preds > iou_preds.dtype.type(self.pred_iou_thresh)
             logits, iou_preds, points = logits[good], iou_preds[good], points[good]
         stability = predictor.stability_scores(logits, self.stability_score_offset)[:, 0]
+        self._note("stability_score", stability)
         if self.stability_score_thresh > 0:
             good = stability >= np.float32(self.stability_score_thresh)
             logits, iou_preds, points, stability = logits[good], iou_preds[good], points[good], stability[good]
@@ -196,6 +205,10 @@ class SamAutomaticMaskGenerator:
         boxes, points = boxes + np.array(crop.box[:2] * 2), points + crop.box[:2]
         crop_boxes = np.tile(np.array(crop.box), (len(rles), 1))
         return Found(rles, boxes[inside], iou_preds[inside], stability[inside], points[inside], crop_boxes)
+
+    def _note(self, score: str, values: Float[Array, " N"]) -> None:
+        """Remember the highest; `fmax` takes the other of two where one is NaN."""
+        self.highest[score] = float(np.fmax.reduce([self.highest[score], *values]))
 
     def _record(self, found: Found, number: int) -> dict[str, Any]:
         rle = found.rles[number]
@@ -233,7 +246,7 @@ def _outlines(
     inside, boxes, rles = [], [], []
     for number, mask in enumerate(masks):
         box = box_of(mask)
-        boxes.append(np.zeros(4) if box is None else box)
+        boxes.append(np.zeros(4, np.int64) if box is None else box.astype(np.int64))
         if not near_crop_edge(boxes[-1][None], crop, size)[0]:
             inside.append(number)
             rles.append(uncrop(mask_to_rle(mask), crop.box, size) if crop.layer else mask_to_rle(mask))
@@ -253,7 +266,7 @@ def _report(progress: Progress, before: int, total: int, done: int) -> None:
     progress(before + done, total)
 
 
-def _at_least(least: int, **numbers: float) -> None:
+def _at_least(least: int, **numbers: int | float) -> None:
     for name, number in numbers.items():
         if not least <= number < np.inf:
             raise InputError(f"{name} is {number}; it has to be at least {least}")

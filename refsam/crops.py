@@ -87,7 +87,7 @@ def _starts(side: int, crops_per_side: int, overlap: int) -> list[int]:
     return [(_crop_side(side, crops_per_side, overlap) - overlap) * number for number in range(crops_per_side)]
 
 
-def near_crop_edge(boxes: Float[Array, "N 4"], crop: Crop, size: Size) -> Bool[Array, " N"]:
+def near_crop_edge(boxes: Int[Array, "N 4"], crop: Crop, size: Size) -> Bool[Array, " N"]:
     """Which boxes, in the crop's own pixels, come near an edge of the crop that is not near that edge of the picture.
 
     Numerics: float32, as upstream.  Upstream: is_box_near_crop_edge.
@@ -98,32 +98,32 @@ def near_crop_edge(boxes: Float[Array, "N 4"], crop: Crop, size: Size) -> Bool[A
     return np.any(near_crop & ~near_picture, axis=1)
 
 
-def nms(boxes: Float[Array, "N 4"], scores: Float[Array, " N"], iou_threshold: float) -> Int[Array, " K"]:
+def nms(boxes: Int[Array, "N 4"], scores: Float[Array, " N"], iou_threshold: float) -> Int[Array, " K"]:
     """Non-maximum suppression: the boxes that no better-scored kept box overlaps by more than `iou_threshold`, best first.
 
     Numerics: of equal scores the earlier one goes first. A box's area is (x1 - x0) * (y1 - y0), in float32, so that a mask one
     pixel wide has none and suppresses nothing.
     Upstream: torchvision's batched_nms with one category.
     """
-    boxes, order = boxes.astype(np.float32), np.argsort(-scores, kind="stable")
+    sides, order = boxes.astype(np.float32), np.argsort(-scores, kind="stable")
     kept = []
     while order.size:
         best, order = order[0], order[1:]
         kept.append(best)
-        order = order[~(_box_iou(boxes[best], boxes[order]) > iou_threshold)]
+        order = order[~(_box_iou(sides[[best]], sides[order]) > iou_threshold)]
     return np.array(kept, np.int64)
 
 
-def _box_iou(box: Float[Array, "4"], others: Float[Array, "N 4"]) -> Float[Array, " N"]:
+def _box_iou(box: Float[Array, "1 4"], others: Float[Array, "N 4"]) -> Float[Array, " N"]:
     """Intersection over union, NaN of two boxes without area; computed in float32, returned in float64 for the comparison."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    sides = np.minimum(box[:, 2:], others[:, 2:]) - np.maximum(box[:, :2], others[:, :2])
     intersection = np.prod(np.maximum(sides, np.float32(0)), axis=1)
     with np.errstate(invalid="ignore"):
         return (intersection / (_area(box) + _area(others) - intersection)).astype(np.float64)
 
 
-def _area(boxes: Float[Array, "*N 4"]) -> Float[Array, "*N"]:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+def _area(boxes: Float[Array, "N 4"]) -> Float[Array, " N"]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def check_grids(grids: Sequence[Array], layers: int) -> list[Float[Array, "N 2"]]:

@@ -12,6 +12,7 @@ from refsam.cli import common
 
 COMMANDS = (
     ("segment", "refsam.cli.segment:segment", "From a picture and points, boxes or masks to what they point at."),
+    ("everything", "refsam.cli.everything:everything", "Masks of all that a grid of points finds in a picture."),
     ("embed", "refsam.cli.embed:embed", "Encode a picture once, for many runs of segment."),
     ("trace", "refsam.cli.trace:trace", "List and save the intermediate results of one prediction."),
     ("coreml", "refsam.cli.coreml:app", "Core ML packages, on any system: describe, run, judge operation by operation."),

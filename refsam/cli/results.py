@@ -143,7 +143,7 @@ class Outputs:
         if not chosen and default:
             chosen["overlay"] = Path(f"{image.stem}.refsam.png")
         targets = Targets({option: _numbered(option, path, prompts) for option, path in chosen.items()}, self.out)
-        _check_targets(targets, inputs)
+        check_places(list(targets.all()), inputs)
         return targets
 
 
@@ -166,16 +166,13 @@ class Targets:
     def write(self, image: Path, picture: UInt8[Array, "H W 3"], results: Sequence[Result]) -> None:
         """Write them all. Raises InputError where one cannot be written."""
         if self.folder is not None:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"cannot make the folder {self.folder}: {error.strerror}") from None
+            make_folder(self.folder)
         for path in self.files.get("overlay", []):
-            _write_picture(path, _drawn(picture, results))
+            write_picture(path, _drawn(picture, results))
         for path, result in zip(self.files.get("mask_out", []), results, strict=False):
-            _write_picture(path, np.multiply(result.mask(), 255, dtype=np.uint8))
+            write_picture(path, np.multiply(result.mask(), 255, dtype=np.uint8))
         for path, result in zip(self.files.get("cutout", []), results, strict=False):
-            _write_picture(path, cut_out(picture, result.mask()))
+            write_picture(path, cut_out(picture, result.mask()))
         for path in self.files.get("rle", []):
             _write(path, lambda file: file.write(json.dumps(_coco(image, picture, results)).encode()))
         for path in self.files.get("logits", []):
@@ -184,20 +181,34 @@ class Targets:
 
 def _numbered(option: str, path: Path, prompts: int) -> list[Path]:
     """One file, or one for each of several prompts where it holds only one mask."""
-    if path.suffix.lower() not in SUFFIXES[option]:
-        raise InputError(f"--{option.replace('_', '-')} {path}: its name has to end in {' or '.join(SUFFIXES[option])}")
+    check_suffix(option, path, SUFFIXES[option])
     if prompts == 1 or option not in ("mask_out", "cutout"):
         return [path]
     return [path.with_name(f"{path.stem}-{number + 1}{path.suffix}") for number in range(prompts)]
 
 
-def _check_targets(targets: Targets, inputs: Sequence[Path]) -> None:
-    places = [path.resolve() for path in targets.all()]
-    for path, place in zip(targets.all(), places, strict=True):
+def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
+    """Raise InputError where a name's ending does not say one of the kinds of file that the option writes."""
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"--{option.replace('_', '-')} {path}: its name has to end in {' or '.join(suffixes)}")
+
+
+def check_places(paths: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raise InputError where two outputs are one file, or an output is an input."""
+    places = [path.resolve() for path in paths]
+    for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise InputError(f"two outputs have the same name {path}")
         if place in [other.resolve() for other in inputs]:
             raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")
+
+
+def make_folder(folder: Path) -> None:
+    """Where it is missing, with those above it. Raises InputError where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
 
 
 def _drawn(picture: UInt8[Array, "H W 3"], results: Sequence[Result]) -> UInt8[Array, "H W 3"]:
@@ -232,7 +243,8 @@ def _save_logits(file: BufferedIOBase, results: Sequence[Result]) -> None:
     np.savez_compressed(file, low_res_masks=low_res_masks, iou_predictions=iou_predictions)
 
 
-def _write_picture(path: Path, pixels: UInt8[Array, "..."]) -> None:
+def write_picture(path: Path, pixels: UInt8[Array, "..."]) -> None:
+    """A picture file of the kind that its name says. Raises InputError where it cannot be written."""
     from PIL import Image
 
     options: dict[str, Any] = {"PNG": {"compress_level": 1}, "JPEG": {"quality": 92}, "WEBP": {"quality": 92}}[

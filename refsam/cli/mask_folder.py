@@ -1,0 +1,69 @@
+"""A folder of black and white PNGs, one for each mask, with metadata.csv: what upstream's scripts/amg.py writes."""
+
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refsam.cli.results import write_picture
+from refsam.errors import InputError
+from refsam.files import atomic_write
+from refsam.masks import rle_to_mask
+from refsam.types import Progress
+
+COLUMNS = (
+    "id", "area", "bbox_x0", "bbox_y0", "bbox_w", "bbox_h", "point_input_x", "point_input_y", "predicted_iou", "stability_score",
+    "crop_box_x0", "crop_box_y0", "crop_box_w", "crop_box_h",
+)  # fmt: skip
+OURS = re.compile(r"\d+\.png|metadata\.csv")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError unless `folder` is new, empty or of an earlier run: it is replaced as a whole."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise InputError(f"--masks {folder}: it is not a folder")
+    others = sorted(entry.name for entry in folder.iterdir() if not OURS.fullmatch(entry.name))
+    if others:
+        raise InputError(f"--masks {folder}: it has other things in it ({', '.join(others[:3])}); name a new folder")
+
+
+def write_folder(folder: Path, records: Sequence[dict[str, Any]], progress: Progress) -> None:
+    """One PNG after another: 0.png is the first record's. The folder is there when all of it is."""
+    with _replacing(folder) as new:
+        for number, record in enumerate(records):
+            write_picture(new / f"{number}.png", np.multiply(rle_to_mask(record["segmentation"]), 255, dtype=np.uint8))
+            progress(number + 1, len(records))
+        rows = [COLUMNS, *(_row(number, record) for number, record in enumerate(records))]
+        with atomic_write(new / "metadata.csv") as file:
+            file.write("".join(",".join(map(str, row)) + "\n" for row in rows).encode())
+
+
+def _row(number: int, record: dict[str, Any]) -> tuple[Any, ...]:
+    scores = (record["predicted_iou"], record["stability_score"])
+    return (number, record["area"], *record["bbox"], *record["point_coords"][0], *scores, *record["crop_box"])
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """A new folder, which takes the place of `folder` when the block ends and leaves no trace where it fails."""
+    new, old = (folder.with_name(f".refsam-{secrets.token_hex(8)}.tmp") for _ in range(2))
+    try:
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        for rest in (new, old):
+            shutil.rmtree(rest, ignore_errors=True)
