@@ -15,7 +15,7 @@ from benchmarks import about, idle, pool, tasks
 from benchmarks.contenders import Contender
 from benchmarks.pool import Process, WorkerFailed
 from benchmarks.rows import Document, Row
-from benchmarks.work import decoder_macs, encoder_work
+from benchmarks.work import decoder_macs, encoder_work, operation_macs
 from refsam.config import Config
 
 LEAST_SAMPLES = 3
@@ -195,6 +195,8 @@ def _with_work(rows: Sequence[Row], config: Config) -> list[Row]:
             row = replace(row, macs=sum(work.macs for work in stages.values()))
         elif group == "decoder":
             row = replace(row, macs=int(argument) * decoder_macs(config))
+        elif group == "ops":
+            row = replace(row, macs=operation_macs(argument))
         elif group == "machine":
             row = replace(row, macs=row.notes.get("macs", 0), bytes=row.notes.get("bytes", 0))
         result.append(row)

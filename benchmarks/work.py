@@ -62,6 +62,14 @@ def decoder_macs(config: Config, points: int = 1) -> int:
     return counter.macs + config.num_mask_tokens * (config.prompt_embed_dim // 8) * config.mask_size**2  # the last product
 
 
+def operation_macs(name: str) -> int:
+    """Multiply-adds of one of the tests' cases."""
+    from ops.cases import CASES  # tests/ops/cases.py
+
+    case = next(case for case in CASES if case.name == name)
+    return RULES[case.op](*case.shapes, *case.options)[1]
+
+
 def _model(config: Config, counter: "Counter") -> MobileSam:
     return MobileSam({name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}, config, counter)
 

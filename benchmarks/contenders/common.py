@@ -27,6 +27,13 @@ class Timed:
     parts: dict[str, float] = field(default_factory=dict)
 
 
+def split(begin: float, ends: dict[str, float]) -> Timed:
+    """The whole and its parts: each stage took the time from the end of the one before."""
+    begins = [begin, *ends.values()]
+    parts = {name: end - before for (name, end), before in zip(ends.items(), begins, strict=False)}
+    return Timed(begins[-1] - begin, parts)
+
+
 def blas() -> str:
     """The BLAS libraries of this process, with the kernel that each chose for this CPU."""
     from threadpoolctl import threadpool_info

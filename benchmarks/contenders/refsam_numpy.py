@@ -7,7 +7,7 @@ import numpy as np
 
 import refsam
 from benchmarks import inputs
-from benchmarks.contenders.common import Run, Timed, batched, blas, everything
+from benchmarks.contenders.common import Run, Timed, batched, blas, everything, split
 from benchmarks.work import encoder_stages
 from refsam.tracing import Trace
 
@@ -60,7 +60,7 @@ class Refsam:
         def run() -> Timed:
             clock = StageClock(names)
             self.model.traced(clock).encode_image(input_image)
-            return clock.timed()
+            return split(clock.begin, clock.ends)
 
         return run
 
@@ -108,9 +108,3 @@ class StageClock(Trace):
         """Note the time."""
         if self.wants(name):
             self.ends[name] = perf_counter()
-
-    def timed(self) -> Timed:
-        """Of each stage: the time from the end of the one before."""
-        begins = [self.begin, *self.ends.values()]
-        parts = {name: end - begin for (name, end), begin in zip(self.ends.items(), begins, strict=False)}
-        return Timed(begins[-1] - self.begin, parts)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import inputs
-from benchmarks.contenders.common import Run, Timed, batched, everything
+from benchmarks.contenders.common import Run, Timed, batched, everything, split
 from benchmarks.work import encoder_stages
 
 
@@ -87,9 +87,7 @@ class Torch:
             ends.clear()
             begin = perf_counter()
             self.encode(input_image)
-            begins = [begin, *ends.values()]
-            parts = {name: end - begin for (name, end), begin in zip(ends.items(), begins, strict=False)}
-            return Timed(begins[-1] - begin, parts)
+            return split(begin, ends)
 
         return run
 

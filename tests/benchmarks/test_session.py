@@ -49,10 +49,9 @@ def test_when_a_contender_has_had_enough(replies, done) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_rows_get_their_work_and_stages_rows_of_their_own() -> None:
     stages = Row("stages", "fast", "r", (3.0, 3.0), parts={"image_encoder.neck": (1.0, 2.0)}, notes={})
-    found = session._with_work(
-        [stages, Row("decoder/16", "fast", "r", (1.0,)), Row("decoder/1", "fast", "r", (1.0,))], MOBILE_SAM
-    )
-    rows = {row.row: row for row in found}
+    others = [Row(name, "fast", "r", (1.0,)) for name in ("decoder/1", "decoder/16", "ops/linear/layers.1-qkv")]
+    rows = {row.row: row for row in session._with_work([stages, *others], MOBILE_SAM)}
+    assert rows["ops/linear/layers.1-qkv"].macs == 361 * 49 * 128 * 384
     assert rows["stages/image_encoder.neck"].seconds == (1.0, 2.0)
     assert rows["stages/image_encoder.neck"].macs > 10**9
     assert rows["decoder/16"].macs == 16 * rows["decoder/1"].macs
