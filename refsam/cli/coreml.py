@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 from refsam import coreml
 from refsam.cli.common import OK, JsonFlag, one_line, print_json
 from refsam.cli.coreml_app import app as app_path
+from refsam.cli.coreml_check import check
 from refsam.cli.coreml_constants import constants
 from refsam.cli.coreml_export import export
 from refsam.coreml import tensors
@@ -21,6 +22,7 @@ app = App(name="coreml", help="Core ML packages, on any system: describe, run, j
 app.command(export)
 app.command(constants)
 app.command(app_path, name="app")
+app.command(check)
 
 Precision = Annotated[
     Literal["typed", "fp64", "fp32", "fp16", "fp16-accumulate"],

@@ -23,7 +23,9 @@ Labels = Float[Array, "1 N"]
 class Parts(Protocol):
     """What the app's SegmentAnything calls. Prompts are in the padded input frame; all four masks are handed out."""
 
-    image_size: int
+    @property
+    def image_size(self) -> int:
+        """S, the side of the input."""
 
     def encode(self, input_image: Float[Array, "1 3 S S"]) -> Float[Array, "1 D E E"]:
         """The image embedding."""

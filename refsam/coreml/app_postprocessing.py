@@ -6,14 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam.coreml.app_switches import Switches
+from refsam.metal.definitions import gaussian_blur
 from refsam.transforms import postprocess_logits, resized_size
 from refsam.types import Array, Bool, Float, Int, Size
 
 BLUR_SIGMA = 5.0
-"""Pixels of the picture."""
-
-BLUR_RADIUS = 20
-"""Four sigma; how far MPSImageGaussianBlur itself reaches was not measured."""
+"""Pixels of the picture. How far MPSImageGaussianBlur reaches was not measured; here it is 4 sigma, and 0 outside the picture."""
 
 
 def mask_values(
@@ -22,7 +20,7 @@ def mask_values(
     """What the app's texture holds: from 0 to 1, in whichever sense the switches say."""
     scaled = upsample(logits, original_size, image_size, switches)
     values = 1 - np.clip(scaled, 0, 1) if switches.values == "clamp" else (scaled > 0).astype(np.float32)
-    return blur(values) if switches.blur else values
+    return gaussian_blur(values, BLUR_SIGMA) if switches.blur else values
 
 
 def mask_of(values: Float[Array, "H W"], switches: Switches) -> Bool[Array, "H W"]:
@@ -84,23 +82,3 @@ def taps(n_in: int, extent: float, n_out: int, switches: Switches) -> Taps:
     middle = np.clip(place - 0.5, 0, n_in - 1)
     near = middle.astype(np.int64)
     return Taps(near, np.minimum(near + 1, n_in - 1), (middle - near).astype(np.float32))
-
-
-def blur(values: Float[Array, "H W"]) -> Float[Array, "H W"]:
-    """A Gaussian of BLUR_SIGMA, cut at BLUR_RADIUS; outside the picture is 0, Metal Performance Shaders' default."""
-    offsets = np.arange(-BLUR_RADIUS, BLUR_RADIUS + 1)
-    kernel = np.exp(-(offsets**2) / (2 * BLUR_SIGMA**2))
-    kernel = (kernel / kernel.sum()).astype(np.float32)
-    for axis in (0, 1):
-        values = _blur_along(values, kernel, axis)
-    return values
-
-
-def _blur_along(values: Float[Array, "H W"], kernel: Float[Array, " k"], axis: int) -> Float[Array, "H W"]:
-    radius, n = len(kernel) // 2, values.shape[axis]
-    padded = np.pad(values, [(radius, radius) if a == axis else (0, 0) for a in (0, 1)])
-    out = np.zeros(values.shape, np.float32)
-    for offset, weight in enumerate(kernel):
-        shifted = padded[offset : offset + n] if axis == 0 else padded[:, offset : offset + n]
-        out += weight * shifted
-    return out

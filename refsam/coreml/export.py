@@ -66,9 +66,6 @@ INTERFACES: dict[Naming, dict[Part, Interface]] = {
 }
 """The names in the article's conversion script, and those that the app's Swift classes have."""
 
-# coremltools would turn LayerNorm2d's gamma * x + beta into a batch_norm and leave that one's epsilon of 1e-5 in.
-_HARMFUL_PASSES = {"common::fuse_elementwise_to_batchnorm"}
-
 
 def export(
     model: MobileSam,
@@ -170,15 +167,12 @@ def _graph(model: MobileSam, part: Part, inputs: list[Var]) -> tuple[Var, ...]:
 def _convert(program: Any, precision: Precision, target: Target, package: Path) -> Any:
     """coremltools' model of a program: its passes fold constants and put in the casts of fp16."""
     ct = coremltools()
-    passes = ct.PassPipeline.DEFAULT
-    passes.remove_passes(_HARMFUL_PASSES)
     return ct.convert(
         program,
         source="milinternal",
         convert_to="mlprogram",
         compute_precision={"fp16": ct.precision.FLOAT16, "fp32": ct.precision.FLOAT32}[precision],
         minimum_deployment_target=ct.target[target],
-        pass_pipeline=passes,
         skip_model_load=True,
         package_dir=str(package),
     )

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from coreml.naive_app import gaussian, postprocessing_kernel
 
-from refsam.coreml.app_postprocessing import (
-    BLUR_RADIUS,
-    BLUR_SIGMA,
-    blur,
-    mask_extent,
-    mask_of,
-    mask_values,
-    upsample,
-)
+from refsam.coreml.app_postprocessing import BLUR_SIGMA, mask_extent, mask_of, mask_values, upsample
 from refsam.coreml.app_switches import BINARY, REFERENCE, SOURCE
+from refsam.metal.definitions import gaussian_blur
 from refsam.transforms import postprocess_logits, postprocess_masks, resized_size
 
 SIDE, MASK = 64, 16
@@ -85,17 +78,19 @@ def test_how_values_are_read():
 
 
 def test_the_blur_is_a_gaussian():
-    values = (np.random.RandomState(1).uniform(size=(12, 30)) > 0.5).astype(np.float32)
+    blurred = replace(REFERENCE, blur=True)
+    sharp = mask_values(DISC, (16, 40), SIDE, REFERENCE)
     # 41 + 41 additions of numbers below 1
-    np.testing.assert_allclose(blur(values), gaussian(values, BLUR_SIGMA, BLUR_RADIUS), rtol=0, atol=82 * 2.0**-24)
+    expected = gaussian(sharp, BLUR_SIGMA, 20)
+    np.testing.assert_allclose(mask_values(DISC, (16, 40), SIDE, blurred), expected, rtol=0, atol=82 * 2.0**-24)
 
 
 def test_the_blurred_mask_above_zero_grows_by_the_blur_s_radius():
     values = np.zeros((81, 81), np.float32)
     values[40, 40] = 1
-    grown = mask_of(blur(values), replace(REFERENCE, cut="any"))
-    assert grown.sum() == (2 * BLUR_RADIUS + 1) ** 2
-    assert mask_of(blur(values), REFERENCE).sum() == 0
+    grown = mask_of(gaussian_blur(values, BLUR_SIGMA), replace(REFERENCE, cut="any"))
+    assert grown.sum() == 41**2
+    assert mask_of(gaussian_blur(values, BLUR_SIGMA), REFERENCE).sum() == 0
 
 
 def test_a_mask_without_half_a_pixel_moves_to_the_right_and_down():

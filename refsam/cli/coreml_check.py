@@ -1,0 +1,127 @@
+"""`refsam coreml check`: picture, preprocessing, packages, postprocessing, masks, held against the reference stage by stage."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
+from refsam.cli.coreml_prompt import picture_and_points
+from refsam.cli.model import ModelOptions, describe
+from refsam.cli.prompts import Points
+from refsam.coreml import check as checking
+from refsam.coreml import mil
+from refsam.coreml.app_parts import ModelParts, PackageParts, Runnable
+from refsam.coreml.check_native import NativeProgram, Units
+from refsam.coreml.check_ways import Way, after, before
+from refsam.coreml.constants import read_image_pe
+from refsam.coreml.export import PACKAGES, Part
+from refsam.errors import InputError
+from refsam.metal.device import default_name
+from refsam.model.sam import MobileSam
+from refsam.verify.comparison import K
+from refsam.verify.precision import model_of_precision, precision_of
+
+PackagesOption = Annotated[Path, Parameter(help="The folder of ImageEncoder, PromptEncoder and MaskDecoder.mlpackage.")]
+PeOption = Annotated[Path | None, Parameter(name="--image-pe", help="The app's .bin of the image's positional encoding.")]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "fp16"], Parameter(help="What the packages promise; auto: fp16 where a package has float16 in it.")
+]
+WayOption = Annotated[Way, Parameter(help="kernels/*.metal; NumPy; the app as it ships; the app as its sources read.")]
+DeviceOption = Annotated[Literal["metal", "emulator"] | None, Parameter(help="What runs kernels (default: a Mac's GPU, if any).")]
+NativeOption = Annotated[bool, Parameter(negative=(), help="Core ML itself runs the packages (a Mac with coremltools).")]
+UnitsOption = Annotated[Units, Parameter(help="What Core ML may compute on, with --native.")]
+
+
+def check(
+    photo: Path,
+    /,
+    *,
+    packages: PackagesOption,
+    point: Points | None = None,
+    image_pe: PeOption = None,
+    precision: PrecisionOption = "auto",
+    preprocessing: WayOption = "kernel",
+    postprocessing: WayOption = "kernel",
+    device: DeviceOption = None,
+    native: NativeOption = False,
+    units: UnitsOption = "ALL",
+    model: ModelOptions | None = None,
+    as_json: JsonFlag = False,
+) -> int:
+    """Hold the whole path of an app against the reference: PHOTO, preprocessing, three packages, postprocessing, masks.
+
+    Exit code 1 where a stage is off by more than rounding to the packages' precision explains. The weights have to be named.
+    """
+    options = replace(model or ModelOptions(), dtype="float64", backend="reference")
+    with progress("check", unit="steps") as advance:
+        advance(0, 3)
+        programs = {part: mil.load(packages / name) for part, name in PACKAGES.items()}
+        runs = _native(packages, units) if native else programs
+        loaded = options.load(named=True)
+        _check_weights(programs, loaded)
+        picture, points = picture_and_points(photo, point or [], loaded.config)
+        advance(1, 3)
+        on = device or default_name()
+        encoding = loaded.image_pe if image_pe is None else read_image_pe(image_pe, loaded.image_pe.shape)
+        candidate = checking.Candidate(before(preprocessing, on), PackageParts(runs, encoding), after(postprocessing, on))
+        advance(2, 3)
+        report = checking.check(picture, points, candidate, ModelParts(loaded), _rounded(loaded, programs, precision), K)
+        advance(3, 3)
+    ways = {"preprocessing": preprocessing, "postprocessing": postprocessing, "native": native}
+    if as_json:
+        print_json({"image": photo, "packages": packages, **describe(loaded, options), **ways, "k": K, **report.to_dict()})
+    else:
+        _print(report)
+    return OK if report else DIFFERENCE
+
+
+def _native(packages: Path, units: Units) -> Mapping[Part, Runnable]:
+    return {part: NativeProgram(packages / name, units) for part, name in PACKAGES.items()}
+
+
+def _check_weights(programs: Mapping[Part, mil.Program], model: MobileSam) -> None:
+    """Raise InputError where a package of refsam's own says that it was made of other weights."""
+    for part, program in programs.items():
+        said = program.model.metadata.get("refsam.weights_sha256", "")
+        if said and model.weights_sha256 and said != model.weights_sha256:
+            these = f"than these ({model.weights_sha256[:12]}...)"
+            raise InputError(f"{PACKAGES[part]} was exported from other weights (sha256 {said[:12]}...) {these}")
+
+
+def _rounded(model: MobileSam, programs: Mapping[Part, mil.Program], precision: str) -> checking.Rounded:
+    """The model at each package's precision."""
+    declared = {part: _declared(program) if precision == "auto" else precision for part, program in programs.items()}
+    models = {name: ModelParts(model_of_precision(model, name)) for name in set(declared.values())}
+    parts = {part: models[name] for part, name in declared.items()}
+    return checking.Rounded(parts, {part: precision_of(name).unit for part, name in declared.items()})
+
+
+def _declared(program: mil.Program) -> str:
+    return "fp16" if any(kind.dtype == "fp16" for kind in program.types.values()) else "fp32"
+
+
+def _print(report: checking.Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(markup=False, highlight=False)
+    table = Table("stage", "local error", "of budget", "total error", "of budget", "")
+    for stage in report.stages:
+        verdict = "holds" if stage.holds else "DIFFERS HERE" if stage.enters_here else "follows"
+        figures = ((stage.local, stage.local_budget), (stage.total, stage.total_budget))
+        table.add_row(
+            stage.name, *(text for error, budget in figures for text in (f"{error:.2e}", f"{error / budget:.2f}")), verdict
+        )
+    console.print(table)
+    table = Table("mask", "IoU", "flipped", "unexplained", "IoU of postprocessing alone", "")
+    for mask in report.masks:
+        verdict = "holds" if mask.holds else "DIFFERS HERE" if mask.local_unexplained else "follows"
+        table.add_row(
+            str(mask.index), f"{mask.iou:.5f}", str(mask.flipped), str(mask.unexplained), f"{mask.local_iou:.5f}", verdict
+        )
+    console.print(table)
+    budgets = f"{K:g} rounding budgets are allowed"
+    console.print(f"all hold; {budgets}" if report else f"a difference enters at {report.first}; {budgets}")

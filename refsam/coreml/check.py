@@ -1,0 +1,244 @@
+"""The whole path held against the reference, stage by stage: picture, preprocessing, three packages, postprocessing, masks.
+
+Each stage is judged twice. *local*: on the candidate's own inputs, so a fault is named where it enters. *total*: from the picture
+on, which is what a user sees. The truth is float64; a budget is what the model itself loses when it rounds at the packages'
+declared precision, on the same inputs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from refsam.coreml.app import Point, SegmentAnything
+from refsam.coreml.app_parts import Labels, ModelParts, Parts
+from refsam.coreml.check_ways import After, Before
+from refsam.coreml.export import Part
+from refsam.errors import InputError
+from refsam.masks import iou
+from refsam.transforms import postprocess_logits, preprocess, resized_size
+from refsam.types import Array, Bool, Float, Size, UInt8
+
+FLOAT32 = 2.0**-24
+"""One rounding. Pre- and postprocessing are float32 whatever the packages are."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the candidate.
+
+    Attributes:
+        name: of its output.
+        local, local_budget: relative L2 on the candidate's own inputs, and what rounding costs there.
+        total, total_budget: the same from the picture on.
+        k: how many budgets are allowed.
+    """
+
+    name: str
+    local: float
+    local_budget: float
+    total: float
+    total_budget: float
+    k: float
+
+    @property
+    def enters_here(self) -> bool:
+        """Whether this stage itself differs by more than rounding."""
+        return not self.local <= self.k * self.local_budget  # NaN differs
+
+    @property
+    def holds(self) -> bool:
+        """Whether rounding explains both differences."""
+        return not self.enters_here and self.total <= self.k * self.total_budget
+
+
+@dataclass(frozen=True)
+class MaskResult:
+    """One mask at the picture's size.
+
+    Attributes:
+        index: 0 to 3.
+        iou: with the reference's mask.
+        flipped: pixels that differ.
+        unexplained: of these, the ones whose reference logit is farther from 0 than rounding may move it.
+        local_iou: with what the reference's postprocessing makes of the candidate's own logits.
+        local_unexplained: pixels that postprocessing itself flips although their logits are not at 0.
+    """
+
+    index: int
+    iou: float
+    flipped: int
+    unexplained: int
+    local_iou: float
+    local_unexplained: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether rounding explains every flipped pixel."""
+        return self.unexplained == 0 and self.local_unexplained == 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All stages and masks. True when all hold."""
+
+    stages: tuple[Stage, ...]
+    masks: tuple[MaskResult, ...]
+
+    def __bool__(self) -> bool:
+        return all(stage.holds for stage in self.stages) and all(mask.holds for mask in self.masks)
+
+    @property
+    def first(self) -> str | None:
+        """Where a difference enters first; None where all holds."""
+        entering = [stage.name for stage in self.stages if stage.enters_here]
+        entering += ["masks"] if any(mask.local_unexplained for mask in self.masks) else []
+        following = [stage.name for stage in self.stages if not stage.holds] + (["masks"] if not self else [])
+        return next(iter(entering + following), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        stages = [asdict(stage) | {"enters_here": stage.enters_here, "holds": stage.holds} for stage in self.stages]
+        masks = [asdict(mask) | {"holds": mask.holds} for mask in self.masks]
+        return {"holds": bool(self), "first": self.first, "stages": stages, "masks": masks}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is checked: preprocessing, the three parts, postprocessing."""
+
+    before: Before
+    parts: Parts
+    after: After
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """The model at the precision that each package declares, and one rounding of that precision."""
+
+    parts: Mapping[Part, ModelParts]
+    units: Mapping[Part, float]
+
+    @property
+    def image_size(self) -> int:
+        """As `Parts.image_size`."""
+        return self.parts["image_encoder"].image_size
+
+    def encode(self, input_image: Float[Array, "1 3 S S"]) -> Float[Array, "1 D E E"]:
+        """As `Parts.encode`."""
+        return self.parts["image_encoder"].encode(input_image)
+
+    def embed(
+        self, points: Float[Array, "1 N 2"], labels: Labels
+    ) -> tuple[Float[Array, "1 N D"], Float[Array, "1 D E E"]]:  # fmt: skip
+        """As `Parts.embed`."""
+        return self.parts["prompt_encoder"].embed(points, labels)
+
+    def decode(
+        self, image_embeddings: Float[Array, "1 D E E"], sparse: Float[Array, "1 N D"], dense: Float[Array, "1 D E E"]
+    ) -> tuple[Float[Array, "1 M L L"], Float[Array, "1 M"]]:
+        """As `Parts.decode`."""
+        return self.parts["mask_decoder"].decode(image_embeddings, sparse, dense)
+
+
+STAGES: dict[str, Part | None] = {
+    "input_image": None,
+    "image_embeddings": "image_encoder",
+    "sparse_prompt_embeddings": "prompt_encoder",
+    "dense_prompt_embeddings": "prompt_encoder",
+    "low_res_masks": "mask_decoder",
+    "iou_predictions": "mask_decoder",
+}
+"""Stage -> the part whose output it is."""
+
+Values = dict[str, Array]
+Prompt = tuple[Float[Array, "1 N 2"], Labels]
+
+
+def check(
+    image: UInt8[Array, "H W 3"], points: Sequence[Point], candidate: Candidate, exact: ModelParts, rounded: Rounded, k: float
+) -> Report:
+    """Hold `candidate` against the reference on one picture and prompt.
+
+    Args:
+        exact: the model in float64.
+        rounded: what its budgets are measured with.
+        k: how many budgets a stage may be off.
+    """
+    size: Size = (image.shape[0], image.shape[1])
+    prompt = _prompt(exact, points, size)
+    given = preprocess(image, exact.image_size)
+    truth, rough = _run(given, exact, prompt), _run(given, rounded, prompt)
+    got = _run(candidate.before(image, exact.image_size), candidate.parts, prompt)
+    misfit = next((name for name in STAGES if got[name].shape != truth[name].shape), None)
+    if misfit:
+        raise InputError(f"{misfit} is {got[misfit].shape}; with these weights it is {truth[misfit].shape}")
+    local_truth, local_rough = _on_inputs_of(got, exact, prompt, truth), _on_inputs_of(got, rounded, prompt, truth, rough)
+    total, local = _errors(got, truth), _errors(got, local_truth)
+    budgets, local_budgets = _budgets(truth, rough, rounded), _budgets(local_truth, local_rough, rounded)
+    stages = tuple(Stage(name, local[name], local_budgets[name], total[name], budgets[name], k) for name in STAGES)
+    return Report(stages, tuple(_masks(got, truth, rough, candidate.after, size, exact.image_size, k)))
+
+
+def _prompt(parts: Parts, points: Sequence[Point], size: Size) -> Prompt:
+    """The points in the input frame, with the padding point."""
+    app = SegmentAnything(parts)
+    app.original_size = size
+    return app.map_points(points)
+
+
+def _run(input_image: Float[Array, "1 3 S S"], parts: Parts, prompt: Prompt) -> Values:
+    """Every stage, each part on the results of the one before."""
+    embeddings, (sparse, dense) = parts.encode(input_image), parts.embed(*prompt)
+    return dict(zip(STAGES, (input_image, embeddings, sparse, dense, *parts.decode(embeddings, sparse, dense)), strict=True))
+
+
+def _on_inputs_of(got: Values, parts: Parts, prompt: Prompt, truth: Values, known: Values | None = None) -> Values:
+    """Every stage by `parts` on the candidate's inputs of it. Encoding is slow: what is `known` for the same input serves."""
+    same = np.array_equal(got["input_image"], truth["input_image"])
+    embeddings = (known or truth)["image_embeddings"] if same else parts.encode(got["input_image"])
+    decoded = parts.decode(got["image_embeddings"], got["sparse_prompt_embeddings"], got["dense_prompt_embeddings"])
+    return dict(zip(STAGES, (truth["input_image"], embeddings, *parts.embed(*prompt), *decoded), strict=True))
+
+
+def _errors(got: Values, truth: Values) -> dict[str, float]:
+    return {name: relative_l2(truth[name], got[name]) for name in STAGES}
+
+
+def _budgets(truth: Values, rough: Values, rounded: Rounded) -> dict[str, float]:
+    """What rounding costs at each stage, at least one rounding. Four scores are too few to measure it on: the masks' serves."""
+    units = {name: FLOAT32 if part is None else rounded.units[part] for name, part in STAGES.items()}
+    found = {name: max(relative_l2(truth[name], rough[name]), units[name]) for name in STAGES}
+    return found | {"iou_predictions": max(found["iou_predictions"], found["low_res_masks"])}
+
+
+def relative_l2(truth: Array, value: Array) -> float:
+    """|value - truth| / |truth| in float64; NaN where `value` has NaN."""
+    exact = np.asarray(truth, np.float64)
+    return float(np.linalg.norm(np.asarray(value, np.float64) - exact) / max(float(np.linalg.norm(exact)), 1e-300))
+
+
+def _masks(
+    got: Values, truth: Values, rough: Values, after: After, size: Size, side: int, k: float
+) -> Iterator[MaskResult]:  # fmt: skip
+    """Each mask at the picture's size; one at a time, since a large picture's logits fill the memory."""
+    names = (values["low_res_masks"][0] for values in (got, truth, rough))
+    for index, (logits, exact, near) in enumerate(zip(*names, strict=True)):
+        margin = k * float(np.abs(near - exact).max())
+        mask = after(np.ascontiguousarray(logits, np.float32), size, side)
+        expected, own = _full(exact, size, side), _full(logits, size, side)
+        flips = _flips(mask, expected, margin)
+        # bilinear weights add up to one: four float32 products and sums of numbers up to the greatest logit
+        local = _flips(mask, own, 16 * FLOAT32 * float(np.abs(logits).max()))
+        yield MaskResult(index, iou(expected > 0, mask), *flips, iou(own > 0, mask), local[1])
+
+
+def _full(logits: Float[Array, "L L"], size: Size, side: int) -> Float[Array, "H W"]:
+    return postprocess_logits(logits[None, None], resized_size(size, side), size, side)[0, 0]
+
+
+def _flips(mask: Bool[Array, "H W"], logits: Float[Array, "H W"], margin: float) -> tuple[int, int]:
+    """Pixels on the other side than the logits say, and how many of them no rounding explains."""
+    flips = mask != (logits > 0)
+    return int(flips.sum()), int((flips & ~(np.abs(logits) <= margin)).sum())

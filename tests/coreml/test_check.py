@@ -1,0 +1,181 @@
+"""The whole path held against the reference, with faults planted in each part of it."""
+
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from coreml.exported import packages, tiny
+
+from refsam.coreml import export_layers, load
+from refsam.coreml.app import Point
+from refsam.coreml.app_parts import ModelParts, PackageParts
+from refsam.coreml.check import Candidate, Report, Rounded, check, relative_l2
+from refsam.coreml.check_native import NativeProgram
+from refsam.coreml.check_ways import after, before
+from refsam.errors import BackendUnavailable, InputError
+from refsam.metal.device import open_device
+from refsam.verify.precision import model_of_precision
+
+IMAGE = np.random.RandomState(3).randint(0, 256, (96, 128, 3)).astype(np.uint8)
+POINTS = [Point(60, 40), Point(100.5, 20, 0)]
+PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
+K = 4.0
+GOOD = Candidate(before("reference", ""), ModelParts(tiny()), after("reference", ""))
+
+
+def rounded(precision: str = "float32") -> Rounded:
+    parts = ModelParts(model_of_precision(tiny(), precision))
+    return Rounded(dict.fromkeys(PARTS, parts), dict.fromkeys(PARTS, 2.0**-24 if precision == "float32" else 2.0**-11))
+
+
+def report_of(candidate: Candidate, precision: str = "float32") -> Report:
+    return check(IMAGE, POINTS, candidate, ModelParts(tiny("float64")), rounded(precision), K)
+
+
+class Planted(ModelParts):
+    """refsam's own model with one output changed."""
+
+    def __init__(self, stage: str, change) -> None:
+        super().__init__(tiny())
+        self.stage, self.change = stage, change
+
+    def encode(self, input_image):
+        found = super().encode(input_image)
+        return self.change(found) if self.stage == "image_embeddings" else found
+
+    def embed(self, points, labels):
+        sparse, dense = super().embed(points, labels)
+        return self.change(sparse) if self.stage == "sparse_prompt_embeddings" else sparse, dense
+
+    def decode(self, image_embeddings, sparse, dense):
+        masks, scores = super().decode(image_embeddings, sparse, dense)
+        return self.change(masks) if self.stage == "low_res_masks" else masks, scores
+
+
+@pytest.mark.core
+def test_the_reference_holds_against_itself():
+    report = report_of(GOOD)
+    assert report
+    assert report.first is None
+    assert report.to_dict()["holds"] is True
+    assert [mask.iou for mask in report.masks] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("stage", ["image_embeddings", "sparse_prompt_embeddings", "low_res_masks"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x * np.float32(1.0001), lambda x: x[..., ::-1].copy(), lambda x: np.full_like(x, np.nan)],
+    ids=["scale", "mirror", "nan"],
+)
+def test_a_fault_is_named_where_it_enters_and_what_follows_is_not_blamed(stage, change):
+    report = report_of(Candidate(GOOD.before, Planted(stage, change), GOOD.after))
+    assert not report
+    assert report.first == stage
+    entering = {row.name for row in report.stages if row.enters_here}
+    if not np.isnan(change(np.ones((1, 2, 2, 2), np.float32))).any():
+        assert entering == {stage}
+    assert not any(row.holds for row in report.stages if row.name == stage)
+
+
+def test_a_fault_below_the_declared_precision_holds_there_and_not_above():
+    candidate = Candidate(GOOD.before, Planted("low_res_masks", lambda x: x * np.float32(1.0001)), GOOD.after)
+    assert report_of(candidate, "fp16")
+    assert not report_of(candidate, "float32")
+
+
+def test_a_fault_in_preprocessing_enters_there_and_the_rest_follows():
+    report = report_of(replace(GOOD, before=before("binary", "")))
+    assert report.first == "input_image"
+    assert [row.name for row in report.stages if row.enters_here] == ["input_image"]
+    assert not any(row.holds for row in report.stages if row.name == "image_embeddings")
+    assert not any(mask.holds for mask in report.masks)
+    assert all(mask.local_unexplained == 0 for mask in report.masks)
+
+
+@pytest.mark.parametrize("way", ["binary", "source"])
+def test_a_fault_in_postprocessing_is_the_masks_alone(way):
+    report = report_of(replace(GOOD, after=after(way, "")))
+    assert all(row.holds for row in report.stages)
+    assert report.first == "masks"
+    assert all(mask.local_unexplained > 0 for mask in report.masks)
+
+
+def test_the_kernels_hold():
+    report = report_of(Candidate(before("kernel", "emulator"), GOOD.parts, after("kernel", "emulator")))
+    assert report, report.first
+    assert [mask.local_iou for mask in report.masks] == [1, 1, 1, 1]
+
+
+def test_without_a_device_the_kernels_are_unavailable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "metalcompute", None)
+    with pytest.raises(BackendUnavailable, match="metalcompute"):
+        before("kernel", "metal")
+    with pytest.raises(InputError, match="device is"):
+        open_device("abacus")
+
+
+@pytest.mark.coremltools
+@pytest.mark.parametrize(("precision", "name"), [("fp32", "float32"), ("fp16", "fp16")])
+def test_exported_packages_hold(tmp_path_factory, precision, name):
+    paths = packages(tmp_path_factory.getbasetemp(), precision)
+    parts = PackageParts({part: load(path) for part, path in paths.items()}, tiny().image_pe)
+    report = report_of(Candidate(GOOD.before, parts, GOOD.after), name)
+    assert report, report.to_dict()
+
+
+@pytest.mark.coremltools
+def test_a_permuted_positional_encoding_enters_at_the_decoder(tmp_path_factory):
+    paths = packages(tmp_path_factory.getbasetemp(), "fp32")
+    swapped = tiny().image_pe.swapaxes(2, 3)
+    parts = PackageParts({part: load(path) for part, path in paths.items()}, swapped)
+    assert report_of(Candidate(GOOD.before, parts, GOOD.after)).first == "low_res_masks"
+
+
+def test_parts_of_another_size_are_refused(unchecked):
+    parts = Planted("low_res_masks", lambda x: x[:, :3])
+    with pytest.raises(InputError, match=r"low_res_masks is \(1, 3, 16, 16\); with these weights it is \(1, 4, 16, 16\)"):
+        report_of(Candidate(GOOD.before, parts, GOOD.after))
+
+
+def test_relative_l2():
+    assert relative_l2(np.float32([3, 4]), np.float32([3, 4.5])) == pytest.approx(0.1)
+    assert np.isnan(relative_l2(np.float32([3, 4]), np.float32([3, np.nan])))
+    assert relative_l2(np.zeros(2, np.float32), np.zeros(2, np.float32)) == 0
+
+
+def test_core_ml_itself_is_a_mac_s(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(BackendUnavailable, match="on a Mac only"):
+        NativeProgram(tmp_path / "a.mlpackage")
+
+
+@pytest.mark.coremltools
+def test_core_ml_is_called_as_coremltools_wants_it(monkeypatch, tmp_path_factory):
+    """With a double that stands for a Mac's: it takes what MLModel takes, and answers through refsam's interpreter."""
+    path = packages(tmp_path_factory.getbasetemp(), "fp32")["prompt_encoder"]
+    asked = {}
+
+    class MLModel:
+        def __init__(self, model: str, compute_units: str) -> None:
+            asked.update(model=model, units=compute_units)
+
+        def predict(self, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            assert all(value.dtype == np.float32 for value in data.values())
+            return load(asked["model"]).run(data)
+
+    double = SimpleNamespace(models=SimpleNamespace(MLModel=MLModel), ComputeUnit={"CPU_ONLY": "cpu"})
+    monkeypatch.setitem(sys.modules, "coremltools", double)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    export_layers.coremltools.cache_clear()
+    try:
+        program = NativeProgram(path, "CPU_ONLY")
+    finally:
+        export_layers.coremltools.cache_clear()
+    given = {"points": np.ones((1, 3, 2), np.float32), "labels": np.ones((1, 3), np.float32)}
+    assert asked == {"model": str(path), "units": "cpu"}
+    for name, value in load(path).run(given).items():
+        np.testing.assert_array_equal(program.run(given)[name], value)
+    assert [feature.name for feature in program.inputs] == ["points", "labels"]
+    assert len(program.outputs) == 2
