@@ -13,8 +13,8 @@ from refsam.backends.fast import fold
 from refsam.scope import Scope
 from refsam.types import Array, Float
 
-RUN = 8192
-"""Elements of an inner loop, about."""
+RUN = 1280
+"""Elements of an inner loop at most: long enough to hide its start, short enough for the first-level cache."""
 
 
 class Depthwise(NamedTuple):
