@@ -78,7 +78,7 @@ class Program:
         where the program asks for something impossible; UnsupportedOp where refsam has no such operation.
         """
         with arithmetic(precision, threads) as c, one_blas_thread(), np.errstate(all="ignore"):
-            values = {**self.constants(c), **self._given(inputs, c)}
+            values = {**self.constants(c), **self.given(inputs, c)}
             self._run(values, c, observe)
             return {name: _finished(values[name], self.types.get(name)) for name in self.model.block.outputs}
 
@@ -104,7 +104,8 @@ class Program:
             places = ", ".join(f"{kind} (at {name})" for kind, name in list(missing.items())[:4])
             raise UnsupportedOp(f"{self.path}: refsam does not compute {places:.300}; it computes: {', '.join(sorted(OPS))}")
 
-    def _given(self, inputs: Mapping[str, Array], c: Arithmetic) -> dict[str, Any]:
+    def given(self, inputs: Mapping[str, Array], c: Arithmetic) -> dict[str, Any]:
+        """The inputs as the program keeps them. Raises InputError where they are not those that it needs."""
         features = {feature.name: feature for feature in self.inputs}
         unknown, missing = sorted(set(inputs) - set(features)), sorted(set(features) - set(inputs))
         if unknown or missing:

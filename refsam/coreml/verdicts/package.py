@@ -1,0 +1,238 @@
+"""A package against refsam: where does a fault of the converter, or of a hand, enter?
+
+The program runs in float64. Each result is looked for among the values that refsam computed (events): the same numbers, perhaps
+in another layout. What is found is *trusted*, and its exact value takes the place of the program's own, so that no error is
+carried on. What is not found waits: a later result that is found clears it. Where an operation that refsam has too (a linear
+map, a convolution, a softmax ...) gives something else, the fault is at the first waiting operation before it; refsam's value
+takes its place, and the search goes on behind it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from refsam.blas import one_blas_thread
+from refsam.coreml.arithmetic import Arithmetic, arithmetic
+from refsam.coreml.mil import Program, arguments, compute
+from refsam.coreml.ops.norm import BATCH_NORM_EPSILON
+from refsam.coreml.types import Operation
+from refsam.coreml.verdicts.events import Event, decoder_events, encoder_events, prompt_events
+from refsam.errors import InputError
+from refsam.model.sam import MobileSam
+from refsam.types import Array
+
+BUDGETS = {"fp16": 2e-3, "fp32": 2e-5}
+"""Relative L2 of one operation on refsam's own inputs, by the type that weights are stored in: eight times the 2.4e-4 that
+rounding weights to float16 costs; for float32 four times the converter's epsilon of 5e-6 (see `epsilon_faults`)."""
+
+NEAR = 0.3
+"""Relative L2 up to which a result is taken for refsam's value with an error, not for something else."""
+
+AHEAD = 24
+"""Events after the last one that was found which are looked at."""
+
+ANCHORS = ("conv", "conv_transpose", "linear", "layer_norm", "batch_norm", "softmax", "gelu", "relu")
+MAX_SORTED = 1 << 21
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One operation of the package.
+
+    Attributes:
+        op: its type; name: its result; stage: what refsam calls that value, "" where it has none.
+        error: relative L2 on refsam's inputs; infinite where nothing like it is expected there.
+        segment: for a fault, the operations between the last trusted values and the first wrong one.
+    """
+
+    op: str
+    name: str
+    stage: str
+    error: float
+    segment: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PackageVerdict:
+    """What was found; true where no fault is above the budget.
+
+    Attributes:
+        found: operations whose results refsam has.
+        faults: where results go wrong, in order.
+        unmatched: operations that neither were found nor led to one that was.
+        epsilon: batch_norms with the converter's needless epsilon, and the relative error that it makes.
+        budget: what one operation may be off.
+    """
+
+    part: str
+    found: tuple[Finding, ...]
+    faults: tuple[Finding, ...]
+    unmatched: tuple[str, ...]
+    epsilon: tuple[tuple[str, float], ...]
+    budget: float
+
+    def __bool__(self) -> bool:
+        return not self.faults
+
+
+def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array]) -> PackageVerdict:
+    """Hold a package of one of SAM's three parts against refsam with the weights that it was made from.
+
+    Raises InputError where the program's inputs are not those of a part.
+    """
+    part, roles = roles_of(program)
+    given = {role: np.asarray(inputs[name]) for role, name in roles.items()}
+    if part == "image encoder":
+        events = encoder_events(model, given["image"])
+    elif part == "mask decoder":
+        events = decoder_events(model, given)
+    else:
+        events = prompt_events(model, given["points"], given["labels"])
+    budget = BUDGETS["fp16" if any(kind.dtype == "fp16" for kind in program.types.values()) else "fp32"]
+    with arithmetic("fp64") as c, one_blas_thread(), np.errstate(all="ignore"):
+        search = _Search(program, events, budget, c)
+        search.run(inputs)
+    return PackageVerdict(
+        part, tuple(search.found), tuple(search.faults), tuple(search.waiting), tuple(epsilon_faults(program)), budget
+    )
+
+
+def roles_of(program: Program) -> tuple[str, dict[str, str]]:
+    """Which part a program is, and role -> name of its inputs. Ports name them differently; counts, shapes and words decide."""
+    names = [feature.name for feature in program.inputs]
+    if len(names) == 1:
+        return "image encoder", {"image": names[0]}
+    if len(names) == 2:
+        labels = next((name for name in names if "label" in name.lower()), names[1])
+        return "prompt encoder", {"points": next(n for n in names if n != labels), "labels": labels}
+    if len(names) == 4:
+        roles: dict[str, str] = {}
+        for role, words in (("sparse", ("sparse",)), ("dense", ("dense",)), ("image_pe", ("point", "position", "pe"))):
+            found = [name for name in names if name not in roles.values() and any(word in name.lower() for word in words)]
+            roles[role] = found[0] if found else ""
+        roles["image_embeddings"] = next((name for name in names if name not in roles.values()), "")
+        if all(roles.values()):
+            return "mask decoder", roles
+    raise InputError(f"{program.path} has the inputs {names}; an encoder has one, a prompt encoder two, a mask decoder four")
+
+
+def epsilon_faults(program: Program) -> list[tuple[str, float]]:
+    """The batch_norms that stand for gamma x + beta: mean 0, variance 1, and an epsilon that scales by 1 / sqrt(1 + epsilon).
+
+    coremltools' pass fuse_elementwise_to_batchnorm makes them of LayerNorm2d's last step and leaves the epsilon at its default.
+    """
+    with arithmetic("fp64") as c:
+        constants = program.constants(c)
+        faults = []
+        for op in program.ops:
+            if op.type == "batch_norm":
+                bound = {name: constants.get(str(group[0])) for name, group in op.inputs.items()}
+                epsilon = bound.get("epsilon")
+                size = float(BATCH_NORM_EPSILON if epsilon is None else epsilon)
+                plain = bound["mean"] is not None and not np.any(bound["mean"]) and np.all(bound["variance"] == 1)
+                if plain and size:
+                    faults.append((op.name, abs(1 / math.sqrt(1 + size) - 1)))
+    return faults
+
+
+class _Search:
+    def __init__(self, program: Program, events: list[Event], budget: float, c: Arithmetic) -> None:
+        self.program, self.events, self.budget, self.c = program, events, budget, c
+        self.norms = [float(np.linalg.norm(event.value)) for event in events]
+        self.last = 0
+        self.values: dict[str, Any] = {}
+        self.found: list[Finding] = []
+        self.faults: list[Finding] = []
+        self.waiting: dict[str, Operation] = {}
+        self.behind: dict[str, tuple[str, ...]] = {}
+
+    def run(self, inputs: Mapping[str, Array]) -> None:
+        """All operations in order."""
+        self.values = {**self.program.constants(self.c), **self.program.given(inputs, self.c)}
+        for operation in self.program.ops:
+            if not operation.is_constant:
+                self._operation(operation)
+        self._end()
+
+    def _operation(self, operation: Operation) -> None:
+        results = compute(operation, arguments(operation, self.values, self.c), self.c)
+        inputs = [a for group in operation.inputs.values() for a in group if isinstance(a, str)]
+        for output, value in zip(operation.outputs, results, strict=True):
+            name = output.name
+            self.values[name] = value
+            self.behind[name] = tuple(dict.fromkeys([*(n for a in inputs for n in self.behind.get(a, ())), name]))
+            if value.dtype.kind != "f" or value.size < 2:
+                continue
+            index, error, flat = self._nearest(value)
+            if error <= self.budget:
+                self._trust(operation, name, index, error, flat)
+            elif operation.type in ANCHORS and (expected := self._expected(operation.type, value)) is not None:
+                self._fault(operation, name, expected, self._distance(value, expected)[0])
+            else:
+                self.waiting[name] = operation
+
+    def _nearest(self, value: Array) -> tuple[int, float, bool]:
+        """(event, relative L2, whether in the same order) of what is most like `value`."""
+        best = (-1, math.inf, False)
+        norm = float(np.linalg.norm(value))
+        for index in range(max(0, self.last - AHEAD), min(len(self.events), self.last + AHEAD)):
+            event = self.events[index]
+            if event.value.size == value.size and abs(self.norms[index] - norm) <= NEAR * norm:
+                error, flat = self._distance(value, index)
+                if error < best[1]:
+                    best = (index, error, flat)
+        return best
+
+    def _distance(self, value: Array, index: int) -> tuple[float, bool]:
+        """Relative L2 in the same order, or, where that is far, of the sorted numbers: of the same ones in another layout."""
+        expected, norm = self.events[index].value.reshape(-1), self.norms[index] or 1.0
+        in_order = float(np.linalg.norm(value.reshape(-1) - expected)) / norm
+        if in_order <= NEAR or value.size > MAX_SORTED:
+            return in_order, True
+        any_order = float(np.linalg.norm(np.sort(value, axis=None) - np.sort(expected))) / norm
+        return (any_order, False) if any_order <= self.budget else (in_order, True)
+
+    def _expected(self, kind: str, value: Array) -> int | None:
+        """The next event of an operation of this kind and size."""
+        ahead = range(self.last + 1, len(self.events))
+        return next((i for i in ahead if self.events[i].kind == kind and self.events[i].value.size == value.size), None)
+
+    def _trust(self, operation: Operation, name: str, index: int, error: float, flat: bool) -> None:
+        event = self.events[index]
+        self.last = max(self.last, index) if flat else self.last
+        if flat:
+            self._clear(name)
+            self.values[name] = event.value.astype(np.float64).reshape(self.values[name].shape)
+            self.found.append(Finding(operation.type, name, event.name, error))
+        else:  # the numbers are right; whether the layout is, the next operation on them shows
+            self.waiting[name] = operation
+
+    def _clear(self, name: str) -> None:
+        for earlier in self.behind[name]:
+            self.waiting.pop(earlier, None)
+        self.behind[name] = ()
+
+    def _fault(self, operation: Operation, name: str, index: int, error: float) -> None:
+        """The first operation that waits before this one is where it enters, or this one."""
+        segment = self.behind[name]
+        first = self.waiting.get(segment[0], operation)
+        self._clear(name)
+        event = self.events[index]
+        self.faults.append(Finding(first.type, first.name, event.name, error, segment))
+        self.last = index
+        self.values[name] = event.value.astype(np.float64).reshape(self.values[name].shape)
+
+    def _end(self) -> None:
+        """An output that refsam does not have is wrong too."""
+        for name in self.program.model.block.outputs:
+            waiting = [n for n in self.behind.get(name, ()) if n in self.waiting]
+            if waiting:
+                first = self.waiting[waiting[0]]
+                index, error, _ = self._nearest(np.asarray(self.values[name]))
+                stage = self.events[index].name if index >= 0 else name
+                self.faults.append(Finding(first.type, first.name, stage, error, tuple(waiting)))
+                for n in waiting:
+                    self.waiting.pop(n)
