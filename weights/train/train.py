@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from .grouping import GroupingHead
@@ -46,6 +47,7 @@ class Options:
     processes: int
     size: int
     paint: float
+    start: Path | None = None
     ema: float = 0.999
     cooled_ema: float = 0.98  # the falling learning rate averages by itself
 
@@ -143,6 +145,16 @@ def save(path: Path, state: dict[str, object]) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
+def begin_with(path: Path, sam: Sam) -> int:
+    """Take over the weights of a .safetensors file and return its number of steps; the optimizer begins anew, so warm it up
+    with a tenth of the rate for some hundred steps."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        steps = int(file.metadata()["steps"])
+    sam.load_state_dict(fit_biases({**sam.state_dict(), **tensors}, sam))
+    return steps
+
+
 def worker(rank: int, o: Options) -> None:
     """One training process; rank 0 also logs and saves."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29517")
@@ -161,6 +173,9 @@ def worker(rank: int, o: Options) -> None:
         ema.load_state_dict(fit_biases(state["ema"], sam))
         head.load_state_dict(state["head"])
         opt.load_state_dict(fit_moments(state["optimizer"], both))
+    elif o.start is not None:
+        number = begin_with(o.start, sam)
+        ema.load_state_dict(sam.state_dict())
     ema.eval()
     first = number
     loader = Loader(o.folder / "pool", seed=[rank, number], images=o.images, prompts=o.prompts, size=o.size)
@@ -207,6 +222,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="per process and step")
     parser.add_argument("--prompts", type=int, default=8, help="per image")
     parser.add_argument("--size", type=int, default=256, help="of the pictures: 128 for a quick start, then 256")
+    parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/train/start.safetensors")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second")
     o = Options(**vars(parser.parse_args()))
