@@ -69,7 +69,7 @@ class Deviation:
 
 
 DEVIATIONS = (
-    Deviation("padding_index", "shipped", "defect", "landscape: rows begin 1024 - h pixels late, and wrap"),
+    Deviation("padding_index", "shipped", "defect", "landscape: rows begin S - h pixels late, and wrap"),
     Deviation("half_pixel", False, "defect", "picture half a pixel to the right and down"),
     Deviation("antialias", False, "deviation", "no antialias where the picture shrinks"),
     Deviation("rounding", False, "harmless", "no rounding to whole levels"),
