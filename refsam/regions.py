@@ -65,7 +65,7 @@ def box_of_rle(rle: Mapping[str, Any]) -> Int[Array, "4"]:
     return np.array([column[0], top.min(), column[-1], bottom.max() - 1])
 
 
-def remove_small_regions(rle: Mapping[str, Any], min_area: float, mode: Literal["holes", "islands"]) -> tuple[Rle, bool]:
+def remove_small_regions(rle: Mapping[str, Any], min_area: int, mode: Literal["holes", "islands"]) -> tuple[Rle, bool]:
     """The mask without its holes, or without its islands, of fewer than `min_area` pixels, and whether it had any.
 
     Pixels that touch at a corner belong to one region. Where all islands are small, the largest stays.
