@@ -154,8 +154,7 @@ class MobileSam:
         self._expect("sparse prompt embeddings", sparse, (None, None, width))
         self._expect("dense prompt embeddings", dense, (len(sparse), width, side, side))
         features, position, tokens = (self._cast(x) for x in (image_embeddings, image_pe, sparse))
-        is_one = len(dense) > 1 and np.asarray(dense).strides[0] == 0  # one map for all prompts: it stays one in memory
-        maps = np.broadcast_to(self._cast(dense[:1]), np.shape(dense)) if is_one else self._cast(dense)
+        maps = self._cast_broadcast(dense)
         s = self.scope / "mask_decoder"
         with one_blas_thread():
             return mask_decoder(s, features, position, tokens, maps, multimask_output, self.config)
@@ -169,6 +168,12 @@ class MobileSam:
     def _cast(self, x: Array) -> Array:
         """In the model's dtype and in C order: in another, BLAS would sum in another order, and the bits would differ."""
         return np.ascontiguousarray(x, self.dtype)
+
+    def _cast_broadcast(self, x: Array) -> Array:
+        """As `_cast`, but what is repeated without taking memory still is: the map of no mask prompt is one vector."""
+        x = np.asarray(x)
+        once = x[tuple(slice(1 if stride == 0 else None) for stride in x.strides)]
+        return np.broadcast_to(self._cast(once), x.shape)
 
     @staticmethod
     def _expect(name: str, x: Array, shape: tuple[int | None, ...]) -> None:
