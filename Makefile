@@ -16,7 +16,7 @@ demo: .venv/installed ## segment real photographs from a click and from a box; p
 	@echo; echo "The pictures are in $(OUT)/. The next step: README.md, or make test."
 
 test: .venv/tested ## everything but the long proofs
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 quick: .venv/tested ## the core subset, for every save
 	$(BIN)/python -m pytest -q -m core
