@@ -124,3 +124,36 @@ def sample(x: np.ndarray) -> np.ndarray:
     """The values of a tensor that a golden keeps."""
     flat = np.asarray(x).reshape(-1)
     return flat[np.unique(np.linspace(0, flat.size - 1, SAMPLES).astype(int))].astype(np.float64) if flat.size else flat
+
+
+@dataclass(frozen=True)
+class Everything:
+    """A picture for the demo model's everything mode, and the generator's options: thresholds that let some masks pass."""
+
+    name: str
+    size: tuple[int, int]
+    options: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / f"everything-{self.name}.json"
+
+
+_RELAXED = {"pred_iou_thresh": 0.3, "stability_score_thresh": 0.5, "stability_score_offset": 0.15, "output_mode": "coco_rle"}
+EVERYTHING = {
+    case.name: case
+    for case in (
+        Everything("grid", (300, 400), {"points_per_side": 12, **_RELAXED}),
+        Everything(
+            "crops",
+            (301, 397),
+            {
+                "points_per_side": 8,
+                "crop_n_layers": 1,
+                "crop_n_points_downscale_factor": 2,
+                "min_mask_region_area": 60,
+                **_RELAXED,
+            },
+        ),
+    )
+}

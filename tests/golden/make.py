@@ -10,6 +10,7 @@ import sys
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -19,7 +20,8 @@ warnings.simplefilter("ignore")
 import peer  # noqa: E402 - after the path is set
 import PIL  # noqa: E402
 import torch  # noqa: E402
-from golden.cases import CASES, Case, picture, sample  # noqa: E402
+from golden.cases import CASES, EVERYTHING, Case, Everything, demo, picture, sample  # noqa: E402
+from mobile_sam import SamAutomaticMaskGenerator, automatic_mask_generator  # noqa: E402
 from mobile_sam.utils.transforms import ResizeLongestSide  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 from standin import weights_sha256  # noqa: E402
@@ -27,8 +29,11 @@ from standin import weights_sha256  # noqa: E402
 
 def main(names: list[str]) -> None:
     """Write the goldens of these cases, of all where none is named."""
-    for name in names or CASES:
-        make(CASES[name])
+    for name in names or [*CASES, *(f"everything-{name}" for name in EVERYTHING)]:
+        if name.startswith("everything-"):
+            make_everything(EVERYTHING[name.removeprefix("everything-")])
+        else:
+            make(CASES[name])
 
 
 def make(case: Case) -> None:
@@ -53,6 +58,37 @@ def make(case: Case) -> None:
     }
     save_file(tensors, case.path, metadata)
     print(f"{case.path.name}: {len(stages)} stages, {case.path.stat().st_size / 1024:.0f} KiB", flush=True)
+
+
+def make_everything(case: Everything) -> None:
+    """Write the records of upstream's generator in float32, and how far its scores are from float64's, where both found one."""
+    weights = dict(demo().tensors)
+    single, double = (everything(case, weights, dtype) for dtype in (torch.float32, torch.float64))
+    pairs = [(a, b) for a in single for b in double if (a["point_coords"], a["bbox"]) == (b["point_coords"], b["bbox"])]
+    budget = {score: max(abs(a[score] - b[score]) for a, b in pairs) for score in ("predicted_iou", "stability_score")}
+    document = {
+        "weights_sha256": weights_sha256(weights),
+        "picture_sha256": digest(picture(case.size)),
+        "made_with": f"torch {torch.__version__}, numpy {np.__version__}, pillow {PIL.__version__}, mobilesam-mirror 1.0.0",
+        "float32_error": budget,
+        "records": single,
+    }
+    case.path.write_text(json.dumps(document, indent=1) + "\n")
+    print(f"{case.path.name}: {len(single)} records, {len(double)} in float64, {len(pairs)} paired; {budget}", flush=True)
+
+
+def everything(case: Everything, weights: dict[str, np.ndarray], dtype: torch.dtype) -> list[dict[str, Any]]:
+    """What upstream's generator returns, with the transform of the demo model's smaller input."""
+    generator = SamAutomaticMaskGenerator(peer.upstream(demo().config, weights, dtype), **case.options)
+    generator.predictor.transform = ResizeLongestSide(demo().config.image_size)
+    suppress = automatic_mask_generator.batched_nms
+
+    def in_float32(boxes: torch.Tensor, scores: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        """It takes boxes and scores of one dtype only, and upstream makes the boxes float32."""
+        return suppress(boxes, scores.float(), *rest, **options)
+
+    with mock.patch.object(automatic_mask_generator, "batched_nms", in_float32):
+        return generator.generate(picture(case.size))
 
 
 def run(case: Case, weights: dict[str, np.ndarray], dtype: torch.dtype, keep: peer.Keep) -> np.ndarray:
