@@ -11,7 +11,7 @@ import pytest
 from golden.cases import CASES, Case, Golden, load, picture, sample
 from standin import weights_sha256
 
-from refsam import MobileSam, SamPredictor, Trace, transforms
+from refsam import MobileSam, SamPredictor, Trace, backends, transforms
 
 # Two float64 programs that sum in different orders differ by about the square root of the number of roundings in a row, times
 # 1.1e-16: 2e-14 for the longest chain of sums here, which samples keep to. A norm is itself a sum of up to 17 million squares,
@@ -32,13 +32,15 @@ class Summary(Trace):
 
     WHOLE = ("image_encoder", "low_res_masks")
 
-    def __init__(self, prefix: str = "") -> None:
-        super().__init__()
+    def __init__(self, prefix: str = "", stages: str = "*") -> None:
+        super().__init__(stages)
         self.prefix = prefix
         self.facts: dict[str, tuple[list[int], float, np.ndarray]] = {}
         self.whole: dict[str, np.ndarray] = {}
 
     def record(self, name: str, value: np.ndarray) -> None:
+        if not self.wants(name):
+            return
         norm = float(np.linalg.norm(value.astype(np.float64)))
         self.facts[self.prefix + name] = (list(value.shape), norm, sample(value))
         if name in self.WHOLE:
@@ -54,13 +56,15 @@ class Run:
 
 
 @cache
-def run(name: str, dtype: str) -> Run:
-    case, summaries = CASES[name], [Summary()]
-    model = MobileSam(case.weights, case.config, dtype=dtype)
+def run(name: str, dtype: str, backend: str = "reference") -> Run:
+    """Every stage of the definition; of another backend the results, since a stage that is traced makes it fall back."""
+    stages = "*" if backend == "reference" else ",".join(Summary.WHOLE)
+    case, summaries = CASES[name], [Summary(stages=stages)]
+    model = MobileSam(case.weights, case.config, backends.create(backend), dtype)
     encoder = SamPredictor(model.traced(summaries[0]))
     encoder.set_image(picture(case.size))
     for kind, prompt in case.prompts.items():
-        summaries.append(summary := Summary(f"{kind}/"))
+        summaries.append(summary := Summary(f"{kind}/", stages))
         predictor = SamPredictor(model.traced(summary))
         predictor.set_embedding(encoder.get_image_embedding(), case.size)
         logits, _, _ = predictor.predict(**prompt, return_logits=True)
@@ -82,25 +86,26 @@ def check_float64(name: str) -> None:
         assert sample_difference(name, stage) <= FLOAT64_PARITY, stage
 
 
-def float32_error(name: str, stage: str) -> float:
+def float32_error(name: str, stage: str, backend: str = "reference") -> float:
     truth = run(name, "float64").whole[stage]
-    return float(np.linalg.norm(run(name, "float32").whole[stage].astype(np.float64) - truth) / np.linalg.norm(truth))
+    return float(np.linalg.norm(run(name, "float32", backend).whole[stage].astype(np.float64) - truth) / np.linalg.norm(truth))
 
 
-def check_float32(name: str) -> None:
-    """The issue's bound: the embedding and the logits are at most twice as far from float64 as torch's own float32."""
+def check_float32(name: str, backend: str) -> None:
+    """The embedding and the logits are at most twice as far from float64 as torch's own float32."""
     stages = golden(name).stages
     for stage in stages:
         if stage == "image_encoder" or stage.endswith("low_res_masks"):
             allowed = 2 * stages[stage]["float32_error"]
-            assert float32_error(name, stage) <= allowed, f"{stage}: {float32_error(name, stage):.2e}, allowed {allowed:.2e}"
+            error = float32_error(name, stage, backend)
+            assert error <= allowed, f"{stage}: {error:.2e}, allowed {allowed:.2e}"
 
 
-def check_masks(name: str) -> None:
+def check_masks(name: str, backend: str) -> None:
     """Equal to upstream's float32 masks except where the logit is within both sides' float32 error of the threshold."""
     theirs = golden(name)
     for stage, bits in theirs.masks.items():
-        ours, truth = run(name, "float32").whole[stage], run(name, "float64").whole[stage]
+        ours, truth = run(name, "float32", backend).whole[stage], run(name, "float64").whole[stage]
         upstream = np.unpackbits(bits, count=ours.size).reshape(ours.shape).astype(bool)
         # A logit's error is normal with this deviation at most, so 8 of them are never seen by chance.
         deviation = 3 * theirs.stages[stage]["float32_error"] * np.linalg.norm(truth) / truth.size**0.5
@@ -123,8 +128,9 @@ def check_inputs(case: Case, theirs: dict[str, Any]) -> None:
 def test_case(name: str) -> None:
     check_inputs(CASES[name], golden(name).metadata)
     check_float64(name)
-    check_float32(name)
-    check_masks(name)
+    for backend in ("reference", "fast"):
+        check_float32(name, backend)
+        check_masks(name, backend)
 
 
 @pytest.mark.core

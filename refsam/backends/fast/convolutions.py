@@ -141,12 +141,10 @@ def halve_band(
     above = max(-first, 0)  # one row of padding over the map; under it there is none, since its height is even
     even, odd = scratch.take(2 * n + 1, width, channels), scratch.take(2 * n + 1, width + 1, channels)
     source = x[first + above : 2 * bottom]
-    np.matmul(source[:, 0::2], w.expand.weight, out=even[above:])
-    np.matmul(source[:, 1::2], w.expand.weight, out=odd[above:, 1:])
-    np.add(even, w.expand.bias, out=even)
-    np.add(odd, w.expand.bias, out=odd)
-    odd[:, 0] = 0
-    even[:above], odd[:above] = 0, 0
+    for columns, inside in ((source[:, 0::2], even[above:]), (source[:, 1::2], odd[above:, 1:])):
+        np.matmul(columns, w.expand.weight, out=inside)
+        np.add(inside, w.expand.bias, out=inside)
+    even[:above], odd[:above], odd[:, 0] = 0, 0, 0
     scaled_gelu(scratch, even)
     scaled_gelu(scratch, odd)
     filtered, part = scratch.take(n, width, channels), scratch.take(n, width, channels)

@@ -72,11 +72,11 @@ def first_convolution(
     row, _, item = columns.strides
     # A patch's nine columns of three rows follow each other: the windows overlap, and nothing is copied.
     patches = as_strided(columns, (n, len(w.weight), width), (2 * row, width * item, item))
-    inside = out[above:]
-    np.matmul(patches.transpose(0, 2, 1), w.weight, out=inside[:, 1:])
+    inside = out[above:, 1:]
+    np.matmul(patches.transpose(0, 2, 1), w.weight, out=inside)
     np.add(inside, w.bias, out=inside)
-    out[:above], inside[:, 0] = 0, 0
-    scaled_gelu(scratch, inside)
+    out[:above], out[:, 0] = 0, 0
+    scaled_gelu(scratch, out)
 
 
 def shifted_columns(scratch: Scratch, x: Float[Array, "3 H 2*W"], first: int, n: int) -> Float[Array, "n 9 W"]:

@@ -1,0 +1,128 @@
+"""The thread pool: every task once, errors, several callers, and how many threads there are."""
+
+import os
+import threading
+from typing import Any
+
+import pytest
+from threadpoolctl import threadpool_info
+
+from refsam import InputError
+from refsam.backends.fast.scratch import Scratch
+from refsam.backends.fast.workers import THREADS_VARIABLE, Workers, thread_count
+from refsam.blas import one_blas_thread
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("tasks", [0, 1, 3, 100])
+def test_every_task_runs_once(threads: int, tasks: int) -> None:
+    done: list[int] = []
+    Workers(threads).map(lambda scratch, number: done.append(number), [(number,) for number in range(tasks)])
+    assert sorted(done) == list(range(tasks))
+
+
+def test_tasks_run_at_the_same_time_on_as_many_threads_as_were_asked_for() -> None:
+    together = threading.Barrier(3)
+    Workers(3).map(lambda scratch: together.wait(60) and None, [()] * 3)  # a BrokenBarrierError where one waits in vain
+
+
+def test_blas_has_one_thread_in_every_task() -> None:
+    seen: list[set[int]] = []
+    together = threading.Barrier(2)
+
+    def task(scratch: Scratch) -> None:
+        together.wait(60)
+        seen.append({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+
+    Workers(2).map(task, [(), ()])
+    assert len(seen) == 2
+    assert all(found <= {1} for found in seen)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_stops_the_rest_and_is_raised_when_nothing_runs_any_more(threads: int) -> None:
+    workers, running, done = Workers(threads), [], []
+
+    def task(scratch: Scratch, number: int) -> None:
+        running.append(number)
+        if number == 3:
+            raise MemoryError("no room for tile 3")
+        done.append(number)
+
+    with pytest.raises(MemoryError, match="no room for tile 3"):
+        workers.map(task, [(number,) for number in range(10_000)])
+    assert sorted([*done, 3]) == sorted(running)
+    assert len(running) < 10_000
+    workers.map(task, [(0,)])  # and the workers are as good as new
+
+
+def test_an_error_in_another_thread_comes_out_too() -> None:
+    caller, together = threading.get_ident(), threading.Barrier(2)
+
+    def task(scratch: Scratch) -> None:
+        together.wait(60)
+        if threading.get_ident() != caller:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Workers(2).map(task, [(), ()])
+
+
+def test_several_callers_share_the_threads_and_none_waits_for_another() -> None:
+    workers, inside, go, done = Workers(2), threading.Barrier(3), threading.Event(), []
+
+    def slow(scratch: Scratch) -> None:
+        inside.wait(60)
+        go.wait(60)
+
+    first = threading.Thread(target=lambda: workers.map(slow, [(), ()]))
+    first.start()
+    inside.wait(60)  # the first caller and the only helper are busy now
+    workers.map(lambda scratch, number: done.append(number), [(number,) for number in range(20)])
+    assert sorted(done) == list(range(20))
+    go.set()
+    first.join(60)
+    assert not first.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_computes_on_without_the_threads_that_it_lost() -> None:
+    workers, done = Workers(2), []
+    workers.map(lambda scratch: None, [(), ()])  # starts the thread
+    child = os.fork()
+    if child == 0:
+        try:
+            workers.map(lambda scratch, number: done.append(number), [(number,) for number in range(5)])
+        finally:
+            os._exit(0 if sorted(done) == list(range(5)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_memory_taken_in_a_task_is_free_for_the_next_one() -> None:
+    starts: list[int] = []
+    Workers(1).map(lambda scratch: starts.append(scratch.take(1000).ctypes.data), [()] * 5)
+    assert len(set(starts[1:])) == 1
+
+
+def test_threads_come_from_the_argument_then_the_environment_then_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    assert thread_count() >= 1
+    monkeypatch.setenv(THREADS_VARIABLE, "3")
+    assert (thread_count(), thread_count(2)) == (3, 2)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_another_number_of_threads_is_refused(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    monkeypatch.setenv(THREADS_VARIABLE, value)
+    with pytest.raises(InputError, match=f"REFSAM_THREADS is {value}; it has to be a whole number from 1"):
+        thread_count()
+
+
+def test_the_hosts_blas_setting_is_not_touched_by_many_callers() -> None:
+    before = [library["num_threads"] for library in threadpool_info()]
+    with one_blas_thread():
+        Workers(3).map(lambda scratch: None, [()] * 10)
+    assert [library["num_threads"] for library in threadpool_info()] == before
