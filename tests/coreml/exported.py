@@ -21,7 +21,7 @@ def tiny(dtype: str = "float32") -> MobileSam:
 
 @cache
 def packages(root: Path, precision: Precision = "fp32", target: Target = "iOS15") -> dict[str, Path]:
-    """Part -> package, made once for a `root` (a folder of the test session's own); for newer systems without the slow encoder."""
+    """Part -> package, made once for a `root` (a folder of the session's own); for newer systems without the slow encoder."""
     parts = PARTS if target == "iOS15" else PARTS[1:]
     return dict(
         zip(parts, export(tiny(), root / f"{precision}-{target}", precision=precision, target=target, parts=parts), strict=True)
