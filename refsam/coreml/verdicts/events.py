@@ -159,10 +159,14 @@ def prompt_events(model: MobileSam, points: Array, labels: Array) -> list[Event]
     projected = (2 * unit - 1) @ (s / "pe_layer")["positional_encoding_gaussian_matrix"]
     angles = 2 * np.pi * projected
     encoding = np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
-    sparse, dense = recorded.encode_prompts((coords - 0.5, np.asarray(labels)))
+    sparse, dense = recorded.encode_prompts((coords - 0.5, np.asarray(labels).astype(np.int64)))
     sparse = sparse[:, : coords.shape[1]]  # refsam adds a padding point, the packages leave that to their caller
     steps = [
-        ("add", "coordinates + 0.5", coords), ("real_div", "coordinates / size", unit), ("mul", "2 coordinates", 2 * unit),
+        ("cast", "coordinates", coords - 0.5),
+        ("add", "coordinates + 0.5", coords),
+        *(("", f"{axis} + 0.5", coords[..., i]) for i, axis in enumerate("xy")),
+        *(("", f"{axis} / size", unit[..., i]) for i, axis in enumerate("xy")),
+        ("real_div", "coordinates / size", unit), ("mul", "2 coordinates", 2 * unit),
         ("sub", "2 coordinates - 1", 2 * unit - 1), ("linear", "projections", projected), ("mul", "angles", angles),
         ("sin", "sines", np.sin(angles)), ("cos", "cosines", np.cos(angles)), ("concat", "position encoding", encoding),
         ("select", "sparse_prompt_embeddings", sparse), ("const", "dense_prompt_embeddings", dense),

@@ -170,12 +170,12 @@ class _Judge:
         moves = OPS[operation.type].moves and len(span) == 1
         measured = 0.0 if moves else self.k * _greatest(np.asarray(rounded).astype(np.float64) - exact)
         allowed = np.zeros_like(exact) if moves else _half_unit(exact, half, kind) + measured
+        magnitude = _greatest(exact)
         if half:  # what is beyond float16 becomes infinity
             exact = np.where(np.abs(exact) >= LARGEST + 16, np.copysign(np.inf, exact), exact)
         off = np.where((value == exact) | (np.isnan(value) & np.isnan(exact)), 0.0, np.abs(value - exact))
         off = np.where(np.isnan(off), np.inf, off)
         ratio = np.divide(off, allowed, out=np.where(off > 0, np.inf, 0.0), where=allowed > 0)
-        magnitude = _greatest(exact)
         return OpVerdict(
             operation.type, name, relative(off, exact), relative(_rounding(exact, half, kind), exact),
             relative(value - reference, reference), float(ratio.max(initial=0.0)), int(np.count_nonzero(ratio > 1)),

@@ -34,7 +34,18 @@ NEAR = 0.3
 AHEAD = 24
 """Events after the last one that was found which are looked at."""
 
-ANCHORS = ("conv", "conv_transpose", "linear", "layer_norm", "batch_norm", "softmax", "gelu", "relu")
+EXACT = {"softmax": 5e-6, "gelu": 5e-6, "relu": 5e-6, "sin": 5e-6, "cos": 5e-6}
+"""The same for operations without weights: events are float32, which a softmax or a sine makes ten times worse."""
+
+ANCHORS = ("conv", "conv_transpose", "linear", "layer_norm", "batch_norm", "softmax", "gelu", "relu", "sin", "cos", "concat")
+"""Operations that refsam has too, in the same layout: each is held against one of its own kind, and no two against the same."""
+
+RESHAPING = ("reshape", "transpose", "expand_dims", "squeeze")
+PARTS = ("slice_by_index", "split", "gather")
+"""Operations that hand on a part: that it is right says nothing of the rest."""
+
+NEAREST = 0.1
+"""Relative L2 up to which a result on trusted inputs, of refsam's kind and size, is refsam's with an error: 10 % of a scale."""
 MAX_SORTED = 1 << 21
 
 
@@ -148,6 +159,8 @@ class _Search:
         self.faults: list[Finding] = []
         self.waiting: dict[str, Operation] = {}
         self.behind: dict[str, tuple[str, ...]] = {}
+        self.rearranged: set[str] = set()
+        self.taken: set[int] = set()
 
     def run(self, inputs: Mapping[str, Array]) -> None:
         """All operations in order."""
@@ -166,62 +179,91 @@ class _Search:
             self.behind[name] = tuple(dict.fromkeys([*(n for a in inputs for n in self.behind.get(a, ())), name]))
             if value.dtype.kind != "f" or value.size < 2:
                 continue
-            index, error, flat = self._nearest(value)
-            if error <= self.budget:
+            index, error, flat = self._nearest(value, operation.type)
+            if error <= self._budget(operation, inputs):
                 self._trust(operation, name, index, error, flat)
+            elif index >= 0 and error <= NEAREST and self.events[index].kind == operation.type and self._trusted(inputs):
+                self._fault(operation, name, index)
             elif operation.type in ANCHORS and (expected := self._expected(operation.type, value)) is not None:
-                self._fault(operation, name, expected, self._distance(value, expected)[0])
+                self._fault(operation, name, expected)
             else:
                 self.waiting[name] = operation
 
-    def _nearest(self, value: Array) -> tuple[int, float, bool]:
-        """(event, relative L2, whether in the same order) of what is most like `value`."""
-        best = (-1, math.inf, False)
+    def _budget(self, operation: Operation, inputs: list[str]) -> float:
+        """Without weights, and on inputs that are refsam's own, nothing but float32 is allowed."""
+        return EXACT.get(operation.type, self.budget) if self._trusted(inputs) else self.budget
+
+    def _trusted(self, names: list[str]) -> bool:
+        return all(not self.behind.get(name) for name in names)
+
+    def _nearest(self, value: Array, kind: str = "") -> tuple[int, float, bool]:
+        """(event, relative L2, whether in the same order) of what is most like `value`; an anchor's is of its kind."""
+        best, anchor = (-1, math.inf, False), kind in ANCHORS
         norm = float(np.linalg.norm(value))
         for index in range(max(0, self.last - AHEAD), min(len(self.events), self.last + AHEAD)):
             event = self.events[index]
+            if anchor and (event.kind not in (kind, "") or index in self.taken):
+                continue
+            if event.kind == "cast" != kind:  # an input: what computes on it has another result
+                continue
             if event.value.size == value.size and abs(self.norms[index] - norm) <= NEAR * norm:
                 error, flat = self._distance(value, index)
-                if error < best[1]:
+                if error < best[1] and (flat or not anchor):
                     best = (index, error, flat)
         return best
 
     def _distance(self, value: Array, index: int) -> tuple[float, bool]:
         """Relative L2 in the same order, or, where that is far, of the sorted numbers: of the same ones in another layout."""
-        expected, norm = self.events[index].value.reshape(-1), self.norms[index] or 1.0
-        in_order = float(np.linalg.norm(value.reshape(-1) - expected)) / norm
+        expected, norm = self.events[index].value, self.norms[index] or 1.0
+        in_order = self._in_order(value, index)
         if in_order <= NEAR or value.size > MAX_SORTED:
             return in_order, True
-        any_order = float(np.linalg.norm(np.sort(value, axis=None) - np.sort(expected))) / norm
+        any_order = float(np.linalg.norm(np.sort(value, axis=None) - np.sort(expected, axis=None))) / norm
         return (any_order, False) if any_order <= self.budget else (in_order, True)
+
+    def _in_order(self, value: Array, index: int) -> float:
+        difference = value.reshape(-1) - self.events[index].value.reshape(-1)
+        return float(np.linalg.norm(difference)) / (self.norms[index] or 1.0)
 
     def _expected(self, kind: str, value: Array) -> int | None:
         """The next event of an operation of this kind and size."""
         ahead = range(self.last + 1, len(self.events))
-        return next((i for i in ahead if self.events[i].kind == kind and self.events[i].value.size == value.size), None)
+        fits = (i for i in ahead if self.events[i].kind == kind and self.events[i].value.size == value.size)
+        return next((i for i in fits if i not in self.taken), None)
 
     def _trust(self, operation: Operation, name: str, index: int, error: float, flat: bool) -> None:
         event = self.events[index]
         self.last = max(self.last, index) if flat else self.last
+        if operation.type in ANCHORS and event.kind:
+            self.taken.add(index)
         if flat:
-            self._clear(name)
+            self._clear(name, operation.type not in PARTS)
             self.values[name] = event.value.astype(np.float64).reshape(self.values[name].shape)
             self.found.append(Finding(operation.type, name, event.name, error))
         else:  # the numbers are right; whether the layout is, the next operation on them shows
             self.waiting[name] = operation
+            self.rearranged.add(name)
 
-    def _clear(self, name: str) -> None:
-        for earlier in self.behind[name]:
-            self.waiting.pop(earlier, None)
+    def _clear(self, name: str, earlier_too: bool = True) -> None:
+        for waiting in self.behind[name] if earlier_too else (name,):
+            self.waiting.pop(waiting, None)
         self.behind[name] = ()
 
-    def _fault(self, operation: Operation, name: str, index: int, error: float) -> None:
-        """The first operation that waits before this one is where it enters, or this one."""
-        segment = self.behind[name]
-        first = self.waiting.get(segment[0], operation)
-        self._clear(name)
+    def _fault(self, operation: Operation, name: str, index: int) -> None:
+        """It enters at the first operation that waits before this one, or at this one. Those with refsam's numbers in another
+        order are passed over, unless that order is all that is wrong here: then it is one of them, a mere reshaping last.
+        """
+        self.waiting[name] = operation
+        segment = tuple(n for n in self.behind[name] if n in self.waiting)
         event = self.events[index]
-        self.faults.append(Finding(first.type, first.name, event.name, error, segment))
+        if operation.type in ("conv", "conv_transpose") or self._distance(self.values[name], index)[1]:
+            suspects = [n for n in segment if n not in self.rearranged]
+        else:
+            suspects = [n for n in segment[:-1] if self.waiting[n].type not in RESHAPING] or list(segment)
+        first = self.waiting[suspects[0]]
+        self._clear(name)
+        self.taken.add(index)
+        self.faults.append(Finding(first.type, first.name, event.name, self._in_order(self.values[name], index), segment))
         self.last = index
         self.values[name] = event.value.astype(np.float64).reshape(self.values[name].shape)
 

@@ -1,0 +1,166 @@
+"""A planted fault is named at its operation; what is clean is found clean."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coreml.faults import IN_EXECUTORS, IN_PACKAGES, Fault, faulty_dump, faulty_package, target
+from coreml.packages import CONFIG, case, names
+from standin import standin_weights
+
+from refsam import coreml
+from refsam.coreml.arithmetic import PRECISIONS, Arithmetic
+from refsam.coreml.verdicts import PackageVerdict, RunVerdict, judge_package, judge_run
+from refsam.errors import InputError
+from refsam.model.sam import MobileSam
+
+PLAIN = [name for name in names() if name.count(".") == 3]
+BELOW = {"gamma 1e-5 off": "float16 has no such number, and the float32 budget is 2e-5"}
+"""Faults that a package's precision hides."""
+
+
+@pytest.fixture(scope="module")
+def model() -> MobileSam:
+    return MobileSam(standin_weights(CONFIG), CONFIG)
+
+
+def dump_of(program: coreml.Program, part: str, precision: str | None) -> dict[str, np.ndarray]:
+    dump: dict[str, np.ndarray] = {}
+    program.run(
+        case(part, 100),
+        precision,
+        observe=lambda op, _, results: dump.update(zip([o.name for o in op.outputs], results, strict=True)),
+    )
+    return dump
+
+
+def package_verdict(source: Path, folder: Path, fault: Fault, model: MobileSam) -> tuple[PackageVerdict, list[str]]:
+    program, places = faulty_package(source, folder, fault)
+    return judge_package(program, model, case(fault.part, 100)), places
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("fault", IN_PACKAGES, ids=lambda fault: fault.name)
+def test_a_fault_in_a_package_is_named(packages: Path, tmp_path: Path, model: MobileSam, fault: Fault, precision: str) -> None:
+    verdict, places = package_verdict(packages / f"{fault.part}.iOS15.{precision}.mlpackage", tmp_path, fault, model)
+    if fault.name in BELOW:
+        assert verdict
+        assert max(found.error for found in verdict.found if found.name in places) < verdict.budget
+    else:
+        assert not verdict
+        assert verdict.faults[0].name in places
+        assert verdict.faults[0].error > 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "points"), [(name, points) for name in PLAIN for points in ((1,) if name.startswith("Image") else (1, 100))]
+)
+def test_no_fault_is_found_in_clean_packages(packages: Path, model: MobileSam, name: str, points: int) -> None:
+    part = name.split(".")[0]
+    program = coreml.load(packages / name)
+    verdict = judge_package(program, model, case(part, points))
+    assert verdict, verdict.faults
+    assert not verdict.unmatched
+    computed = sum(not op.is_constant for op in program.ops)
+    assert len(verdict.found) > computed * (0.15 if part == "PromptEncoder" else 0.7)
+
+
+def test_the_converters_epsilon_is_recognised_and_quantified(packages: Path, model: MobileSam) -> None:
+    """gamma x + beta as a batch_norm with its default epsilon: 1 / sqrt(1 + 1e-5) is 5e-6 off one."""
+    for part, count in (("ImageEncoder", 2), ("MaskDecoder", 1), ("PromptEncoder", 0)):
+        verdict = judge_package(coreml.load(packages / f"{part}.iOS15.fp32.mlpackage"), model, case(part, 1))
+        assert [round(error * 1e6, 3) for _, error in verdict.epsilon] == [5.0] * count
+        measured = {found.name: found.error for found in verdict.found}
+        assert all(0.5 * error < measured[name] < 1.5 * error for name, error in verdict.epsilon)
+
+
+RUNS = [
+    *(("fp16", None, fault) for fault in IN_EXECUTORS),  # make evidence has all three for all faults
+    *(("fp32", None, fault) for fault in IN_EXECUTORS[::6]),
+    *(("fp16", "fp16-accumulate", fault) for fault in IN_EXECUTORS[::6]),
+]
+
+
+@pytest.mark.parametrize(("stored", "precision", "fault"), RUNS, ids=lambda x: x.name if isinstance(x, Fault) else str(x))
+def test_a_fault_in_an_executor_is_named(packages: Path, fault: Fault, stored: str, precision: str | None) -> None:
+    program = coreml.load(packages / f"{fault.part}.iOS15.{stored}.mlpackage")
+    dump = faulty_dump(program, fault, case(fault.part, 1), precision)
+    verdict = judge_run(program, case(fault.part, 1), dump, precision)
+    place = target(program, fault).name
+    if precision == "fp16-accumulate" and fault.name in BELOW:
+        assert verdict
+    else:
+        assert verdict.faults[0].name == place
+        assert verdict.faults[0].excess > 1
+        assert {found.name for found in verdict.faults} <= {place, *users(program, place)}
+
+
+def users(program: coreml.Program, name: str) -> list[str]:
+    """The operations right after it."""
+    return [op.name for op in program.ops if any(name in group for group in op.inputs.values())]
+
+
+@pytest.mark.parametrize("precision", [None, *PRECISIONS])
+@pytest.mark.parametrize("name", [name for name in PLAIN if name.endswith(".iOS15.fp16.mlpackage")])
+def test_no_fault_is_found_in_clean_runs(packages: Path, name: str, precision: str | None) -> None:
+    part = name.split(".")[0]
+    program = coreml.load(packages / name)
+    verdict = judge_run(program, case(part, 100), dump_of(program, part, precision), precision)
+    assert verdict, verdict.faults
+    assert len(verdict.ops) == sum(len(op.outputs) for op in program.ops if not op.is_constant)
+
+
+def reordered(_self: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The sum of products in three strided parts, the last first."""
+    rows = b if b.ndim == 1 else np.swapaxes(b, -1, -2)
+    parts = [a[..., i::3] @ (rows[i::3] if b.ndim == 1 else np.swapaxes(rows[..., i::3], -1, -2)) for i in (2, 0, 1)]
+    return parts[0] + parts[1] + parts[2]
+
+
+@pytest.mark.parametrize("name", [name for name in PLAIN if ".iOS15." in name])
+def test_another_order_of_sums_is_no_fault(packages: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = name.split(".")[0]
+    program = coreml.load(packages / name)
+    plain = dump_of(program, part, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Arithmetic, "product", reordered)
+        other = dump_of(program, part, None)
+    if part != "PromptEncoder":
+        assert any(not np.array_equal(plain[key], other[key]) for key in plain)
+    assert judge_run(program, case(part, 100), other), part
+
+
+def test_operations_that_were_not_dumped_are_judged_together(packages: Path) -> None:
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp16.mlpackage")
+    fault = next(f for f in IN_EXECUTORS if f.name == "attention scale of another width")
+    dump = faulty_dump(program, fault, case("MaskDecoder", 1), None)
+    kept = {op.name for op in program.ops if op.type in ("linear", "layer_norm", "softmax")}
+    verdict = judge_run(program, case("MaskDecoder", 1), {name: x for name, x in dump.items() if name in kept})
+    assert [target(program, fault).name in found.span for found in verdict.faults] == [True]
+    clean = {name: x for name, x in dump_of(program, "MaskDecoder", None).items() if name in kept}
+    assert judge_run(program, case("MaskDecoder", 100), clean)
+
+
+def test_overflow_and_subnormals_are_told(packages: Path) -> None:
+    program = coreml.load(packages / "ImageEncoder.iOS15.fp16.mlpackage")
+    verdict: RunVerdict = judge_run(program, case("ImageEncoder", 1), dump_of(program, "ImageEncoder", None))
+    by_name = {op.name: op for op in verdict.ops}
+    assert all(op.headroom > 1 for op in verdict.ops)
+    assert min(op.headroom for op in verdict.ops) < 65504 / 4
+    eps = next(op for op in program.ops if op.type == "softmax").name
+    assert 0 <= by_name[eps].subnormal < 1
+    large = {"image": case("ImageEncoder", 1)["image"] * np.float32(1e4)}
+    dump: dict[str, np.ndarray] = {}
+    program.run(large, observe=lambda op, _, results: dump.update(zip([o.name for o in op.outputs], results, strict=True)))
+    overflowing = [op for op in judge_run(program, large, dump).ops if op.headroom < 1]
+    assert overflowing
+    assert all(np.isinf(dump[op.name]).any() for op in overflowing)
+
+
+def test_a_dump_of_something_else_is_refused(packages: Path) -> None:
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp16.mlpackage")
+    with pytest.raises(InputError, match="the dump has x, and no result of"):
+        judge_run(program, case("MaskDecoder", 1), {"x": np.zeros(3)})
+    name = next(op.name for op in program.ops if op.type == "linear")
+    wrong = judge_run(program, case("MaskDecoder", 1), {name: np.zeros(3)})
+    assert "it has shape (3,), and the program makes" in wrong.faults[0].reason
