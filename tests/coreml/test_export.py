@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from coreml.exported import inputs, packages, picture, reference, tiny
-from standin import TINY, standin_weights
+from coreml.packages import CONFIG
+from standin import standin_weights
 
 import refsam
 from refsam import MobileSam
@@ -75,10 +76,12 @@ def test_the_app_s_names(tmp_path):
 
 def test_layer_norm_2d_does_not_overflow_in_float16(root, tmp_path):
     """Upstream's steps square what is centred: infinite in float16 beyond 255.9. Whatever scale comes in, the same goes out."""
-    weights = standin_weights(TINY) | {"image_encoder.neck.0.weight": 300 * standin_weights(TINY)["image_encoder.neck.0.weight"]}
-    (path,) = export(MobileSam(weights, TINY), tmp_path, parts=("image_encoder",))
+    weights = standin_weights(CONFIG) | {
+        "image_encoder.neck.0.weight": 300 * standin_weights(CONFIG)["image_encoder.neck.0.weight"]
+    }
+    (path,) = export(MobileSam(weights, CONFIG), tmp_path, parts=("image_encoder",))
     (embedding,) = run(path, [picture()])
-    exact = MobileSam(weights, TINY, dtype="float64").encode_image(picture())
+    exact = MobileSam(weights, CONFIG, dtype="float64").encode_image(picture())
     assert relative_l2(exact, embedding) < 0.01
     assert not [op for path in packages(root).values() for op in load(path).ops if op.type == "batch_norm"]  # the epsilon fault
 

@@ -1,15 +1,13 @@
 """What refsam exports against what coremltools converts from upstream's torch code, on the same weights and inputs."""
 
-from functools import cache
 from pathlib import Path
 
 import pytest
-from coreml.packages import CONFIG, PARTS, POINTS, case
-from standin import standin_weights
+from coreml.exported import packages as exported
+from coreml.packages import PARTS, POINTS, case
 
-from refsam import MobileSam
 from refsam.coreml import load
-from refsam.coreml.export import PACKAGES, Precision, export
+from refsam.coreml.export import PACKAGES
 from refsam.verify.difference import relative_l2
 
 pytestmark = pytest.mark.coremltools
@@ -20,18 +18,12 @@ BUDGET = {"fp32": 2e-6, "fp16": 5e-3}
 CONVERTER = {"fp32": 1e-5, "fp16": 5e-3}
 
 
-@cache
-def exported(folder: Path, precision: Precision) -> dict[str, Path]:
-    model = MobileSam(standin_weights(CONFIG), CONFIG)
-    return {path.stem: path for path in export(model, folder / precision, precision=precision)}
-
-
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("points", POINTS)
 def test_exports_equal_conversions(packages, tmp_path_factory, part, precision, points):
     given, truth = case(part, points), case(part, points, "torch64")
-    ours = load(exported(tmp_path_factory.getbasetemp() / "beside-torch", precision)[part])
+    ours = load(next(path for path in exported(tmp_path_factory.getbasetemp(), precision).values() if path.stem == part))
     theirs = load(packages / f"{part}.iOS15.{precision}.mlpackage")
     renamed = {mine.name: given[other.name] for mine, other in zip(ours.inputs, theirs.inputs, strict=True)}
     results, converted = ours.run(renamed), theirs.run(given)
