@@ -10,7 +10,7 @@ from refsam.errors import CheckpointError, InputError
 from refsam.model.sam import MobileSam
 
 WEIGHTS_VARIABLE = "REFSAM_WEIGHTS"
-DEFAULT_BACKEND = "reference"
+DEFAULT_BACKEND = "fast"
 
 
 def load(

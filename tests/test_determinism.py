@@ -1,4 +1,4 @@
-"""The same bits: on every run, for any number of BLAS threads, in whatever layout arrays come in."""
+"""The same bits: on every run, for any number of threads, ours or BLAS's, in whatever layout arrays come in."""
 
 import hashlib
 import os
@@ -15,16 +15,19 @@ from ops.checks import backwards, misaligned
 from standin import TINY, standin_weights
 
 import refsam
-from refsam import MobileSam, SamPredictor, checkpoint, transforms
+from refsam import MobileSam, SamPredictor, backends, checkpoint, loading, transforms
 
 ROOT = Path(__file__).parents[1]
 IMAGE = picture((48, 77))
 PROMPT = {"point_coords": [[30, 20], [5, 40]], "point_labels": [1, 0], "box": [10, 5, 60, 40], "mask_input": mask_prompt(16)}
 
 
+each_backend = pytest.mark.parametrize("backend", ["reference", "fast"])
+
+
 @cache
-def model() -> MobileSam:
-    return MobileSam(standin_weights(TINY), TINY)
+def model(backend: str) -> MobileSam:
+    return MobileSam(standin_weights(TINY), TINY, backends.create(backend))
 
 
 def digest(model: MobileSam) -> str:
@@ -36,12 +39,20 @@ def digest(model: MobileSam) -> str:
 
 
 @pytest.mark.core
-def test_every_run_and_every_model_gives_the_same_bits() -> None:
-    assert digest(model()) == digest(model()) == digest(MobileSam(standin_weights(TINY), TINY))
+@each_backend
+def test_every_run_and_every_model_gives_the_same_bits(backend: str) -> None:
+    another = MobileSam(standin_weights(TINY), TINY, backends.create(backend))
+    assert digest(model(backend)) == digest(model(backend)) == digest(another)
 
 
 def test_a_trace_that_listens_changes_nothing() -> None:
-    assert digest(model().traced(refsam.Trace("image_encoder.layers.*"))) == digest(model())
+    assert digest(model("reference").traced(refsam.Trace("image_encoder.layers.*"))) == digest(model("reference"))
+
+
+@pytest.mark.core
+def test_a_trace_of_results_changes_nothing_on_the_fast_backend_either() -> None:
+    traced = model("fast").traced(refsam.Trace("image_encoder,image_encoder.layers.1.blocks.0"))
+    assert digest(traced) == digest(model("fast"))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +62,10 @@ def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_number_of_threads_asked_for_does_not_show(weights_file: Path) -> None:
-    assert {digest(refsam.load(weights_file, threads=threads)) for threads in (None, 1, 2, 7)} == {digest(model())}
+@each_backend
+def test_the_number_of_threads_asked_for_does_not_show(weights_file: Path, backend: str) -> None:
+    digests = {digest(refsam.load(weights_file, backend=backend, threads=threads)) for threads in (None, 1, 2, 7)}
+    assert digests == {digest(model(backend))}
 
 
 PROGRAM = """
@@ -72,39 +85,42 @@ def test_the_number_of_blas_threads_of_the_process_does_not_show(weights_file: P
         environment = bare | (dict.fromkeys(variables, threads) if threads else {})
         processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
     digests = {process.communicate(timeout=300)[0].strip() for process in processes}
-    assert digests == {digest(model())}
+    assert digests == {digest(model(loading.DEFAULT_BACKEND))}
 
 
 LAYOUTS = [np.asfortranarray, backwards, misaligned, lambda x: x.astype(x.dtype.newbyteorder())]
 
 
 @pytest.mark.core
+@each_backend
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["fortran", "backwards", "misaligned", "swapped"])
-def test_the_layout_of_arrays_does_not_show(layout: Callable[[np.ndarray], np.ndarray]) -> None:
+def test_the_layout_of_arrays_does_not_show(layout: Callable[[np.ndarray], np.ndarray], backend: str) -> None:
+    sam = model(backend)
     input_image = transforms.preprocess(IMAGE, TINY.image_size)
-    features = model().encode_image(input_image)
-    np.testing.assert_array_equal(model().encode_image(layout(input_image)), features)
+    features = sam.encode_image(input_image)
+    np.testing.assert_array_equal(sam.encode_image(layout(input_image)), features)
 
     prompts = (
         (np.array([[[3.0, 4.0], [50.0, 20.0]]]), np.array([[1, 0]])),
         np.array([[1.0, 2.0, 40.0, 30.0]]),
         mask_prompt(16)[None],
     )
-    sparse, dense = model().encode_prompts(*prompts)
-    again = model().encode_prompts((layout(prompts[0][0]), layout(prompts[0][1])), layout(prompts[1]), layout(prompts[2]))
+    sparse, dense = sam.encode_prompts(*prompts)
+    again = sam.encode_prompts((layout(prompts[0][0]), layout(prompts[0][1])), layout(prompts[1]), layout(prompts[2]))
     np.testing.assert_array_equal(again[0], sparse)
     np.testing.assert_array_equal(again[1], dense)
 
-    tensors = (features, model().image_pe, sparse, dense)
-    for once, other in zip(model().decode_masks(*tensors), model().decode_masks(*map(layout, tensors)), strict=True):
+    tensors = (features, sam.image_pe, sparse, dense)
+    for once, other in zip(sam.decode_masks(*tensors), sam.decode_masks(*map(layout, tensors)), strict=True):
         np.testing.assert_array_equal(once, other)
 
 
 @pytest.mark.core
-def test_the_layout_of_the_picture_does_not_show() -> None:
+@each_backend
+def test_the_layout_of_the_picture_does_not_show(backend: str) -> None:
     embeddings = []
     for image in (IMAGE, np.asfortranarray(IMAGE), backwards(IMAGE), misaligned(IMAGE)):
-        predictor = SamPredictor(model())
+        predictor = SamPredictor(model(backend))
         predictor.set_image(image)
         embeddings.append(predictor.get_image_embedding())
     for embedding in embeddings[1:]:
@@ -112,6 +128,7 @@ def test_the_layout_of_the_picture_does_not_show() -> None:
 
 
 @pytest.mark.core
-def test_the_layout_of_the_weights_does_not_show() -> None:
+@each_backend
+def test_the_layout_of_the_weights_does_not_show(backend: str) -> None:
     weights = {name: np.asfortranarray(tensor) for name, tensor in standin_weights(TINY).items()}
-    assert digest(MobileSam(weights, TINY)) == digest(model())
+    assert digest(MobileSam(weights, TINY, backends.create(backend))) == digest(model(backend))

@@ -1,6 +1,7 @@
 """The registry of backends: each is a set of operations that the model can run on.
 
-"reference" is the definition itself, on one thread: readable and reproducible. Faster ones are held against it.
+"reference" is the definition itself, on one thread: readable and reproducible. "fast", the default, is tiled and threaded NumPy;
+"metal" and "emulator" run the kernels. All are held against the definition.
 """
 
 from collections.abc import Callable
@@ -42,6 +43,13 @@ BACKENDS: dict[str, Callable[[int | None], Ops]] = {
     "metal": _metal,
     "reference": _reference,
 }
+
+
+def default_threads() -> int:
+    """How many threads a backend computes on where nobody says: $REFSAM_THREADS, else the CPUs that this process may use."""
+    from refsam.backends.fast.workers import thread_count
+
+    return thread_count()
 
 
 def create(name: str, threads: int | None = None) -> Ops:

@@ -27,6 +27,8 @@ def info(*, as_json: JsonFlag = False) -> int:
         "packages": {name: _version(name) for name in PACKAGES},
         "blas": _blas(),
         "backends": sorted(backends.BACKENDS),
+        "default_backend": loading.DEFAULT_BACKEND,
+        "threads": backends.default_threads(),
         "cache": weights_store.cache_folder(),
         "weights": {name: _weights(name) for name in _names()},
     }
@@ -79,6 +81,7 @@ def _print(document: dict[str, Any]) -> None:
         "packages": packages,
         "blas": blas or "one that threadpoolctl does not know",
         "backends": ", ".join(document["backends"]),
+        "default": f"{document['default_backend']}, {document['threads']} threads",
         "cache": document["cache"],
     }
     for name, found in document["weights"].items():

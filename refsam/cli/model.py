@@ -21,7 +21,9 @@ class ModelOptions:
     ] = None
     backend: Annotated[str, Parameter(help="What computes; see refsam info.")] = DEFAULT_BACKEND
     dtype: Annotated[Literal["float32", "float64"], Parameter(help="Of all computation.")] = "float32"
-    threads: Annotated[int | None, Parameter(help="How many threads a backend may use.")] = None
+    threads: Annotated[
+        int | None, Parameter(help="How many threads compute (default: $REFSAM_THREADS, else the CPUs that there are).")
+    ] = None
 
     def load(self, named: bool = False) -> MobileSam:
         """The model. Raises what `refsam.load` raises, and InputError where weights have to be `named` and are not."""

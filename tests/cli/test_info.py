@@ -16,7 +16,9 @@ def test_json_tells_versions_backends_and_weights(run, folder, standin):
     document = json.loads(out)
     assert document["refsam"] == refsam.__version__
     assert document["packages"]["numpy"] == np.__version__
-    assert "reference" in document["backends"]
+    assert {"fast", "reference"} <= set(document["backends"])
+    assert document["default_backend"] == "fast"
+    assert document["threads"] >= 1
     found = document["weights"][str(standin)]
     assert found["sha256"] == refsam.load(standin).weights_sha256
     assert found["config"]["image_size"] == 64

@@ -60,7 +60,7 @@ def test_json_has_every_candidate_and_writes_nothing_unasked(run, folder, standi
         assert mask[y + height - 1].any()
     assert document["weights_sha256"] == refsam.load(standin).weights_sha256
     assert document["files"] == {}
-    assert document["backend"] == "reference"  # what computed, by name, though no option said so
+    assert document["backend"] == "fast"  # what computed, by name, though no option said so
 
 
 @pytest.mark.core
