@@ -23,7 +23,8 @@ PROGRAM = "kernels"
 LANGUAGE = (
     "-x", "clcpp", "-cl-std=clc++2021", "-cl-no-stdinc", "-Xclang",
     "-cl-ext=-all,+cl_khr_fp16,+__opencl_c_generic_address_space", "-cl-single-precision-constant",
-    "-Wno-unknown-attributes", "-Werror=pre-c++17-compat", "-Wuninitialized", "-Wsometimes-uninitialized", "-Wno-nan-infinity-disabled", "-fPIC", "-fno-stack-protector", "-fno-color-diagnostics",
+    "-Wno-unknown-attributes", "-Wno-nan-infinity-disabled", "-Wuninitialized", "-Wsometimes-uninitialized",
+    "-Werror=pre-c++17-compat", "-fPIC", "-fno-stack-protector", "-fno-color-diagnostics",
 )  # fmt: skip
 FREESTANDING = ("-nostdinc", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fPIC", "-O2")
 SANITIZERS = (
@@ -56,7 +57,7 @@ def compile_source(source: str, options: Options) -> Compiled:
         try:
             _build(folder, source, signatures, options, tools)
         except CompileError as reason:
-            raise error(str(reason).replace(f"{folder}/", "")) from None
+            raise error(_without_paths(str(reason), folder)) from None
 
     folder = cache.entry(name, build)
     return Compiled(folder / PROGRAM, signatures, Facts.read(folder / "facts.json"))
@@ -102,6 +103,12 @@ def translation_unit(source: str, signatures: list[Signature]) -> str:
     return f'#line 1 "{SOURCE}"\n{source}\n{launcher(signatures)}'
 
 
+def _without_paths(message: str, folder: Path) -> str:
+    """The compiler's words without where the cache lies, and without the way through our headers to an error in a kernel."""
+    lines = message.replace(f"{folder}/", "").split("\n")
+    return "\n".join(line for line in lines if not line.startswith("In file included from"))
+
+
 def back_end(folder: Path, text: str, options: Options, tools: Toolchain) -> None:
     """From LLVM assembly to a shared library or a program."""
     assembly, code = folder / "back.ll", folder / "kernels.o"
@@ -120,7 +127,7 @@ def front_end(folder: Path, source: str, signatures: list[Signature], options: O
         *LANGUAGE, *tools.target, "-I", runtime / "include", *_variant(options), "-O2", "-Xclang", "-disable-llvm-passes",
         "-Xclang", "-mlink-builtin-bitcode", "-Xclang", runtime / "math.bc", "-emit-llvm", "-S", "-o", assembly, program,
     )  # fmt: skip
-    return assembly.read_text("utf-8"), warnings.replace(f"{folder}/", "")
+    return assembly.read_text("utf-8"), _without_paths(warnings, folder)
 
 
 def _variant(options: Options) -> list[str]:

@@ -62,16 +62,15 @@ def constructors() -> Iterator[str]:
 def vector_constructors(name: str, scalar: str, n: int) -> Iterator[str]:
     """One argument (a scalar to repeat, a vector to convert), or any parts that make up `n` components."""
     vector = f"{name}{n}"
-    yield (
-        f"template<typename A> __MTL constexpr {vector} __mtl_make_{vector}(A a) "
-        f"{{ if constexpr (__mtl_is_scalar<A>) return ({vector})(({scalar})a); "
-        f"else return __builtin_convertvector(a, {vector}); }}"
-    )
+    function = f"__MTL constexpr {vector} __mtl_make_{vector}"
+    yield f"{function}({scalar} a) {{ return ({vector})a; }}"
+    other = f"E __attribute__((ext_vector_type({n}))) a"
+    yield f"template<typename E> {function}({other}) {{ return __builtin_convertvector(a, {vector}); }}"
     for parts in partitions(n):
         types = [scalar if p == 1 else f"{name}{p}" for p in parts]
         arguments = ", ".join(f"{t} a{i}" for i, t in enumerate(types))
         values = ", ".join(f"a{i}" for i in range(len(parts)))
-        yield f"__MTL constexpr {vector} __mtl_make_{vector}({arguments}) {{ return ({vector})({values}); }}"
+        yield f"{function}({arguments}) {{ return ({vector})({values}); }}"
 
 
 def partitions(n: int) -> list[tuple[int, ...]]:

@@ -17,7 +17,7 @@ VECTOR = r"(?:float|half|u?int|u?short|u?char|u?long|bool)[234]"
 COMPARISON = "comparing vectors gives bool vectors in Metal, integers 0 and -1 in the emulator: compare their components"
 
 TREE_RULES = (
-    (r"(?:ParmVarDecl|VarDecl|FieldDecl) .*'[^']*__generic[^']*[*&]'", "a pointer or reference needs an address space"),
+    (r"(?:ParmVar|Var|Field)Decl .*'[^']*__generic[^']*[*&](?:__private)?'", "a pointer or reference needs an address space"),
     (r"LambdaExpr", "Metal 2.3 has no lambda expressions"),
     (r"GotoStmt|LabelStmt|IndirectGotoStmt", "Metal has no goto"),
     (r"^\W*(?:virtual )?(?:public|private|protected) '", "Metal has no derived classes"),
@@ -44,7 +44,7 @@ def refuse(findings: list[Finding]) -> None:
 def text_findings(source: str) -> list[Finding]:
     """The pass over the text."""
     text = without_comments(source)
-    rules = (_attributes, _reserved_names, _opencl_vectors, _sanitised_names)
+    rules = (_attributes, _reserved_names, _long_double, _opencl_vectors, _foreign_names)
     return [Finding(line_of(text, position), rule) for find in rules for position, rule in find(text)]
 
 
@@ -64,10 +64,16 @@ def _reserved_names(text: str) -> Iterator[tuple[int, str]]:
             yield found.start(), f"the name {found[0]} is not Metal's"
 
 
-def _sanitised_names(text: str) -> Iterator[tuple[int, str]]:
+def _foreign_names(text: str) -> Iterator[tuple[int, str]]:
     """Keywords and functions of OpenCL that are nothing in Metal."""
     for found in re.finditer(r"\b(?:asm|image[123]d\w*_t|sampler_t|event_t|get_(?:global|local|group)_\w+)\b", text):
         yield found.start(), f"'{found[0]}' is not Metal's"
+
+
+def _long_double(text: str) -> Iterator[tuple[int, str]]:
+    """Metal has float and half only."""
+    for found in re.finditer(r"\b(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?[lL]\b", text):
+        yield found.start(), f"{found[0]}: Metal has no double and no long double"
 
 
 def _opencl_vectors(text: str) -> Iterator[tuple[int, str]]:
@@ -96,16 +102,17 @@ def findings(tree: str, source_name: str) -> list[Finding]:
 
 
 def _located(tree: str, source_name: str) -> Iterator[tuple[int, str]]:
-    """(line, row) of the rows about the source. A location names its line only where it differs from the last one printed."""
-    line, inside = 0, False
+    """(line, row) of the rows about the source. A location names its file and line only where they differ from the last one."""
+    file, line = "", 0
     for row in tree.split("\n"):
-        for place in re.finditer(r"(?<=[<, ])(?:line:(\d+):\d+|([^\s<>,:]+):(\d+):\d+)(?=[,> ]|$)", row):
-            if place[1]:
-                line = int(place[1])
-            else:
-                inside, line = place[2] == source_name, int(place[3])
-        if inside and " implicit " not in row and " invalid " not in row:
-            yield line, row
+        places = []
+        for place in re.finditer(r"(?<=[<, ])(?:col|line:(\d+)|([^\s<>,:]+):(\d+)):\d+(?=[,> ]|$)", row):
+            file, line = place[2] or file, int(place[1] or place[3] or line)
+            places.append((file, line))
+        # The bases of a class have no location of their own.
+        ours = [number for name, number in places or [(file, line)] if name == source_name]
+        if ours and " implicit " not in row and " invalid " not in row:
+            yield ours[0], row
 
 
 def _broken_rule(row: str) -> str | None:

@@ -1,0 +1,127 @@
+//// double_variable
+K { double d = x[t]; x[t] = float(d); }  // ERROR double
+//// double_literal_suffix
+K { x[t] = float(1.0l); }  // ERROR
+//// pointer_without_address_space_kernel
+kernel void k(float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR address space device or constant
+//// pointer_without_address_space_helper
+static float first(const float *p) { return p[0]; }  // ERROR address space
+K { float own[2] = {1, 2}; x[t] = first(own); }
+//// reference_without_address_space
+static void set(float &v) { v = 1.0f; }  // ERROR address space
+K { float v; set(v); x[t] = v; }
+//// local_pointer_without_address_space
+K { float own[2] = {1, 2}; float *p = own; x[t] = p[1]; }  // ERROR address space
+//// device_to_thread
+K { thread float *p = x; p[t] = 1; }  // ERROR cannot initialize
+//// device_to_threadgroup
+K { threadgroup float *p = x; p[t] = 1; }  // ERROR cannot initialize
+//// threadgroup_to_device
+K { threadgroup float tile[4]; device float *p = tile; p[0] = 1; }  // ERROR cannot initialize
+//// write_through_constant
+kernel void k(constant float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR
+//// write_through_const
+kernel void k(device const float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR
+//// recursion
+static float fall(float v) { return v < 1.0f ? v : fall(v - 1.0f); }  // ERROR recursion
+K { x[t] = fall(x[t]); }
+//// mutual_recursion
+static float odd(float v);
+static float even(float v) { return v < 1.0f ? v : odd(v - 1.0f); }
+static float odd(float v) { return v < 1.0f ? v : even(v - 1.0f); }
+K { x[t] = even(x[t]); }
+//// threadgroup_in_helper
+static float help(uint t) { threadgroup float tile[4]; tile[t] = 1; return tile[0]; }  // ERROR
+K { x[t] = help(t); }
+//// threadgroup_in_nested_scope
+K { if (t < 2) { threadgroup float tile[4]; tile[t] = 1; } x[t] = 1; }  // ERROR
+//// threadgroup_initialised
+K { threadgroup float sum = 0; x[t] = sum; }  // ERROR
+//// threadgroup_33_kb
+K { threadgroup float tile[8448]; tile[t] = x[t]; x[t] = tile[t]; }  // ERROR 33792 bytes of threadgroup memory
+//// mutable_global
+float scale = 2.0f;  // ERROR
+K { x[t] = scale; }
+//// const_global_without_space
+const float scale = 2.0f;  // ERROR
+K { thread const float *p = &scale; x[t] = *p; }
+//// static_local
+K { static int count = 0; x[t] = float(count++); }  // ERROR
+//// function_pointer
+static float one(float v) { return v; }
+K { float (*f)(float) = one; x[t] = f(x[t]); }  // ERROR function
+//// virtual_function
+struct Base { virtual float get() const { return 1; } };  // ERROR virtual
+K { Base b; x[t] = b.get(); }
+//// derived_class
+struct Base { float v; };
+struct Derived : public Base { float w; };  // ERROR derived
+K { Derived d; d.v = 1; d.w = 2; x[t] = d.v + d.w; }
+//// new_expression
+K { thread float *p = new float; x[t] = *p; }  // ERROR
+//// throw_expression
+K { if (t == 3) throw 1; x[t] = 1; }  // ERROR
+//// lambda
+K { auto f = [](float v) { return v; }; x[t] = f(x[t]); }  // ERROR lambda
+//// goto
+K { again: x[t] += 1; if (x[t] < 3) goto again; }  // ERROR goto
+//// standard_header
+#include <cmath>  // ERROR not found
+K { x[t] = 1; }
+//// std_namespace
+K { x[t] = std::sqrt(x[t]); }  // ERROR std
+//// erf
+K { x[t] = erf(x[t]); }  // ERROR erf
+//// printf
+K { printf("%f", x[t]); }  // ERROR printf
+//// opencl_builtin
+K { x[get_global_id(0)] = 1; }  // ERROR get_global_id
+//// opencl_vector
+K { float4 v = (float4)(1, 2, 3, 4); x[t] = v.y; }  // ERROR OpenCL's way
+//// opencl_keyword
+static void set(__private float *p) { *p = 1; }  // ERROR __private
+K { float v; set(&v); x[t] = v; }
+//// clang_builtin
+K { x[t] = __builtin_expf(x[t]); }  // ERROR __builtin_expf
+//// unknown_attribute
+kernel void k(device float *x [[buffer(0)]], uint t [[thread_number]]) { x[t] = 1; }  // ERROR thread_number
+//// function_constant
+constant int mode [[function_constant(0)]];  // ERROR function_constant
+K { x[t] = float(mode); }
+//// argument_without_attribute
+kernel void k(device float *x [[buffer(0)]], uint t) { x[t] = 1; }  // ERROR no attribute
+//// two_of_one_slot
+kernel void k(device float *x [[buffer(0)]], device float *y [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = y[t]; }  // ERROR buffer(0)
+//// slot_31
+kernel void k(device float *x [[buffer(31)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR slots
+//// texture
+kernel void k(texture2d<float> x [[texture(0)]], uint t [[thread_position_in_grid]]) { }  // ERROR texture
+//// vertex_function
+vertex float4 v(uint i [[vertex_id]]) { return float4(0); }  // ERROR
+//// ambiguous_max
+K { x[t] = max(x[t], 0); }  // ERROR ambiguous
+//// ambiguous_min
+K { x[t] = float(min(t, 3)); }  // ERROR ambiguous
+//// too_few_components
+K { float4 v = float4(float2(1, 2)); x[t] = v.x; }  // ERROR no matching
+//// implicit_vector_conversion
+K { float4 v = float4(1); int4 w = v; x[t] = float(w.x); }  // ERROR
+//// vector_comparison
+K { float4 v = float4(x[t]); auto c = v < float4(1); x[t] = float(c.x); }  // ERROR comparing vectors
+//// long_long
+K { long long n = 3; x[t] = float(n); }  // ERROR long long
+//// cpp17_if_initialiser
+K { if (float v = x[t]; v > 0) x[t] = 1; }  // ERROR C++17
+//// cpp17_structured_binding
+struct Pair { float a, b; };
+K { Pair p = {1, 2}; auto [a, b] = p; x[t] = a + b; }  // ERROR C++17
+//// undefined_name
+K { x[t] = undefined_name; }  // ERROR undefined_name
+//// missing_semicolon
+K { x[t] = 1 }  // ERROR
+//// wrong_type_of_thread_index
+kernel void k(device float *x [[buffer(0)]], float t [[thread_position_in_grid]]) { x[0] = t; }  // ERROR cannot be of type
+//// inline_assembly
+K { asm("nop"); x[t] = 1; }  // ERROR asm
+//// large_private_array
+K { float own[20000]; for (uint i = 0; i < 20000; i++) own[i] = x[t]; x[t] = own[t]; }  // ERROR bytes of private variables

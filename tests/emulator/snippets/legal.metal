@@ -1,0 +1,55 @@
+//// templates
+template <typename T> static inline T twice(T v) { return v + v; }
+K { x[t] = twice(x[t]) + float(twice(t)); }
+//// swizzles
+K { float4 v = float4(1, 2, 3, 4); v.xy = v.zw; v[3] = v.r; x[t] = v.w + v.bgr.y; }
+//// constructors
+K { float4 v = float4(float2(1, 2), float2(3)); int3 i = int3(float3(1.5f)); x[t] = v.x + float(i.z) + float3(v.xy, 1).z; }
+//// constants
+constant float table[3] = {1.0f, 2.0f, 3.0f};
+constant constexpr uint N = 3;
+K { x[t] = table[t % N]; }
+//// packed
+struct P { packed_float3 a; float b; packed_half2 c; };
+kernel void k(device P *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { float3 v = x[t].a; x[t].a = v * 2.0f; x[t].b = float3(x[t].a).y; }
+//// half_precision
+K { half h = half(x[t]); half4 v = half4(h, 1.0h, 2.0h, 3.0h); x[t] = float(v.x * v.y); }
+//// as_type
+K { uint bits = as_type<uint>(x[t]); x[t] = as_type<float>(bits ^ 0x80000000u); }
+//// references
+static void add(device float &a, thread const float &b) { a += b; }
+K { float v = 1; add(x[t], v); }
+//// pointers
+static void fill(thread float *p, uint n) { for (uint i = 0; i < n; i++) p[i] = float(i); }
+K { float own[4]; fill(own, 4); x[t] = own[t % 4]; }
+//// structure_methods
+struct Scale { float by; float of(float v) const { return v * by; } };
+K { Scale s = {2.0f}; x[t] = s.of(x[t]); }
+//// precise_and_fast
+K { x[t] = precise::tanh(x[t]) + fast::exp(x[t]) + metal::rsqrt(x[t]) + powr(x[t], 2.0f); }
+//// common_functions
+K { x[t] = clamp(mix(x[t], 1.0f, 0.5f), 0.0f, 1.0f) + fma(x[t], 2.0f, 1.0f) + select(1.0f, 2.0f, x[t] > 0.0f) + sign(x[t]); }
+//// integers
+K { uint a = popcount(t) + clz(t) + max(t, 3u); int b = abs(int(t) - 5); x[t] = float(a >> 1) + float(min(b, 2)); }
+//// two_dimensional_index
+kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], uint3 n [[threads_per_grid]]) { x[t.x + t.y * n.x] = float(n.y); }
+//// attribute_before_kernel
+[[max_total_threads_per_threadgroup(64)]] kernel void k(device float *x [[buffer(0)]], ushort t [[thread_index_in_threadgroup]]) { x[t] = 1; }
+//// names_that_opencl_reserves
+K { float local = 1, global = 2; x[t] = local + global; }
+//// preprocessor
+#if __METAL_VERSION__ >= 210
+#define SCALE 2.0f
+#endif
+K { x[t] *= SCALE; }
+//// comments_with_kernels
+// kernel void old(device float *x) {}
+/* kernel void older( */
+K { x[t] = 1; /* [[unknown]] */ }
+//// default_arguments_and_overloads
+static float scaled(float v, float by = 2.0f) { return v * by; }
+static float2 scaled(float2 v) { return v * 3.0f; }
+K { x[t] = scaled(x[t]) + scaled(float2(x[t])).y; }
+//// enumerations
+enum class Mode : uint { none = 0, relu = 1 };
+K { Mode m = Mode(t % 2); x[t] = m == Mode::relu ? max(x[t], 0.0f) : x[t]; }
