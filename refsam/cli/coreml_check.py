@@ -15,6 +15,7 @@ from refsam.coreml import check as checking
 from refsam.coreml import mil
 from refsam.coreml.app_parts import ModelParts, PackageParts, Runnable
 from refsam.coreml.check_native import NativeProgram, Units
+from refsam.coreml.check_rounding import Rounded
 from refsam.coreml.check_ways import Way, after, before
 from refsam.coreml.constants import read_image_pe
 from refsam.coreml.export import PACKAGES, Part
@@ -91,12 +92,12 @@ def _check_weights(programs: Mapping[Part, mil.Program], model: MobileSam) -> No
             raise InputError(f"{PACKAGES[part]} was exported from other weights (sha256 {said[:12]}...) {these}")
 
 
-def _rounded(model: MobileSam, programs: Mapping[Part, mil.Program], precision: str) -> checking.Rounded:
+def _rounded(model: MobileSam, programs: Mapping[Part, mil.Program], precision: str) -> Rounded:
     """The model at each package's precision."""
     declared = {part: _declared(program) if precision == "auto" else precision for part, program in programs.items()}
     models = {name: ModelParts(model_of_precision(model, name)) for name in set(declared.values())}
     parts = {part: models[name] for part, name in declared.items()}
-    return checking.Rounded(parts, {part: precision_of(name).unit for part, name in declared.items()})
+    return Rounded(parts, {part: precision_of(name).unit for part, name in declared.items()})
 
 
 def _declared(program: mil.Program) -> str:

@@ -5,7 +5,7 @@ on, which is what a user sees. The truth is float64; a budget is what the model 
 declared precision, on the same inputs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,15 +13,13 @@ import numpy as np
 
 from refsam.coreml.app import Point, SegmentAnything
 from refsam.coreml.app_parts import Labels, ModelParts, Parts
+from refsam.coreml.check_rounding import FLOAT32, Rounded
 from refsam.coreml.check_ways import After, Before
 from refsam.coreml.export import Part
 from refsam.errors import InputError
 from refsam.masks import iou
 from refsam.transforms import postprocess_logits, preprocess, resized_size
 from refsam.types import Array, Bool, Float, Size, UInt8
-
-FLOAT32 = 2.0**-24
-"""One rounding. Pre- and postprocessing are float32 whatever the packages are."""
 
 
 @dataclass(frozen=True)
@@ -111,35 +109,6 @@ class Candidate:
     before: Before
     parts: Parts
     after: After
-
-
-@dataclass(frozen=True)
-class Rounded:
-    """The model at the precision that each package declares, and one rounding of that precision."""
-
-    parts: Mapping[Part, ModelParts]
-    units: Mapping[Part, float]
-
-    @property
-    def image_size(self) -> int:
-        """As `Parts.image_size`."""
-        return self.parts["image_encoder"].image_size
-
-    def encode(self, input_image: Float[Array, "1 3 S S"]) -> Float[Array, "1 D E E"]:
-        """As `Parts.encode`."""
-        return self.parts["image_encoder"].encode(input_image)
-
-    def embed(
-        self, points: Float[Array, "1 N 2"], labels: Labels
-    ) -> tuple[Float[Array, "1 N D"], Float[Array, "1 D E E"]]:  # fmt: skip
-        """As `Parts.embed`."""
-        return self.parts["prompt_encoder"].embed(points, labels)
-
-    def decode(
-        self, image_embeddings: Float[Array, "1 D E E"], sparse: Float[Array, "1 N D"], dense: Float[Array, "1 D E E"]
-    ) -> tuple[Float[Array, "1 M L L"], Float[Array, "1 M"]]:
-        """As `Parts.decode`."""
-        return self.parts["mask_decoder"].decode(image_embeddings, sparse, dense)
 
 
 STAGES: dict[str, Part | None] = {
