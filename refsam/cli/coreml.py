@@ -7,15 +7,18 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from refsam import coreml
-from refsam.cli.common import OK, JsonFlag, one_line, print_json
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json
 from refsam.cli.coreml_app import app as app_path
 from refsam.cli.coreml_check import check
 from refsam.cli.coreml_constants import constants
 from refsam.cli.coreml_export import export
+from refsam.cli.coreml_ops import package_document, print_package, print_run, run_document
 from refsam.coreml import tensors
 from refsam.coreml.mil import Program
 from refsam.coreml.types import Feature
+from refsam.coreml.verdicts import judge_package, judge_run
 from refsam.errors import InputError
+from refsam.loading import load as load_model
 from refsam.types import Array
 
 app = App(name="coreml", help="Core ML packages, on any system: describe, run, judge operation by operation.")
@@ -30,6 +33,16 @@ Precision = Annotated[
 ]
 Inputs = Annotated[Path, Parameter(help="A .npz, a .safetensors, or a folder with one .bin or .npy for each input.")]
 Out = Annotated[Path | None, Parameter(help="Save the outputs, as .npz or .safetensors.")]
+Against = Annotated[
+    Path | None,
+    Parameter(help="Results of an executor: .npz, .safetensors, or a folder of .bin or .npy. They are judged one by one."),
+]
+Weights = Annotated[
+    str | None, Parameter(help="The weights that the package was made from: it is held against refsam with them.")
+]
+Declared = Annotated[
+    Literal["typed", "fp64", "fp32", "fp16", "fp16-accumulate"], Parameter(help="What the executor says that it computes in.")
+]
 All = Annotated[bool, Parameter(name="--all", negative=(), help="Save every intermediate result too.")]
 
 
@@ -89,6 +102,34 @@ def run(
                 f"{one_line(row['name'])}  {row['dtype']} {tuple(row['shape'])}  rms {row['rms']:.6g}  max {row['max_abs']:.6g}"
             )
     return OK
+
+
+@app.command
+def ops(
+    package: Path,
+    /,
+    *,
+    inputs: Inputs,
+    against: Against = None,
+    weights: Weights = None,
+    precision: Declared = "typed",
+    as_json: JsonFlag = False,
+) -> int:
+    """Judge operation by operation: with --against an executor's results, with --weights the package itself.
+
+    Exits with 1 where a fault is found, and names the operation at which it enters.
+    """
+    if (against is None) == (weights is None):
+        raise InputError("give --against (an executor's results) or --weights (what the package was made from), one of them")
+    program = coreml.load(package)
+    given = tensors.read(inputs, program.types)
+    if against is not None:
+        run_verdict = judge_run(program, given, tensors.read(against, program.types), None if precision == "typed" else precision)
+        print_json(run_document(run_verdict)) if as_json else print_run(run_verdict)
+        return OK if run_verdict else DIFFERENCE
+    verdict = judge_package(program, load_model(weights, backend="reference"), given)
+    print_json(package_document(verdict)) if as_json else print_package(verdict)
+    return OK if verdict else DIFFERENCE
 
 
 def _supported(program: Program) -> tuple[bool, str]:

@@ -1,0 +1,102 @@
+"""The tables of docs/evidence about Core ML."""
+
+# ruff: noqa: E501 - rows of tables
+
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from coreml.faults import IN_EXECUTORS, IN_PACKAGES, faulty_dump, faulty_package, target
+from coreml.fuzz import SOURCE, attack
+from coreml.packages import CONFIG, case, extract
+from standin import standin_weights
+
+from refsam import coreml
+from refsam.coreml.verdicts import judge_package, judge_run
+from refsam.model.sam import MobileSam
+
+FUZZED = 10_000
+
+
+def coreml_package_faults() -> Iterable[str]:
+    """Faults in the bytes of packages."""
+    yield "# Faults planted in Core ML packages"
+    yield ""
+    yield "Each is written into a copy of a package (model.mlmodel or weight.bin) of the tests' tiny model, which is then held against"
+    yield "refsam. *Off*: relative L2 of the value that refsam has there. Below the budget (2e-3 for float16 weights, 2e-5 for float32)"
+    yield "a fault is hidden by the precision of the weights; its own error is given all the same."
+    yield ""
+    yield "| fault | weights | operation | named | off |"
+    yield "|---|---|---|---|--:|"
+    model = MobileSam(standin_weights(CONFIG), CONFIG)
+    with tempfile.TemporaryDirectory() as folder:
+        packages = extract(Path(folder) / "packages")
+        for stored in ("fp16", "fp32"):
+            for number, fault in enumerate(IN_PACKAGES):
+                source = packages / f"{fault.part}.iOS15.{stored}.mlpackage"
+                program, places = faulty_package(source, Path(folder) / f"{stored}{number}", fault)
+                verdict = judge_package(program, model, case(fault.part, 100))
+                first = verdict.faults[0] if verdict.faults else None
+                measured = max((found.error for found in verdict.found if found.name in places), default=float("nan"))
+                named = "below the budget" if first is None else "yes" if first.name in places else f"NO: `{first.name}`"
+                yield f"| {fault.name} | {stored} | `{fault.op} {places[0]}` | {named} | {first.error if first else measured:.1e} |"
+
+
+def coreml_executor_faults() -> Iterable[str]:
+    """Faults in executors."""
+    yield "# Faults planted in an executor of Core ML packages"
+    yield ""
+    yield "An executor makes one mistake and dumps every result; each operation is done again in float64 on the inputs that it had."
+    yield "*Local* and *rounding*: relative L2 of the faulty result and of mere rounding. *Excess*: the greatest error of an element in"
+    yield "units of what rounding allows it; a fault from 1 on. *Final*: relative L2 of the program's first output against float64,"
+    yield "which is what an end-to-end test sees; without the fault it is in the last column."
+    yield ""
+    yield "| fault | weights | sums | operation | named | local | rounding | excess | final | final, clean |"
+    yield "|---|---|---|---|---|--:|--:|--:|--:|--:|"
+    with tempfile.TemporaryDirectory() as folder:
+        packages = extract(Path(folder))
+        for stored, precision in (("fp16", None), ("fp32", None), ("fp16", "fp16-accumulate")):
+            for fault in IN_EXECUTORS:
+                program, given = coreml.load(packages / f"{fault.part}.iOS15.{stored}.mlpackage"), case(fault.part, 1)
+                verdict = judge_run(program, given, faulty_dump(program, fault, given, precision), precision)
+                clean = judge_run(
+                    program, given, faulty_dump(program, fault._replace(change=lambda x: x), given, precision), precision
+                )
+                place, output = target(program, fault).name, program.model.block.outputs[0]
+                ops = {op.name: op for op in verdict.ops}
+                named = (
+                    "yes" if verdict.faults and verdict.faults[0].name == place else "NO" if verdict.faults else "below rounding"
+                )
+                ends = " | ".join(f"{next(op.accumulated for op in v.ops if op.name == output):.1e}" for v in (verdict, clean))
+                at = ops[place]
+                yield (
+                    f"| {fault.name} | {stored} | {'fp16' if precision else 'fp32'} | `{fault.op} {place}` | {named} | {at.local:.1e} |"
+                    f" {at.rounding:.1e} | {at.excess:.2g} | {ends} |"
+                )
+
+
+def coreml_fuzzing() -> Iterable[str]:
+    """Damaged packages."""
+    yield "# Damaged Core ML packages"
+    yield ""
+    yield f"{FUZZED} seeded damages of one to four places in a package of the prompt encoder, each loaded and run."
+    yield ""
+    counts: Counter[str] = Counter()
+    slowest, before = 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as folder:
+        package = extract(Path(folder)) / SOURCE
+        original = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+        for seed in range(FUZZED):
+            start = time.process_time()
+            counts[attack(package, original, seed)] += 1
+            slowest = max(slowest, time.process_time() - start)
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / (1 << (20 if sys.platform == "darwin" else 10))
+    yield "| outcome | cases |"
+    yield "|---|--:|"
+    yield from (f"| {name} | {count} |" for name, count in counts.most_common())
+    yield ""
+    yield f"No other exception. The slowest case took {slowest:.1f} s of processor time; memory grew by {more:.0f} MiB at most."

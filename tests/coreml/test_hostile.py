@@ -1,0 +1,234 @@
+"""Hostile packages: nothing crashes, hangs, takes memory without end, or opens a file outside the package."""
+
+import json
+import shutil
+import struct
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coreml.faults import field, varint
+from coreml.fuzz import SOURCE, attack
+from coreml.packages import case
+
+from refsam import coreml
+from refsam.coreml import blob, tensors
+from refsam.coreml.types import TensorType
+from refsam.coreml.wire import Message
+from refsam.errors import InputError, PackageError
+
+WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
+MODEL = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
+
+
+@pytest.fixture
+def package(packages: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packages / SOURCE, tmp_path / SOURCE))
+
+
+def test_damaged_packages_are_refused_or_run(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A seeded part of what make evidence does ten thousand times."""
+    original = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
+    case("PromptEncoder", 1)  # reads the tests' own data
+    opened: list[Path] = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *a, **k: (opened.append(self.resolve()), real(self, *a, **k))[1])
+    slowest, results = 0.0, Counter()
+    for seed in range(400):
+        start = time.process_time()
+        results[attack(package, original, seed)] += 1
+        slowest = max(slowest, time.process_time() - start)
+    assert all(path.is_relative_to(package.resolve()) for path in opened)
+    assert results["ran"] < 250 < 400 == results.total()
+    assert results["PackageError"] > 100
+    assert slowest < 10
+
+
+@pytest.mark.parametrize(
+    "name", ["../../../../outside.bin", "/etc/passwd", "weights/../../../../../outside.bin", "weights/link.bin"]
+)
+def test_no_file_outside_the_package_is_read(package: Path, tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "outside.bin"
+    shutil.copy(package / WEIGHTS, secret)
+    (package / WEIGHTS.parent / "link.bin").symlink_to(secret)
+    old, new = b"@model_path/weights/weight.bin", f"@model_path/{name}".encode()
+    data = (package / MODEL).read_bytes()
+    (package / MODEL).write_bytes(resized(data, old, new))
+    with pytest.raises(PackageError, match="leads out of the package"):
+        coreml.load(package).run(case("PromptEncoder", 1))
+
+
+def resized(data: bytes, old: bytes, new: bytes) -> bytes:
+    """`data` with a text replaced by one of another length, in every message that has it."""
+    if data == old:
+        return new
+    if old not in data:
+        return data
+    out, at = bytearray(), 0
+    while at < len(data):
+        key, length, start = header(data, at)
+        body = data[start : start + length] if key & 7 == 2 else b""
+        out += field(key >> 3, resized(body, old, new)) if key & 7 == 2 else data[at : start + length]
+        at = start + length
+    return bytes(out)
+
+
+def header(data: bytes, at: int) -> tuple[int, int, int]:
+    from coreml.faults import read_varint
+
+    key, at = read_varint(data, at)
+    value, after = read_varint(data, at)
+    return (key, value, after) if key & 7 == 2 else (key, after - at, at)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("{", "does not say where the model is"),
+        ("[" * 100_000, "does not say where the model is"),
+        ({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": 3}}}, "does not name the model's file"),
+        ({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "../../x.mlmodel"}}}, "leads out of the package"),
+        ({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "a\0b"}}}, "cannot be the name of a file"),
+        ({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "com.apple.CoreML"}}}, "is not a regular file"),
+        ({"rootModelIdentifier": "a", "itemInfoEntries": {"a": {"path": "none"}}}, "cannot be read"),
+    ],
+)
+def test_manifests_that_lie(package: Path, manifest: object, message: str) -> None:
+    (package / "Manifest.json").write_text(manifest if isinstance(manifest, str) else json.dumps(manifest))
+    with pytest.raises(PackageError, match=message):
+        coreml.load(package)
+
+
+def test_what_is_no_package_says_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"it has no Manifest\.json"):
+        coreml.load(tmp_path)
+    (tmp_path / "model.mil").touch()
+    with pytest.raises(PackageError, match="this folder is a compiled model"):
+        coreml.load(tmp_path)
+    network = tmp_path / "old.mlmodel"
+    network.write_bytes(varint(1 << 3) + varint(4) + field(500, b""))
+    with pytest.raises(PackageError, match="a neural network; refsam runs ML programs"):
+        coreml.load(network)
+    with pytest.raises(PackageError, match="cannot be read"):
+        coreml.load(tmp_path / "none.mlpackage")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff" * 11, "longer than ten bytes"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "claims 4294967295 bytes where 0 are left"),
+        (b"\x0b", "wire type 3"),
+        (b"\x0a", "ends within a number"),
+        (b"\x09abc", "claims 8 bytes"),
+    ],
+)
+def test_wire_format_bounds(data: bytes, message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        Message(memoryview(data))
+
+
+def test_blocks_and_values_cannot_nest_for_ever(tmp_path: Path) -> None:
+    def model(operation: bytes) -> bytes:
+        block = field(3, operation)
+        function = field(2, b"CoreML5") + field(3, field(1, b"CoreML5") + field(2, block))
+        return field(502, field(2, field(1, b"main") + field(2, function)))
+
+    operation = b""
+    for _ in range(500):
+        operation = field(4, field(3, operation))
+    value = b""
+    for _ in range(500):
+        value = field(2, field(3, b"")) + field(3, field(2, field(1, value)))
+    for content in (operation, field(5, field(1, b"val") + field(2, value))):
+        path = tmp_path / "deep.mlmodel"
+        path.write_bytes(model(content))
+        with pytest.raises(PackageError, match="nested more than 16 deep"):
+            coreml.load(path)
+
+
+RECORD_AT = 64
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ((0xDEADBEEF, 1, 8, 1 << 50, 0), "claims 8 bytes from"),
+        ((0xDEADBEEF, 1, 1 << 60, 128, 0), "claims"),
+        ((0xDEADBEEF, 1, 8, 129, 0), "claims 8 bytes from 129"),
+        ((0xDEADBEEF, 1, 16, 128, 0), r"has 16 bytes where fp16 \(4,\) needs 8"),
+        ((0xDEADBEEF, 2, 8, 128, 0), "is fp32, and the program takes it for fp16"),
+        ((0xDEADBEEF, 99, 8, 128, 0), "is type 99"),
+        ((0xDEADBEEE, 1, 8, 128, 0), "there is no tensor at byte 64"),
+    ],
+)
+def test_weight_files_that_lie(tmp_path: Path, record: tuple, message: str) -> None:
+    path = tmp_path / "weight.bin"
+    path.write_bytes(struct.pack("<II", 1, 2).ljust(64, b"\0") + blob.RECORD.pack(*record).ljust(64, b"\0") + bytes(64))
+    with pytest.raises(PackageError, match=message):
+        blob.read(path, RECORD_AT, TensorType("fp16", (4,)))
+
+
+def test_weight_files_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "weight.bin"
+    for content, message in ((b"", "empty or truncated"), (struct.pack("<II", 1, 1).ljust(256, b"\0"), "version 1")):
+        path.write_bytes(content)
+        with pytest.raises(PackageError, match=message):
+            blob.read(path, RECORD_AT, TensorType("fp16", (4,)))
+    with pytest.raises(PackageError, match="at most 134217728 elements"):
+        blob.read(path, RECORD_AT, TensorType("fp16", (1 << 20, 1 << 20)))
+    with pytest.raises(PackageError, match="no fixed shape"):
+        blob.read(path, RECORD_AT, TensorType("fp16", (None,)))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
+def test_packed_numbers(bits: int) -> None:
+    values = np.random.RandomState(bits).randint(0, 1 << bits, 53)
+    stream = sum(int(v) << (bits * i) for i, v in enumerate(values))
+    raw = np.frombuffer(stream.to_bytes(-(-53 * bits // 8), "little"), np.uint8)
+    np.testing.assert_array_equal(blob.unpack_bits(raw, bits, 53), values)
+    signed = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
+    np.testing.assert_array_equal(blob.unpack_bits(raw, bits, 53, signed=True), signed)
+
+
+def test_float8_and_bfloat16() -> None:
+    e4m3 = blob.decode(bytes([0x00, 0x01, 0x08, 0x38, 0x7E, 0xB8, 0x7F]), "fp8e4m3fn", (7,))
+    np.testing.assert_array_equal(e4m3, np.float32([0, 2**-9, 2**-6, 1, 448, -1, np.nan]))
+    e5m2 = blob.decode(bytes([0x01, 0x04, 0x3C, 0x7B, 0x7C, 0xFC, 0x7D]), "fp8e5m2", (7,))
+    np.testing.assert_array_equal(e5m2, np.float32([2**-16, 2**-14, 1, 57344, np.inf, -np.inf, np.nan]))
+    np.testing.assert_array_equal(blob.decode(b"\x80\x3f\x00\xc0", "bf16", (2,)), np.float32([1, -2]))
+
+
+def test_dumps_in_every_form(tmp_path: Path) -> None:
+    types = {"a/b": TensorType("fp16", (2, 3)), "c": TensorType("int32", (None, 2)), "d": TensorType("fp32", (2,))}
+    arrays = {"a/b": np.arange(6, dtype=np.float16).reshape(2, 3), "c": np.arange(8, dtype=np.int32).reshape(4, 2)}
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a_b.bin").write_bytes(arrays["a/b"].astype(np.float32).tobytes())  # float32 of a float16 tensor: the length says so
+    (raw / "c.bin").write_bytes(arrays["c"].tobytes())
+    np.save(raw / "d.npy", np.float32([1, 2]))
+    found = tensors.read(raw, types)
+    np.testing.assert_array_equal(found["a/b"], arrays["a/b"])
+    np.testing.assert_array_equal(found["c"], arrays["c"])
+    tensors.write(tmp_path / "x.npz", arrays)
+    tensors.write(tmp_path / "x.safetensors", {"d": found["d"]})
+    np.testing.assert_array_equal(tensors.read(tmp_path / "x.npz", types)["c"], arrays["c"])
+    np.testing.assert_array_equal(tensors.read(tmp_path / "x.safetensors", types)["d"], [1, 2])
+
+
+def test_dumps_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"abc")
+    with pytest.raises(InputError, match=r"has 3 bytes, which fp16\[4\] does not explain"):
+        tensors.read(tmp_path, {"x": TensorType("fp16", (4,))})
+    with pytest.raises(InputError, match="is no tensor of the program"):
+        tensors.read(tmp_path, {"y": TensorType("fp16", (4,))})
+    with pytest.raises(InputError, match="is neither"):
+        tensors.read(tmp_path / "x.bin", {})
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"has no \.bin or \.npy file"):
+        tensors.read(tmp_path / "empty", {})
+    np.savez(tmp_path / "o.npz", x=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="cannot be read"):
+        tensors.read(tmp_path / "o.npz", {})
