@@ -124,16 +124,17 @@ def front_end(folder: Path, source: str, signatures: list[Signature], options: O
     program, assembly = folder / SOURCE, folder / "front.ll"
     program.write_text(translation_unit(source, signatures), "utf-8")
     warnings = tools.compile(
-        *LANGUAGE, *tools.target, "-I", runtime / "include", *_variant(options), "-O2", "-Xclang", "-disable-llvm-passes",
+        *LANGUAGE, *tools.target, "-I", runtime / "include", *variant(options), "-O2", "-Xclang", "-disable-llvm-passes",
         "-Xclang", "-mlink-builtin-bitcode", "-Xclang", runtime / "math.bc", "-emit-llvm", "-S", "-o", assembly, program,
     )  # fmt: skip
     return assembly.read_text("utf-8"), _without_paths(warnings, folder)
 
 
-def _variant(options: Options) -> list[str]:
+def variant(options: Options) -> list[str]:
     """Flags of the kind of build."""
+    # Without -mrecip=none x86's estimates would make 1/x worse than the 1 ulp that Metal promises.
     return [
-        *(["-ffast-math"] if options.fast_math else ["-ffp-contract=off"]),
+        *(["-ffast-math", "-mrecip=none"] if options.fast_math else ["-ffp-contract=off"]),
         *(["-D__MTL_NOISE"] if options.noise else []),
         *(SANITIZERS if options.checked else []),
     ]

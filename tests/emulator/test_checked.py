@@ -1,9 +1,12 @@
 """Checked mode: every class of fault is caught and named, and nothing is said of kernels that are right."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 from emulator.marked import marked
+from emulator.sources import HEAD, SQUARE
 
 from refsam import emulator
 
@@ -20,3 +23,60 @@ def test_a_fault_is_caught_and_named(name: str) -> None:
     message = str(caught.value)
     assert re.match(rf"program_source:{line}(:\d+)?: error: kernel 'k', group \d+, thread \d+: ", message), message
     assert text in message
+
+
+@pytest.mark.parametrize("name", ["no_second_barrier", "same_element", "early_return", "uninitialised", "write_outside"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_fault_is_caught_in_any_order_and_width(name: str, seed: int) -> None:
+    with pytest.raises(emulator.error, match="program_source:"):
+        FAULTS[name].run(checked=True, seed=seed, simd_width=16, fast_math=False)
+
+
+def test_buffers_stay_as_they_were_where_a_fault_is_found() -> None:
+    device = emulator.Device(checked=True, group_size=64)
+    y = device.buffer(np.full(63, 7, np.float32))
+    source = HEAD + "kernel void k(device float *y [[buffer(0)]], uint i [[thread_position_in_grid]]) { y[i] = 1; }"
+    with pytest.raises(emulator.error, match="byte 252 of buffer 0 `y`"):
+        device.kernel(source).function("k")(64, y)
+    assert set(np.frombuffer(y, np.float32)) == {7.0}
+
+
+def test_a_step_limit_counts_the_dispatch() -> None:
+    source = HEAD + (
+        "kernel void k(device float *y [[buffer(0)]], uint t [[thread_index_in_threadgroup]])"
+        "{ for (uint i = 0; i < 100; i++) y[t] += 1.0f; }"
+    )
+    for limit, fine in ((3200, True), (3199, False)):
+        device = emulator.Device(checked=True, group_size=32, step_limit=limit)
+        function, y = device.kernel(source).function("k"), device.buffer(128)
+        if fine:
+            function(32, y)
+            assert set(np.frombuffer(y, np.float32)) == {100.0}
+        else:
+            with pytest.raises(emulator.error, match="more turns of loops than step_limit allows"):
+                function(32, y)
+
+
+def test_a_program_that_dies_takes_nobody_with_it(tmp_path: Path) -> None:
+    """No kernel is known that kills the checker; a program that kills itself stands for one."""
+    device = emulator.Device(checked=True)
+    kernel = device.kernel(SQUARE)
+    program = tmp_path / "dies"
+    program.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    object.__setattr__(kernel.compiled, "path", program)
+    with pytest.raises(emulator.error, match=r"kernel 'square'.*the program that ran the kernel died \(SIGSEGV\)"):
+        kernel.function("square")(1, 4, 4, 4)
+
+
+def test_private_arrays_up_to_the_limit_fit_the_stack() -> None:
+    source = HEAD + (
+        "static float sum(thread const float *p, uint n) { float s = 0; for (uint i = 0; i < n; i++) s += p[i]; return s; }\n"
+        "kernel void k(device float *y [[buffer(0)]], uint t [[thread_index_in_threadgroup]])"
+        "{ float own[8000]; for (uint i = 0; i < 8000; i++) own[i] = 1.0f; y[t] = sum(own, 8000); }"
+    )
+    for checked in (False, True):
+        device = emulator.Device(checked=checked, group_size=64, threads=1)
+        y = device.buffer(256)
+        device.kernel(source).function("k")(64, y)
+        assert set(np.frombuffer(y, np.float32)) == {8000.0}
