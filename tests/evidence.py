@@ -10,6 +10,7 @@ import conftest  # noqa: E402, F401 - the import hook that checks shapes
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from coreml import evidence as coreml_evidence  # noqa: E402
+from emulator import evidence as emulator_evidence  # noqa: E402
 from golden.cases import CASES  # noqa: E402
 from golden.test_golden import float32_error, golden, sample_difference  # noqa: E402
 from test_quirks import MUTANTS, Mutant, first_difference  # noqa: E402
@@ -23,6 +24,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "quirks.md", quirks())
     write(folder / "parity.md", parity())
+    write(folder / "emulator.md", emulator_evidence.emulator_tables())
     for name in ("package_faults", "executor_faults", "fuzzing"):
         write(folder / f"coreml-{name.replace('_', '-')}.md", getattr(coreml_evidence, f"coreml_{name}")())
 
