@@ -54,12 +54,14 @@ class Runner:
     Args:
         device: see `open_device`.
         folder: where the .metal files are, by default this installation's.
+        most_threads: dispatch no more than that, rounded up to a whole group: our kernels have to be right with any number.
 
     Raises KernelError where the device does not give the known answer.
     """
 
-    def __init__(self, device: Device, folder: Path | None = None) -> None:
+    def __init__(self, device: Device, folder: Path | None = None, most_threads: int | None = None) -> None:
         self.device = device
+        self.most_threads = most_threads
         self.folder = folder or sources.folder()
         self._files = sources.kernel_files(self.folder)
         self._compiled: dict[Path, tuple[str, Kernel]] = {}
@@ -84,6 +86,8 @@ class Runner:
         source, compiled = self._compile(self._files[kernel])
         signature = arguments(source, kernel)
         packed = pack(source, signature[-1].type, params)
+        if self.most_threads is not None:
+            threads = min(threads, self.most_threads)
         (result,) = self.launch(source, compiled, kernel, [*values, packed], threads).values()
         return result
 
