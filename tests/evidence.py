@@ -16,6 +16,7 @@ from golden.test_golden import float32_error, golden, sample_difference  # noqa:
 from test_quirks import MUTANTS, Mutant, first_difference  # noqa: E402
 from threadpoolctl import threadpool_info  # noqa: E402
 
+from kernels import evidence as kernel_evidence  # noqa: E402
 from refsam.files import atomic_write  # noqa: E402
 
 
@@ -25,6 +26,8 @@ def main(folder: Path) -> None:
     write(folder / "quirks.md", quirks())
     write(folder / "parity.md", parity())
     write(folder / "emulator.md", emulator_evidence.emulator_tables())
+    write(folder / "kernels.md", kernel_evidence.kernel_modes())
+    write(folder / "kernel-faults.md", kernel_evidence.kernel_faults())
     for name in ("package_faults", "executor_faults", "fuzzing"):
         write(folder / f"coreml-{name.replace('_', '-')}.md", getattr(coreml_evidence, f"coreml_{name}")())
 

@@ -1,0 +1,51 @@
+"""The tables of docs/evidence/kernels.md and kernel-faults.md."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from kernels.modes import MODES, runner
+from kernels.mutants import MUTANTS, caught_by
+
+from refsam.metal.cases import SMALL
+from refsam.metal.runner import Runner
+
+
+def kernel_modes() -> Iterable[str]:
+    """The worst error of every kernel in every mode, as a part of its bound."""
+    devices = {mode: runner(mode) for mode in MODES}
+    kernels = sorted({case.kernel for case in SMALL})
+    yield "# Every kernel in every mode of the emulator"
+    yield ""
+    yield f"{len(SMALL)} cases, {len(MODES)} modes. In each field the greatest error against the definition in float64 over all"
+    yield "cases of the kernel, as a part of the bound that its header derives: 1 would be at the bound, more is wrong. An alarm"
+    yield "of a checked run on a correct kernel would have ended this table."
+    yield ""
+    yield f"| kernel | {' | '.join(MODES)} |"
+    yield f"|---|{'--:|' * len(MODES)}"
+    for kernel in kernels:
+        yield f"| {kernel} | {' | '.join(f'{worst(kernel, devices[mode]):.2g}' for mode in MODES)} |"
+
+
+def worst(kernel: str, device: Runner) -> float:
+    """The greatest required part of the bound over the kernel's cases."""
+    return max(case.judge(case.run(device, *case.arguments())).required for case in SMALL if case.kernel == kernel)
+
+
+def kernel_faults() -> Iterable[str]:
+    """One line for each planted fault: what noticed it."""
+    with tempfile.TemporaryDirectory() as folder:
+        caught = [(mutant, caught_by(mutant, Path(folder) / str(place))) for place, mutant in enumerate(MUTANTS)]
+    counts = Counter(catch.by if catch else "NOTHING" for _, catch in caught)
+    yield "# Faults planted in the kernels, and what notices them"
+    yield ""
+    yield "Each line is one piece of text replaced in a copy of kernels/ (tests/kernels/mutants.py), tried as a user would:"
+    yield "compiled, run in checked mode on the kernel's small cases, compared with the definition, then so on other devices."
+    yield f"{len(caught)} faults: {', '.join(f'{count} by {by}' for by, count in counts.most_common())}."
+    yield ""
+    yield "| file | fault | noticed by | in these words |"
+    yield "|---|---|---|---|"
+    for mutant, catch in caught:
+        by, words = (catch.by, catch.words) if catch else ("NOTHING", "")
+        yield f"| {mutant.file} | {mutant.fault} | {by} | {words.replace('|', chr(92) + '|')} |"
