@@ -20,7 +20,7 @@ their sums: torch's float32 error is 0.6 to 1.6 times ours, and sums kept in flo
 """
 
 UNMEASURED = 64
-"""Units of the precision that a stage may cost where nobody measured its budget: the worst stage of MobileSAM has about half."""
+"""Units of the precision that a stage may cost where nobody measured its budget; the worst of the demo model needs a quarter."""
 
 
 @dataclass(frozen=True)
