@@ -3,7 +3,24 @@
 from refsam.verify.comparison import CompareReport, compare
 from refsam.verify.diagnosis import Explanation
 from refsam.verify.hypothesis import Hypothesis, register
+from refsam.verify.outcome import Outcome
+from refsam.verify.ports import Port, open_port
 from refsam.verify.reference import Case, Reference
 from refsam.verify.verdict import Verdict, judge
+from refsam.verify.verifying import verify
 
-__all__ = ["Case", "CompareReport", "Explanation", "Hypothesis", "Reference", "Verdict", "compare", "judge", "register"]
+__all__ = [
+    "Case",
+    "CompareReport",
+    "Explanation",
+    "Hypothesis",
+    "Outcome",
+    "Port",
+    "Reference",
+    "Verdict",
+    "compare",
+    "judge",
+    "open_port",
+    "register",
+    "verify",
+]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from refsam.masks import area, box_of, iou
-from refsam.types import Array, Bool, Float
+from refsam.transforms import postprocess_logits, resized_size
+from refsam.types import Array, Bool, Float, Size
 
 _FARTHEST = 64  # pixels: beyond that a mask is another mask, and its edge has not moved
 _ANOTHER = 0.5  # IoU up to which the same is said without looking
@@ -51,6 +52,30 @@ def mask_difference(
     overlap = iou(reference, candidate)
     boundary = boundary_distance(reference, flips) if overlap > _ANOTHER else math.inf
     return MaskDifference(overlap, area(flips), explained, boundary)
+
+
+def mask_differences(
+    logits: Float[Array, "M L L"], candidate: Bool[Array, "M H W"], size: Size, image_size: int, margin: float
+) -> tuple[MaskDifference, ...]:
+    """Masks at the picture's size against those that postprocessing in float64 makes of `logits`, one after the other.
+
+    Args:
+        size: (height, width) of the picture.
+        image_size: S.
+        margin: how far rounding may move a logit.
+    """
+
+    def against(low: Float[Array, "L L"], mask: Bool[Array, "H W"]) -> MaskDifference:
+        inner = resized_size(size, image_size)
+        full = postprocess_logits(low.astype(np.float64)[None, None], inner, size, image_size)[0, 0]
+        return mask_difference(full > 0, mask.astype(bool), full, margin)
+
+    return tuple(against(low, mask) for low, mask in zip(logits, candidate, strict=False))
+
+
+def rms(x: Array) -> float:
+    """The root of the mean square, in float64."""
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
 
 
 def boundary_distance(mask: Bool[Array, "H W"], flips: Bool[Array, "H W"]) -> float:

@@ -20,8 +20,9 @@ from refsam.images import pixels_sha256
 from refsam.model.sam import MobileSam
 from refsam.predictor import SamPredictor
 from refsam.tracing import Trace
-from refsam.types import Array, UInt8
+from refsam.types import Array, Size, UInt8
 from refsam.verify.difference import relative_l2
+from refsam.verify.masks import rms
 from refsam.verify.precision import model_of_precision, precision_of
 
 Budget = Mapping[str, float]
@@ -32,10 +33,19 @@ CACHE_VERSION = "1"
 
 @dataclass(frozen=True)
 class Case:
-    """What is asked: a picture, and one prompt in its pixels as `SamPredictor.predict` takes it (without return_logits)."""
+    """What is asked: a picture, and one prompt in its pixels as `SamPredictor.predict` takes it (without return_logits).
+
+    `name` is what people call the picture; two cases that differ in nothing else are the same.
+    """
 
     image: UInt8[Array, "H W 3"]
     prompts: Mapping[str, Any] = field(default_factory=dict)
+    name: str = field(default="", compare=False)
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the picture."""
+        return self.image.shape[0], self.image.shape[1]
 
     def run(self, model: MobileSam, trace: Trace) -> Trace:
         """Predict with `model`, its stages recorded."""
@@ -84,6 +94,10 @@ class Reference:
             self.case.run(model_of_precision(self.model, name), errors)
             self._budgets[name] = errors.found
         return self._budgets[name]
+
+    def margin(self, precision: str, k: float) -> float:
+        """How far k budgets may move a logit of low_res_masks."""
+        return k * self.budget(precision)["low_res_masks"] * rms(self.truth["low_res_masks"])
 
     # --- the cache ----------------------------------------------------------------------------------------------------------
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from refsam import transforms
-from refsam.types import Array, Size
+from refsam.types import Array
 from refsam.verify.comparison import CompareReport, K, compare
 from refsam.verify.diagnosis import Explanation, diagnose
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import local_errors
-from refsam.verify.masks import MaskDifference, mask_difference
+from refsam.verify.masks import MaskDifference, mask_differences, rms
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Reference
 from refsam.verify.words import in_words
@@ -90,15 +89,5 @@ def _masks(
         return ()
     logits = known.get("low_res_masks", reference.truth["low_res_masks"])[0]
     budget = 2.0**-22 if "low_res_masks" in known else reference.budget(precision)["low_res_masks"]
-    unit = max(budget, precision_of("float32").unit)
-    margin = k * unit * float(np.sqrt(np.mean(np.square(logits, dtype=np.float64))))
-    size = (reference.case.image.shape[0], reference.case.image.shape[1])
-    given = _batched(masks)[0]
-    return tuple(_mask(reference, low, theirs, size, margin) for low, theirs in zip(logits, given, strict=False))
-
-
-def _mask(reference: Reference, low: Array, theirs: Array, size: Size, margin: float) -> MaskDifference:
-    side = reference.model.config.image_size
-    inner = transforms.resized_size(size, side)
-    logits = transforms.postprocess_logits(low.astype(np.float64)[None, None], inner, size, side)[0, 0]
-    return mask_difference(logits > 0, theirs.astype(bool), logits, margin)
+    margin = k * max(budget, precision_of("float32").unit) * rms(logits)
+    return mask_differences(logits, _batched(masks)[0], reference.case.size, reference.model.config.image_size, margin)

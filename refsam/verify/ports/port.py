@@ -1,0 +1,90 @@
+"""What a port is to the oracle: something that answers a case and shows some of its stages."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from refsam import transforms
+from refsam.errors import InputError
+from refsam.types import Array
+from refsam.verify.reference import Case
+
+PREPROCESSED = "preprocessing: the reference's; the port was given input_image"
+COORDINATES = "prompts: the reference took them to the input frame"
+
+
+class Port(Protocol):
+    """An implementation of the model, wherever it runs.
+
+    Attributes:
+        name: for people: "MobileSam.onnx + decoder.onnx".
+        precision: what it computes in, a name in `verify.precision.PRECISIONS`.
+        notes: what the reference does in its place and how its results were read, one sentence each; complete after `run`.
+    """
+
+    name: str
+    precision: str
+    notes: tuple[str, ...]
+
+    def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:
+        """Answer the case.
+
+        Args:
+            case: picture and prompt, in the picture's pixels.
+            stages: those that are wanted. A port that cannot show one leaves it out; others that it has are welcome.
+
+        Returns:
+            Stage name -> array in upstream's axes, or in another order of them. "masks" are (M, H, W) at the picture's size.
+
+        Raises InputError where the case is not one that the port can answer.
+        """
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """The callable that "module:function" names. Raises InputError where there is none."""
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise InputError(f"there is no module {error.name!r}; is it on PYTHONPATH? ({name} was asked for)") from None
+        raise
+    except AttributeError as error:
+        raise InputError(f"{name}: {error}") from None
+    if not callable(found):
+        raise InputError(f"{name} is a {type(found).__name__}; a function is needed")
+    return found
+
+
+def input_image(case: Case, image_size: int) -> Array:
+    """What the reference's preprocessing makes of the picture, for ports that have none of their own."""
+    return transforms.preprocess(case.image, image_size)
+
+
+def parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
+    """Names of a function's parameters, and whether it takes any others by keyword.
+
+    Raises InputError where Python cannot tell (some functions that are written in C).
+    """
+    try:
+        found = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        raise InputError(f"{function!r} does not say which parameters it takes; wrap it in a Python function") from None
+    named = [p.name for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_ONLY)]
+    return named, any(p.kind is p.VAR_KEYWORD for p in found)
+
+
+def arrays(given: Mapping[str, Any]) -> dict[str, Array]:
+    """Stages as arrays of numbers. Raises InputError where one is something else."""
+    found = {}
+    for name, value in given.items():
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        if not isinstance(name, str) or array.dtype.kind not in "biuf":
+            raise InputError(f"the port's {name!r} is of dtype {array.dtype}; stages are arrays of numbers by name")
+        found[name] = array
+    return found

@@ -1,0 +1,134 @@
+"""Verifying a port: each case is put to it, its stages are judged, and its differences followed to the masks."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from refsam import backends, transforms
+from refsam.errors import InputError
+from refsam.model.sam import MobileSam
+from refsam.ops import Ops
+from refsam.tracing import Trace
+from refsam.types import Array, Bool, Float
+from refsam.verify.comparison import K
+from refsam.verify.difference import aligned
+from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.local import predict_on
+from refsam.verify.masks import mask_differences
+from refsam.verify.outcome import Outcome
+from refsam.verify.ports.port import Port
+from refsam.verify.precision import precision_of
+from refsam.verify.reference import Case, Reference
+from refsam.verify.steps import all_stages, default_stages
+from refsam.verify.verdict import judge
+
+POSTPROCESSED = "masks: the reference's postprocessing of the port's low_res_masks"
+DECODED = "masks: the reference's decoder and postprocessing on the port's image_encoder"
+ENCODED = "masks: the reference's model on the port's input_image"
+UNFINISHED = "masks: the reference's own, as the port shows nothing that they could be made of"
+
+
+def verify(
+    port: Port,
+    model: MobileSam,
+    cases: Iterable[Case],
+    *,
+    precision: str | None = None,
+    k: float = K,
+    stages: str | None = None,
+    hypotheses: Iterable[Hypothesis] | None = None,
+    explain: bool = True,
+    cached: bool = True,
+    threads: int = 2,
+) -> Iterator[Outcome]:
+    """Put each case to a port and judge what it shows.
+
+    Args:
+        port: `open_port` makes one.
+        model: the reference's weights, in any dtype and on any backend; the reference computes in float64.
+        cases: pictures and prompts.
+        precision: what the port computes in; None: what it declares.
+        k: how many rounding budgets are allowed (`comparison.K`).
+        stages: glob patterns of the stages to look at, separated by commas; None: `steps.default_stages`.
+        hypotheses: those that are tried where a stage differs; None: all known ones.
+        explain: whether to look for where and why.
+        cached: whether the reference's runs are kept in the user's cache, and taken from there.
+        threads: parts computed at once in that search.
+
+    Raises InputError for a precision or stages that there are not, and what the port raises.
+    """
+    declared = precision_of(precision or port.precision).name
+    known = all_stages(model)
+    wanted = default_stages(model.config) if stages is None else _matching(known, stages)
+    tried = None if hypotheses is None else tuple(hypotheses)
+    models = _Models.of(model, threads)
+    for case in cases:
+        candidate = port.run(case, wanted)
+        reference = Reference(models.exact, case, [name for name in known if name in candidate])
+        if cached:
+            reference.load_or_measure(declared)
+        verdict = judge(reference, candidate, precision=declared, k=k, hypotheses=tried, explain=explain, threads=threads)
+        masks, source = _final_masks(candidate, reference, models.quick)
+        notes = (*port.notes, *([source] if source else []))
+        truth = reference.truth["low_res_masks"][0]
+        ends = mask_differences(truth, masks, case.size, model.config.image_size, reference.margin(declared, k))
+        yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
+
+
+class _Models(NamedTuple):
+    """The same weights twice.
+
+    Attributes:
+        exact: the reference, in float64.
+        quick: for what follows from a port's results, in float32 on the fast backend.
+    """
+
+    exact: MobileSam
+    quick: MobileSam
+
+    @classmethod
+    def of(cls, model: MobileSam, threads: int) -> "_Models":
+        weights = model.scope.weights
+        exact = model if model.dtype == np.float64 else MobileSam(weights, model.config, Ops(), "float64", model.metadata)
+        quick = MobileSam(weights, model.config, backends.create("fast", threads), "float32", model.metadata)
+        return cls(exact, quick)
+
+
+def _matching(known: Iterable[str], patterns: str) -> list[str]:
+    """The stages that glob patterns ask for. Raises InputError where one asks for none."""
+    names = list(known)
+    for pattern in Trace(patterns).patterns:
+        if not any(Trace(pattern).wants(name) for name in names):
+            raise InputError(f"no stage has a name like {pattern!r}; refsam trace lists them all")
+    wanted = Trace(patterns)
+    return [name for name in names if wanted.wants(name)]
+
+
+def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> tuple[Bool[Array, "M H W"], str]:
+    """Where a port's differences lead: its own masks, or those that the reference makes of the last that it shows; and a note."""
+    height, width = reference.case.size
+    own = np.asarray(candidate.get("masks", ()))
+    if own.ndim >= 2 and own.shape[-2:] == (height, width):
+        return own.reshape(-1, height, width).astype(bool), ""
+    shown = aligned(reference.truth, candidate)
+    if "low_res_masks" in shown:
+        return _postprocessed(shown["low_res_masks"], reference), POSTPROCESSED
+    if "image_encoder" in shown:
+        return _postprocessed(_decoded(shown["image_encoder"], reference, quick), reference), DECODED
+    if "input_image" in shown:
+        embedding = quick.encode_image(shown["input_image"])
+        return _postprocessed(_decoded(embedding, reference, quick), reference), ENCODED
+    return _postprocessed(reference.truth["low_res_masks"], reference), UNFINISHED
+
+
+def _decoded(embedding: Float[Array, "1 D E E"], reference: Reference, quick: MobileSam) -> Float[Array, "1 M L L"]:
+    trace = Trace("low_res_masks")
+    predict_on(quick.traced(trace), embedding, reference.case)
+    return trace["low_res_masks"]
+
+
+def _postprocessed(logits: Float[Array, "1 M L L"], reference: Reference) -> Bool[Array, "M H W"]:
+    side, size = reference.model.config.image_size, reference.case.size
+    inner = transforms.resized_size(size, side)
+    return transforms.postprocess_masks(np.asarray(logits, np.float32), inner, size, side)[0]

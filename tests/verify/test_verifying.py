@@ -1,0 +1,131 @@
+"""Ports are put to cases: what they show is judged, and what they leave out is said."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from standin import TINY
+from verify.mistaken import cases, tiny
+
+import refsam
+from refsam import MobileSam, SamPredictor
+from refsam.errors import InputError
+from refsam.verify import Case, Outcome, open_port, verify
+from refsam.verify.steps import all_stages, default_stages
+from refsam.verify.verifying import DECODED, ENCODED, POSTPROCESSED, UNFINISHED
+
+MODEL = MobileSam(tiny().scope.weights, TINY)
+CASE = replace(cases(TINY)["points"], name="wide")
+
+
+def outcome(spec: Any, case: Case = CASE, **options: Any) -> Outcome:
+    (found,) = verify(open_port(spec, model=tiny()), tiny(), [case], cached=False, **options)
+    return found
+
+
+def test_all_stages_are_those_of_a_trace() -> None:
+    traced = [name for case in ("box and points",) for name in refsam.trace(MODEL, CASE.image, **cases(TINY)[case].prompts)]
+    mask_stages = [name for name in all_stages(tiny()) if "mask_downscaling" in name]
+    assert [name for name in all_stages(tiny()) if name not in mask_stages] == traced
+    assert mask_stages
+    assert set(default_stages(TINY)) <= set(all_stages(tiny()))
+
+
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+@pytest.mark.parametrize("prompt", ["points", "box and points"])
+def test_backends_hold(backend: str, prompt: str) -> None:
+    found = outcome(backend, cases(TINY)[prompt])
+    assert found
+    assert [mask.iou for mask in found.masks] == [1.0, 1.0, 1.0]
+    assert {"input_image", "image_encoder", "low_res_masks", "masks"} <= set(found.candidate)
+
+
+def test_a_function_that_does_everything_itself() -> None:
+    def port(image: np.ndarray, **prompts: Any) -> Any:
+        predictor = SamPredictor(MODEL)
+        predictor.set_image(image)
+        return predictor.predict(**prompts)
+
+    found = outcome(port)
+    assert found
+    assert found.notes == ()
+    assert list(found.candidate) == ["masks", "iou_predictions", "low_res_masks"]
+    assert np.array_equal(found.final_masks, found.reference_masks)
+
+
+def encoder(input_image: np.ndarray, stages: Any = ()) -> dict[str, np.ndarray]:
+    return {"image_encoder": MODEL.encode_image(input_image)}
+
+
+def mirrored(input_image: np.ndarray) -> dict[str, np.ndarray]:
+    return {"image_encoder": MODEL.encode_image(input_image[:, ::-1])}
+
+
+def test_what_a_port_does_not_do_is_done_by_the_reference_and_said() -> None:
+    found = outcome(encoder, Case(CASE.image))
+    assert found
+    assert DECODED in found.notes
+    assert any(note.startswith("preprocessing: the reference's") for note in found.notes)
+    wrong = outcome(mirrored, Case(CASE.image))
+    assert not wrong
+    assert wrong.verdict.report.first == "image_encoder"
+    assert min(mask.iou for mask in wrong.masks) < 0.9
+    assert wrong.verdict.explanations[0].stage == "image_encoder"
+
+
+def test_a_prompt_that_a_function_cannot_take_is_an_error() -> None:
+    with pytest.raises(InputError, match="encoder has no parameter point_coords"):
+        outcome(encoder)
+
+
+def test_points_come_in_the_frame_of_the_picture_that_the_function_gets() -> None:
+    got = {}
+
+    def port(input_image: np.ndarray, point_coords: Any, point_labels: Any) -> dict[str, np.ndarray]:
+        got["coords"] = point_coords
+        return {"transforms.point_coords": point_coords[None]}
+
+    assert outcome(port)
+    assert np.allclose(got["coords"], np.array(CASE.prompts["point_coords"]) * [64 / 150, 42 / 98])
+
+
+@pytest.mark.parametrize(
+    ("shown", "note"), [("low_res_masks", POSTPROCESSED), ("input_image", ENCODED), ("transforms.resized", UNFINISHED)]
+)
+def test_masks_come_of_the_last_stage_that_is_shown(shown: str, note: str) -> None:
+    found = outcome(lambda image, **prompts: {shown: refsam.trace(MODEL, image, **prompts)[shown]})
+    assert found.notes == (note,)
+    assert [mask.flipped for mask in found.masks] == [0, 0, 0]
+
+
+def test_stages_are_chosen_by_patterns() -> None:
+    found = outcome("reference", stages="image_encoder.layers.1.*,low_res_masks")
+    assert found
+    assert all(name.startswith("image_encoder.layers.1.") or name == "low_res_masks" for name in found.candidate)
+    assert "image_encoder.layers.1.blocks.0.attn.qkv" in found.candidate
+    with pytest.raises(InputError, match=r"no stage has a name like 'image_encoder.layers.9.\*'"):
+        outcome("reference", stages="masks,image_encoder.layers.9.*")
+
+
+def test_names_that_are_no_stages_are_listed_and_judge_nothing() -> None:
+    found = outcome(lambda image, **_: {"*": np.zeros(3), "embedding": np.zeros(3), "image_encoder": np.zeros(3)}, explain=False)
+    assert found.verdict.report.missing == ("*", "embedding")
+    assert found.verdict.report.first == "image_encoder"
+    assert UNFINISHED in found.notes
+
+
+@pytest.mark.parametrize("result", [None, {"masks": "inside"}, {"masks": np.array([{}])}, {3: np.zeros(3)}, (1, 2)])
+def test_results_that_are_no_stages_are_errors(result: Any) -> None:
+    with pytest.raises(InputError, match=r"returned a|dtype"):
+        outcome(lambda image, **_: result)
+
+
+def test_the_reference_is_cached_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFSAM_CACHE", str(tmp_path))
+    model = MobileSam(MODEL.scope.weights, TINY, metadata={"weights_sha256": "1" * 64})
+    port = open_port("fast", model=model)
+    first, again = (next(verify(port, model, [CASE])).to_dict() for _ in range(2))
+    assert first == again
+    assert len(list((tmp_path / "verify").iterdir())) == 1
