@@ -164,7 +164,7 @@ def compare(
 
 
 def _result(name: str, reference: Array, candidate: Array, budget: float, k: float) -> StageResult:
-    found = difference(reference, candidate)
+    found = difference(reference, candidate, k * budget)
     holds = found.comparable and found.relative_l2 <= k * budget
     return StageResult(name, found, budget, k, "" if holds else transposed(reference, candidate))
 

@@ -74,6 +74,8 @@ class Explanation:
 
 def _percent(share: float) -> str:
     """As many nines as there are, so that 99.99 % does not look like all."""
+    if 1 - share < 1e-6:
+        return "100 %"
     digits = min(max(0, math.ceil(-math.log10(max(1 - share, 1e-6))) - 1), 4) if share > 0.9 else 0
     return f"{100 * share:.{digits}f} %"
 
@@ -155,7 +157,7 @@ def _search(bench: "Bench", tried: Sequence[Hypothesis], witnesses: Callable[[],
     while scores and len(chosen) < AT_MOST:
         best = max(scores.values())
         enough = explained + WORTHWHILE * (1 - explained) if chosen else ENOUGH
-        if best < enough or (chosen and 1 - explained < bench.rounding):
+        if not best >= enough or (chosen and 1 - explained < bench.rounding):  # "not": all are NaN where the port's stage is
             break
         tied = [h for h, score in scores.items() if 1 - score <= max(2 * (1 - best), _TIE)]
         chosen.append(_most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0])

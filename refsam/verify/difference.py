@@ -35,6 +35,7 @@ class Difference:
             where the shapes do not fit or the candidate is not finite.
         max_abs, index, reference_value, candidate_value: the greatest difference.
         ulp: that difference in units in the last place of the candidate's dtype.
+        mismatched: elements that are off by more than what is allowed of the reference's root mean square.
         nan, inf: how many the candidate has that the reference has not.
     """
 
@@ -50,6 +51,7 @@ class Difference:
     reference_value: float = math.nan
     candidate_value: float = math.nan
     ulp: float = math.nan
+    mismatched: int = 0
     nan: int = 0
     inf: int = 0
 
@@ -59,13 +61,21 @@ class Difference:
         return self.relative_l2**2
 
     @property
+    def size(self) -> int:
+        """How many elements the reference has."""
+        return math.prod(self.shape)
+
+    @property
     def comparable(self) -> bool:
         """Whether the shapes fit and all numbers are finite."""
         return not math.isnan(self.relative_l2)
 
 
-def difference(reference: Array, candidate: Array) -> Difference:
+def difference(reference: Array, candidate: Array, allowed: float = 0.0) -> Difference:
     """How far `candidate` is from `reference`, computed in float64.
+
+    `allowed` is a relative L2, and so the share of the reference's root mean square beyond which an element counts as mismatched:
+    if all elements were off by just that, the tensor would still hold.
 
     Where the shape is another order of the reference's axes (NHWC for NCHW), or a batch axis is missing or added, the candidate
     is taken that way and `layout` says so.
@@ -79,15 +89,16 @@ def difference(reference: Array, candidate: Array) -> Difference:
     inf = int(np.isinf(aligned).sum() - np.isinf(reference).sum()) if aligned.dtype.kind == "f" else 0
     if nan or inf or not reference.size:
         return Difference(*basics, layout, relative_l2=math.nan if nan or inf else 0.0, nan=nan, inf=inf)
-    return replace(Difference(*basics, layout), **_figures(reference, aligned))
+    return replace(Difference(*basics, layout), **_figures(reference, aligned, allowed))
 
 
-def _figures(reference: Array, candidate: Array) -> dict[str, Any]:
+def _figures(reference: Array, candidate: Array, allowed: float) -> dict[str, Any]:
     truth, value = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     error = value - truth
-    index = np.unravel_index(int(np.abs(error).argmax()), error.shape)
+    distance = np.abs(error)
+    index = np.unravel_index(int(distance.argmax()), error.shape)
     norm, error_norm = np.linalg.norm(truth), np.linalg.norm(error)
-    greatest = abs(float(error[index]))
+    greatest = float(distance[index])
     peak = float(np.abs(truth).max())
     rmse = error_norm / math.sqrt(error.size)
     return {
@@ -99,6 +110,7 @@ def _figures(reference: Array, candidate: Array) -> dict[str, Any]:
         "reference_value": float(truth[index]),
         "candidate_value": float(value[index]),
         "ulp": greatest / float(_spacing(candidate.dtype, float(truth[index]))),
+        "mismatched": int(np.count_nonzero(distance > allowed * norm / math.sqrt(error.size))),
     }
 
 

@@ -12,6 +12,7 @@ from refsam.model.sam import MobileSam
 from refsam.types import Array, Size
 from refsam.verify.difference import relative_l2
 from refsam.verify.hooks import hooked
+from refsam.verify.pipeline import normalize_and_pad
 from refsam.verify.precision import model_of_precision, precision_of
 from refsam.verify.reference import Case, Reference
 from refsam.verify.steps import Step, encoder_steps, step_of
@@ -27,7 +28,7 @@ class LocalError(NamedTuple):
 
 
 def local_errors(reference: Reference, candidate: Mapping[str, Array], precision: str, threads: int = 2) -> dict[str, LocalError]:
-    """Teacher-forced errors of every stage of the candidate inside the model, in the order in which the stages run.
+    """Teacher-forced errors of the candidate's stages, in the order in which they run; without the masks at the picture's size.
 
     A stage is computed from the candidate's own results before it, so that one early fault does not blame the rest.
 
@@ -51,9 +52,25 @@ def local_errors(reference: Reference, candidate: Mapping[str, Array], precision
         }
 
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        found: dict[str, LocalError] = {}
+        found = _before_the_model(reference, candidate, reference.budget(precision), floor)
         for errors in pool.map(measure, segments):
             found.update({name: error for name, error in errors.items() if name not in found})
+    return found
+
+
+def _before_the_model(
+    reference: Reference, candidate: Mapping[str, Array], budget: Mapping[str, float], floor: float
+) -> dict[str, LocalError]:  # fmt: skip
+    """The resized picture, and the encoder's input made of the candidate's own resized picture."""
+    resized, given = "transforms.resized", "input_image"
+    pixels = candidate.get(resized, reference.truth.get(resized))
+    found = {}
+    if resized in candidate and resized in reference.truth:
+        found[resized] = LocalError(relative_l2(reference.truth[resized], candidate[resized]), max(budget[resized], floor))
+    if given in candidate:
+        side = reference.model.config.image_size
+        made = reference.truth[given] if pixels is None else normalize_and_pad(pixels, side)
+        found[given] = LocalError(relative_l2(made, candidate[given]), max(budget[given], floor))
     return found
 
 

@@ -1,45 +1,91 @@
-"""A comparison's headline as text, in the grammar of numpy.testing."""
+"""What a comparison found, as text of 80 columns in the grammar of numpy.testing."""
+
+import math
+import textwrap
 
 from refsam.verify.comparison import CompareReport, StageResult
+from refsam.verify.diagnosis import Explanation
 from refsam.verify.masks import MaskDifference
+
+WIDTH = 80
 
 
 def in_words(report: CompareReport, port: str = "the port") -> str:
     """One line where all holds; else where the port first differs, by how much, and how much was allowed."""
-    if not report:
-        return "\n".join(_first_difference(report, port))
+    return "\n".join(_agreement(report, port) if report else _first_difference(report, port))
+
+
+def _agreement(report: CompareReport, port: str) -> list[str]:
     worst = max(report.stages, key=lambda result: result.required_k, default=None)
-    where = f" ({worst.stage})" if worst else ""
-    required = f"required k {report.required_k:.2g}{where}, allowed {report.k:g}"
-    return f"{port}: {len(report.stages)} stages hold at {report.precision}; {required}"
+    where = f" (at {worst.stage})" if worst else ""
+    text = f"{port}: {len(report.stages)} stages hold at {report.precision}; required k {report.required_k:.2g}{where}"
+    return filled(f"{text}, allowed {report.k:g}")
 
 
 def _first_difference(report: CompareReport, port: str) -> list[str]:
     names = [result.stage for result in report.stages]
-    place = names.index(report.first) if report.first in names else len(names)
-    before = f"stage {place + 1} of {len(names)}; {place} before it" if place < len(names) else f"all {len(names)} stages hold"
-    lines = [f"{port} first differs at {report.first}   ({before})"]
-    details = _stage(report, report.stages[place]) if place < len(names) else []
-    return [*lines, *details, *(_mask(index, mask) for index, mask in enumerate(report.masks))]
+    masks = [f"{mask_in_words(index, mask)} (of its own logits)" for index, mask in enumerate(report.masks) if not mask.holds]
+    head = filled(f"{port} first differs at {report.first}")
+    if report.first not in names:
+        return [*head, f"  all {len(names)} stages before it hold", *masks]
+    place = names.index(report.first)
+    holding = sum(result.holds for result in report.stages[:place])
+    before = f"{holding} before it hold" if holding == place else f"{holding} of the {place} before it hold"
+    lines = stage_in_words(report.stages[place], report.precision)
+    return [*head, f"  stage {place + 1} of {len(names)}" + (f"; {before}" if place else ""), *lines, *masks]
 
 
-def _stage(report: CompareReport, result: StageResult) -> list[str]:
+def stage_in_words(result: StageResult, precision: str) -> list[str]:
+    """One stage: shapes, what is allowed, how far it is off and where most."""
     d = result.difference
     taken = f", taken as {d.layout}" if d.layout else ""
-    allowed = f"budget {result.budget:.2g} ({report.precision} against float64 on this input), allowed {report.k:g} times that"
-    lines = [f"  shape {d.candidate_shape} {d.dtype}{taken}      {allowed}"]
-    if d.nan or d.inf:
-        return [*lines, f"  {d.nan} NaN and {d.inf} infinite values where the reference is finite"]
-    if not d.comparable:
+    lines = [f"  shape {d.candidate_shape} {d.dtype}{taken}"]
+    if not d.comparable and not (d.nan or d.inf):
         return [*lines, f"  the reference has shape {d.shape}"]
+    if not d.comparable:
+        return [*lines, f"  {d.nan} NaN and {d.inf} infinite values where the reference is finite"]
     lines += [
-        f"  relative L2 {d.relative_l2:.3g}   required k {result.required_k:.3g}   NMSE {d.nmse:.2g}   PSNR {d.psnr:.1f} dB"
-        f"   cosine {d.cosine:.6f}",
-        f"  greatest difference {d.max_abs:.4g} at {d.index}: reference {d.reference_value:.6g}, port {d.candidate_value:.6g}",
+        f"  budget {result.budget:.2g} ({precision} against float64 on this input)",
+        f"  relative L2 {d.relative_l2:.3g}, allowed {result.k * result.budget:.2g} (k {result.k:g});"
+        f" required k {result.required_k:.3g}",
+        f"  NMSE {d.nmse:.2g}   PSNR {d.psnr:.1f} dB   cosine {d.cosine:.6f}   ulp {d.ulp:.3g}",
+        *mismatch_in_words(result),
     ]
     return [*lines, f"  axes look exchanged: the port's are {result.swapped}"] if result.swapped else lines
 
 
-def _mask(index: int, mask: MaskDifference) -> str:
+def mismatch_in_words(result: StageResult) -> list[str]:
+    """How many elements are off by more than what is allowed, and the greatest difference with its index."""
+    d = result.difference
+    return [
+        f"  mismatched elements {d.mismatched} / {d.size} ({100 * d.mismatched / max(d.size, 1):.3g}%)",
+        f"  greatest difference {d.max_abs:.4g} at {d.index}:",
+        f"    reference {d.reference_value:.6g}, port {d.candidate_value:.6g}",
+    ]
+
+
+def mask_in_words(index: int, mask: MaskDifference) -> str:
+    """One mask: how much of it is shared, how many pixels flipped and how far from the edge they are."""
+    if not mask.flipped:
+        return f"  mask {index}: identical"
     explained = f"{mask.flipped} pixels flipped, {mask.explained} within rounding"
-    return f"  mask {index}: IoU {mask.iou:.4f}, {explained}, up to {mask.boundary:g} px from the edge"
+    far = "far from any edge" if math.isinf(mask.boundary) else f"up to {mask.boundary:g} px from the edge"
+    return f"  mask {index}: IoU {mask.iou:.4f}, {explained}, {far}"
+
+
+def explanation_in_words(explanation: Explanation) -> list[str]:
+    """What explains the difference at a stage, and what the port should do instead."""
+    lines = filled(str(explanation), "  ")
+    for name, remedy in zip(explanation.names, explanation.remedies, strict=True):
+        lines += filled(f"{name}: {remedy}", "    ")
+    if explanation.others:
+        others = (f"{name} {100 * share:.0f} %" for name, share in explanation.others)
+        lines += filled(f"alone they would explain: {', '.join(others)}", "    ")
+    return lines
+
+
+def filled(text: str, indent: str = "") -> list[str]:
+    """`text` in lines of 80 columns, the further ones indented by two more; names of stages stay whole."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
+    )

@@ -38,7 +38,7 @@ def test_the_first_stage_that_does_not_hold_is_named() -> None:
     assert report.first == "image_encoder.neck.1"
     assert [result.stage for result in report.failing] == ["image_encoder.neck.1", "low_res_masks"]
     text = in_words(report, "port 'x'")
-    assert text.startswith("port 'x' first differs at image_encoder.neck.1   (stage ")
+    assert text.startswith("port 'x' first differs at image_encoder.neck.1\n  stage 29 of 54; 28 before it hold\n")
     assert "greatest difference" in text
 
 

@@ -1,0 +1,40 @@
+"""An outcome as plain values: rounded, sorted, without times and paths."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refsam.verify.outcome import Outcome
+from refsam.verify.steps import default_stages
+
+DIGITS = 4
+"""Significant ones that are kept: a budget is a measured rounding error, whose further digits change with every BLAS."""
+
+NEEDS = {"transforms.boxes": "box", "transforms.point_coords": "point_coords"}
+"""Stages that only a prompt of this kind has."""
+
+
+def entry_of(outcome: Outcome) -> dict[str, Any]:
+    """`Outcome.to_dict` with what was asked, of which weights, and which stages the port does not show."""
+    model, prompts = outcome.reference.model, {name: x for name, x in outcome.case.prompts.items() if x is not None}
+    shown = {result.stage for result in outcome.verdict.report.stages} | ({"masks"} & set(outcome.candidate))
+    hidden = [name for name in default_stages(model.config) if name not in shown and NEEDS.get(name, "") in ("", *prompts)]
+    # A mask prompt is told by its shape.
+    asked = {name: np.shape(x) if name == "mask_input" else np.asarray(x).tolist() for name, x in prompts.items()}
+    facts = {"weights_sha256": model.weights_sha256, "prompts": asked, "not_shown": hidden}
+    entry: dict[str, Any] = plain({**outcome.to_dict(), **facts})
+    return entry
+
+
+def plain(value: Any) -> Any:
+    """For JSON: dicts with sorted keys, lists, floats of DIGITS digits; NaN and infinity, which JSON has not, are None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None
+    return value

@@ -1,0 +1,51 @@
+"""Groups and levels of stages."""
+
+import pytest
+from standin import TINY
+from verify.report.outcomes import app, clean
+
+from refsam.config import Config
+from refsam.verify.report.entry import entry_of
+from refsam.verify.report.stage_map import GROUPS, OTHER, group_of, level_of, stage_map, strip
+from refsam.verify.steps import default_stages
+
+pytestmark = pytest.mark.core
+
+
+@pytest.mark.parametrize("config", [TINY, Config()], ids=["tiny", "MobileSAM"])
+def test_every_default_stage_has_a_group_and_every_group_a_stage(config: Config) -> None:
+    found = [group_of(stage) for stage in default_stages(config)]
+    assert OTHER not in found
+    assert list(dict.fromkeys(found)) == [name for name, _ in GROUPS]
+
+
+@pytest.mark.parametrize(
+    ("stage", "group"),
+    [("image_encoder.layers.10", "neck"), ("masks", "result"), ("masks_of_mine", OTHER), ("low_res_masks", "result")],
+)
+def test_a_group_is_of_whole_names(stage: str, group: str) -> None:
+    assert group_of(stage) == group
+
+
+@pytest.mark.parametrize(
+    ("required", "level"),
+    [(0.5, "ok-low"), (2, "ok"), (4, "ok-high"), (4.1, "bad-low"), (41, "bad"), (1e9, "bad-high"), (None, "bad-high")],
+)
+def test_levels(required: float | None, level: str) -> None:
+    assert level_of(required, 4) == level
+
+
+def test_the_map_has_every_stage_once() -> None:
+    entry = entry_of(app())
+    cells = [cell for _, cells in stage_map(entry) for cell in cells]
+    assert sorted(cell.stage for cell in cells) == sorted(
+        {*(row["stage"] for row in entry["stages"]), *entry["not_shown"], "masks"}
+    )
+    assert [cell.stage for cell in cells if cell.enters] == ["transforms.resized", "input_image"]
+
+
+def test_the_strip_needs_no_colour() -> None:
+    marks = dict(strip(entry_of(app())))
+    assert marks["input"] == ">>"
+    assert set(marks["neck"]) == {"#"}
+    assert set("".join(dict(strip(entry_of(clean()))).values())) == {"."}
