@@ -19,6 +19,8 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 FORCED = dict(re.findall(r'^"(.+)" = "(refsam/_resources/.+)"$', PYPROJECT, re.MULTILINE))
 """Path in the checkout -> path in the wheel: what pyproject adds to the package (Python 3.10 has no TOML reader)."""
 
+SUFFIXES = (".py", ".html", ".css")
+
 BUILD = "import sys; from hatchling import build; print(getattr(build, sys.argv[1])(sys.argv[2]))"
 WHERE = """
 import json, sys, refsam
@@ -79,7 +81,7 @@ def test_the_wheel_has_the_package_and_its_resources_and_nothing_else(wheel: Pat
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(f"refsam-{refsam.__version__}.dist-info/METADATA").decode()
-    tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "refsam").rglob("*.py")}
+    tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "refsam").rglob("*") if path.suffix in SUFFIXES}
     assert tracked | {"refsam/py.typed"} <= names
     for source, target in FORCED.items():
         found = (ROOT / source).rglob("*") if (ROOT / source).is_dir() else [ROOT / source]
