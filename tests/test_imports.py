@@ -23,7 +23,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("emulator", "metal", "backends", "coreml"),
     ("loading", "predictor", "automatic_mask_generator", "embedding"),
     ("verify",),
+    ("testing",),
     ("cli",),
+    ("pytest_plugin",),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
@@ -35,6 +37,7 @@ OWNERS = {
     "PIL": {"images", "drawing", "cli", "verify"},
     "cyclopts": {"cli"},
     "rich": {"cli", "verify"},
+    "pytest": {"pytest_plugin"},
     "jinja2": {"verify"},
     "markupsafe": {"verify"},
     "metalcompute": {"metal"},
@@ -112,7 +115,7 @@ def test_third_party_packages_are_imported_by_their_owners_and_late(name: str) -
         if package in sys.stdlib_module_names or package in ("refsam", "numpy"):
             continue
         assert first(name) in OWNERS.get(package, set()), f"{name} imports {package}"
-        assert not at_top or first(name) in ("cli", "types"), f"{name} imports {package} at module level"
+        assert not at_top or first(name) in ("cli", "types", "pytest_plugin"), f"{name} imports {package} at module level"
 
 
 PROGRAM = "import json, sys, refsam; json.dump(sorted(sys.modules), sys.stdout)"

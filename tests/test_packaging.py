@@ -81,14 +81,16 @@ def test_the_wheel_has_the_package_and_its_resources_and_nothing_else(wheel: Pat
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(f"refsam-{refsam.__version__}.dist-info/METADATA").decode()
+        entry_points = archive.read(f"refsam-{refsam.__version__}.dist-info/entry_points.txt").decode()
     tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "refsam").rglob("*") if path.suffix in SUFFIXES}
     assert tracked | {"refsam/py.typed"} <= names
     for source, target in FORCED.items():
         found = (ROOT / source).rglob("*") if (ROOT / source).is_dir() else [ROOT / source]
         files = [path for path in found if path.is_file() and path.suffix != ".pyc"]
         assert {(target + path.as_posix().removeprefix((ROOT / source).as_posix())) for path in files} <= names
-    assert {name.split("/")[0] for name in names} == {"refsam", f"refsam-{refsam.__version__}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"refsam", "_refsam_pytest.py", f"refsam-{refsam.__version__}.dist-info"}
     assert not [name for name in names if name.endswith(".pyc")]
+    assert "[pytest11]\nrefsam = _refsam_pytest" in entry_points
     assert "License-File: LICENSE" in metadata
     assert "Requires-Dist: numpy>=1.26" in metadata
 

@@ -24,7 +24,8 @@ def _agreement(report: CompareReport, port: str) -> list[str]:
 
 def _first_difference(report: CompareReport, port: str) -> list[str]:
     names = [result.stage for result in report.stages]
-    masks = [f"{mask_in_words(index, mask)} (of its own logits)" for index, mask in enumerate(report.masks) if not mask.holds]
+    wrong = [(index, mask) for index, mask in enumerate(report.masks) if not mask.holds]
+    masks = [line for index, mask in wrong for line in mask_in_words(index, mask, " of its own logits")]
     head = filled(f"{port} first differs at {report.first}")
     if report.first not in names:
         return [*head, f"  all {len(names)} stages before it hold", *masks]
@@ -64,13 +65,13 @@ def mismatch_in_words(result: StageResult) -> list[str]:
     ]
 
 
-def mask_in_words(index: int, mask: MaskDifference) -> str:
+def mask_in_words(index: int, mask: MaskDifference, of: str = "") -> list[str]:
     """One mask: how much of it is shared, how many pixels flipped and how far from the edge they are."""
     if not mask.flipped:
-        return f"  mask {index}: identical"
-    explained = f"{mask.flipped} pixels flipped, {mask.explained} within rounding"
+        return [f"  mask {index}{of}: identical"]
+    flipped = f"{mask.flipped} pixels flipped ({mask.explained} by rounding)"
     far = "far from any edge" if math.isinf(mask.boundary) else f"up to {mask.boundary:g} px from the edge"
-    return f"  mask {index}: IoU {mask.iou:.4f}, {explained}, {far}"
+    return filled(f"mask {index}{of}: IoU {mask.iou:.4f}, {flipped}, {far}", "  ")
 
 
 def explanation_in_words(explanation: Explanation) -> list[str]:

@@ -1,0 +1,81 @@
+"""Assertions for the tests of a port, with numpy.testing's grammar: what was compared, how much of it mismatched, where most.
+
+from refsam.testing import assert_port_holds, assert_stage_close
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refsam.errors import InputError
+from refsam.types import Array
+from refsam.verify.comparison import CompareReport, K, compare
+from refsam.verify.outcome import Outcome
+from refsam.verify.reference import Budget, Reference
+from refsam.verify.report import render_text
+from refsam.verify.verdict import Verdict
+from refsam.verify.words import stage_in_words
+
+
+def assert_port_holds(found: Outcome | Verdict | CompareReport, stage: str | None = None) -> None:
+    """Fail where a port does not hold, and say where, by how much, and why.
+
+    Args:
+        found: what `verify`, `judge` or `compare` gave, or the fixture `refsam_port`.
+        stage: the only one that counts; None: all of them, and the masks.
+
+    Raises AssertionError; InputError where the port does not show the stage.
+    """
+    __tracebackhide__ = True
+    if stage is not None:
+        _check_stage(_report(found), stage)
+    elif not found:
+        raise AssertionError(render_text(found) if isinstance(found, Outcome) else str(found))
+
+
+def _report(found: Outcome | Verdict | CompareReport) -> CompareReport:
+    if isinstance(found, Outcome):
+        return found.verdict.report
+    return found.report if isinstance(found, Verdict) else found
+
+
+def _check_stage(report: CompareReport, stage: str) -> None:
+    __tracebackhide__ = True
+    shown = [result.stage for result in report.stages]
+    if stage not in shown:
+        raise InputError(f"the port does not show the stage {stage!r}; it shows {', '.join(shown[:5]) or 'none'}")
+    result = report[stage]
+    if not result.holds:
+        lines = [f"not equal to the reference at {stage}", *stage_in_words(result, report.precision)]
+        raise AssertionError("\n".join(lines))
+
+
+def assert_stage_close(
+    actual: Any,
+    desired: Reference | Mapping[str, Array] | Array,
+    stage: str,
+    *,
+    precision: str = "float32",
+    k: float = K,
+) -> None:
+    """Fail where an array is further from a stage of the reference than rounding explains.
+
+    Args:
+        actual: the port's, in the reference's axes or another order of them.
+        desired: a `Reference` (whose budget is measured), a `Trace` or other mapping of stages (whose budget is what its metadata
+            hold), or the array itself.
+        stage: its name.
+        precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights).
+        k: how many rounding budgets are allowed.
+
+    Raises AssertionError; InputError where the reference has no such stage.
+    """
+    __tracebackhide__ = True
+    budget: Budget | None = None
+    if isinstance(desired, Reference):
+        budget, desired = desired.budget(precision), desired.truth
+    truth = desired if isinstance(desired, Mapping) else {stage: np.asarray(desired)}
+    if stage not in truth:
+        raise InputError(f"the reference has no stage {stage!r}; it has {', '.join(list(truth)[:5])}")
+    _check_stage(compare(truth, {stage: np.asarray(actual)}, precision=precision, k=k, budget=budget), stage)

@@ -1,0 +1,78 @@
+"""Assertions for ports: what they let pass, and what they say."""
+
+import numpy as np
+import pytest
+from verify.mistaken import reference
+from verify.report.outcomes import app, clean
+
+from refsam import InputError
+from refsam.testing import assert_port_holds, assert_stage_close
+from refsam.verify import compare
+from refsam.verify.report import render_text
+
+pytestmark = pytest.mark.core
+
+NECK = "image_encoder.neck.1"
+
+
+def test_a_port_that_holds_passes() -> None:
+    assert_port_holds(clean())
+    assert_port_holds(clean().verdict)
+    assert_port_holds(clean().verdict.report)
+    assert_port_holds(clean(), NECK)
+
+
+def test_a_port_that_does_not_fails_with_the_whole_report() -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_port_holds(app())
+    assert str(caught.value) == render_text(app())
+
+
+def test_one_stage_of_a_port() -> None:
+    with pytest.raises(AssertionError, match=r"^not equal to the reference at image_encoder\.neck\.1\n"):
+        assert_port_holds(app(), NECK)
+    with pytest.raises(InputError, match=r"does not show the stage 'image_encoder\.nek'; it shows transforms\.resized"):
+        assert_port_holds(app(), "image_encoder.nek")
+
+
+def test_a_stage_within_its_budget_is_close() -> None:
+    made = reference("points")
+    port = clean().candidate[NECK]
+    assert_stage_close(port, made, NECK)
+    assert_stage_close(port.transpose(0, 2, 3, 1), made, NECK)
+    assert_stage_close(port.astype(np.float16), made, NECK, precision="fp16")
+    with pytest.raises(AssertionError):
+        assert_stage_close(port.astype(np.float16), made, NECK)
+    with pytest.raises(AssertionError):
+        assert_stage_close(port, made, NECK, k=1e-3)
+
+
+def test_the_whole_message() -> None:
+    desired = np.ones((2, 4))
+    actual = desired.astype(np.float32)
+    actual[1, 2] = 1.5
+    with pytest.raises(AssertionError) as caught:
+        assert_stage_close(actual, desired, "image_encoder")
+    assert str(caught.value).splitlines() == [
+        "not equal to the reference at image_encoder",
+        "  shape (2, 4) float32",
+        "  budget 3.8e-06 (float32 against float64 on this input)",
+        "  relative L2 0.177, allowed 1.5e-05 (k 4); required k 4.63e+04",
+        "  NMSE 0.031   PSNR 15.1 dB   cosine 0.988105   ulp 4.19e+06",
+        "  mismatched elements 1 / 8 (12.5%)",
+        "  greatest difference 0.5 at (1, 2):",
+        "    reference 1, port 1.5",
+    ]
+
+
+def test_a_stage_that_the_reference_does_not_have() -> None:
+    with pytest.raises(InputError, match="the reference has no stage 'x'; it has a"):
+        assert_stage_close(np.ones(2), {"a": np.ones(2)}, "x")
+
+
+def test_the_traceback_ends_in_the_test() -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_port_holds(compare({"a": np.ones(2)}, {"a": np.zeros(2)}), "a")
+    # pytest leaves out these frames, so that what is shown of a failure is the user's own line and the message.
+    shown = [entry for entry in caught.traceback if not entry.ishidden(caught)]
+    assert [entry.path.name for entry in shown] == ["test_testing.py"]
