@@ -1,8 +1,9 @@
 """The fast backend's decoder against the definition in float64, for every kind of prompt, many at once, and many threads.
 
-Its allowance is what the definition's own float32 loses: twice as much, since it multiplies and adds in another order. Logits are
-held against the definition's loss on the same prompts. A score is one number, which may be near zero or right by luck, so scores
-are measured by the model's usual score and held against the definition's loss over prompts of all kinds.
+Its allowance is what the definition's own float32 loses: twice as much, since it multiplies and adds in another order. What either
+loses on one prompt is a random number, and the smaller one may be small by luck (on one CPU the definition lost between 5.3e-7 and
+7.5e-7 on one kind of prompt with other seeds), so losses are held against each other as root mean squares over prompts of all kinds, and each single one
+against the definition's greatest. A score is one number, which may be near zero: scores are measured by the model's usual score.
 """
 
 import threading
@@ -99,13 +100,15 @@ KINDS: dict[str, tuple[int, int, bool, int]] = {
 
 
 class Usual(NamedTuple):
-    """Over prompts of all kinds: root mean squares of a model's scores and of two float32s' errors in them; the definition's
-    greatest loss in logits."""
+    """Over prompts of all kinds: root mean squares of a model's scores, of two float32s' errors in them, and of what the two lose in
+    logits; the definition's greatest loss in logits."""
 
     score: float
     fast_error: float
     error: float
+    fast_logits_loss: float
     logits_loss: float
+    greatest_logits_loss: float
 
 
 @cache
@@ -117,7 +120,8 @@ def usual(name: str, multimask_output: bool = True) -> Usual:
     )
     scores = [np.concatenate([result[1].ravel() for result in results]) for results in (truth, fast, ours)]
     errors = [rms(x - scores[0]) for x in scores[1:]]
-    return Usual(rms(scores[0]), *errors, max(loss(x[0], exact[0]) for x, exact in zip(ours, truth, strict=True)))
+    losses = [np.array([loss(x[0], exact[0]) for x, exact in zip(results, truth, strict=True)]) for results in (fast, ours)]
+    return Usual(rms(scores[0]), *errors, *(rms(x) for x in losses), float(losses[1].max()))
 
 
 def rms(x: np.ndarray) -> float:
@@ -135,9 +139,10 @@ def check(got: Result, truth: Result, logits_loss: float, score_error: float) ->
 @pytest.mark.core
 @EACH_MODEL
 @pytest.mark.parametrize("multimask_output", [True, False], ids=["three", "one"])
-def test_scores_lose_at_most_twice_what_the_definition_loses(name: str, multimask_output: bool) -> None:
+def test_scores_and_logits_lose_at_most_twice_what_the_definition_loses(name: str, multimask_output: bool) -> None:
     found = usual(name, multimask_output)
     assert found.fast_error <= FACTOR * found.error
+    assert found.fast_logits_loss <= FACTOR * found.logits_loss
     assert found.error <= 1e-6 * found.score
 
 
@@ -145,13 +150,16 @@ def test_scores_lose_at_most_twice_what_the_definition_loses(name: str, multimas
 @EACH_MODEL
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("multimask_output", [True, False], ids=["three", "one"])
-def test_it_loses_at_most_twice_what_the_definition_loses(name: str, kind: str, multimask_output: bool) -> None:
+def test_no_kind_of_prompt_loses_more_than_twice_the_definition_s_greatest_loss(
+    name: str, kind: str, multimask_output: bool
+) -> None:
     prompts = draw(model(name).config, *KINDS[kind])
-    fast, ours, truth = (
+    fast, truth = (
         decode(model(name, backend, None, dtype), features(name), prompts, multimask_output)
-        for backend, dtype in (("fast", "float32"), ("reference", "float32"), ("reference", "float64"))
+        for backend, dtype in (("fast", "float32"), ("reference", "float64"))
     )
-    check(fast, truth, loss(ours[0], truth[0]), usual(name, multimask_output).error)
+    found = usual(name, multimask_output)
+    check(fast, truth, found.greatest_logits_loss, found.error)
 
 
 @pytest.mark.core
@@ -177,7 +185,7 @@ def test_so_it_does_for_any_prompts_in_tiles_of_any_size(
         decode(model("odd", dtype="float64"), features("odd"), prompts, multimask_output),
         usual("odd", multimask_output),
     )
-    check(got, truth, worst.logits_loss, worst.error)
+    check(got, truth, worst.greatest_logits_loss, worst.error)
     expected = 1 if alone and mask != "each" else count
     assert got[0].shape == (expected, 2 if multimask_output else 1, ODD.mask_size, ODD.mask_size)
 
