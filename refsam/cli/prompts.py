@@ -227,6 +227,8 @@ def _npz_logits(path: Path, side: int) -> Float[Array, "1 L L"]:
             scores = np.asarray(arrays["iou_predictions"], np.float64) if "iou_predictions" in arrays else np.zeros(1)
     except FileNotFoundError:
         raise InputError(f"there is no mask file {path}") from None
+    except InputError:
+        raise
     except KeyError:
         raise InputError(f"{path} has no array low_res_masks; refsam segment --logits writes one") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, MemoryError) as error:

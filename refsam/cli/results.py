@@ -252,6 +252,8 @@ def write_picture(path: Path, pixels: UInt8[Array, "..."]) -> None:
     ]
     try:
         _write(path, lambda file: Image.fromarray(pixels).save(file, format=PICTURES[path.suffix.lower()], **options))
+    except InputError:
+        raise
     except ValueError as error:  # JPEG and WebP have a greatest side
         raise InputError(f"cannot write {path}: {error}") from None
 

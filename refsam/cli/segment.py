@@ -1,6 +1,6 @@
 """`refsam segment`: from a picture and prompts to masks, in the forms that people and programs take."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,10 +49,12 @@ def segment(
         picture = read_image(image)
         advance(1, None)
         predictor = SamPredictor(options.load())
+        size = (picture.shape[0], picture.shape[1])
+        questions = [(prompt, prompt.predict_kwargs(predictor.model.config, size)) for prompt in asked]  # checked before any work
         advance(2, None)
         _set_image(predictor, picture, embedding)
         advance(3, None)
-        results = _predict(predictor, picture, asked, multimask, lambda done: advance(3 + done, None))
+        results = _predict(predictor, questions, multimask, lambda done: advance(3 + done, None))
         targets.write(image, picture, results)
     document = {
         "image": {"path": image, "height": picture.shape[0], "width": picture.shape[1]},
@@ -77,13 +79,11 @@ def _set_image(predictor: SamPredictor, picture: UInt8[Array, "H W 3"], embeddin
 
 
 def _predict(
-    predictor: SamPredictor, picture: UInt8[Array, "H W 3"], prompts: Sequence[Prompt], multimask: bool, advance: Any
+    predictor: SamPredictor, questions: Sequence[tuple[Prompt, dict[str, Any]]], multimask: bool, advance: Callable[[int], None]
 ) -> list[Result]:
-    """Every prompt is checked before the first is answered."""
-    size = (picture.shape[0], picture.shape[1])
-    kwargs = [prompt.predict_kwargs(predictor.model.config, size) for prompt in prompts]
+    """The answers to prompts with their arguments of `SamPredictor.predict`, one after another."""
     results = []
-    for done, (prompt, arguments) in enumerate(zip(prompts, kwargs, strict=True)):
+    for prompt, arguments in questions:
         results.append(Result.of(prompt, *predictor.predict(**arguments, multimask_output=multimask)))
-        advance(done + 1)
+        advance(len(results))
     return results
