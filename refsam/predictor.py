@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -87,8 +87,9 @@ class SamPredictor:
         if np.shape(image_embeddings) != expected:
             raise InputError(f"the embedding has shape {np.shape(image_embeddings)}; this model's is {expected}")
         self.reset_image()
-        self.input_size = transforms.resized_size(original_size, config.image_size)
-        self.features, self.original_size, self.is_image_set = image_embeddings, original_size, True
+        size = (int(original_size[0]), int(original_size[1]))
+        self.input_size = transforms.resized_size(size, config.image_size)
+        self.features, self.original_size, self.is_image_set = image_embeddings, size, True
 
     def get_image_embedding(self) -> Float[Array, "1 D E E"]:
         """The embedding of the current picture. Raises NotReady where none is set.  Upstream: get_image_embedding."""
@@ -109,7 +110,8 @@ class SamPredictor:
 
         Args:
             point_coords: (N, 2), x and y in image pixels.
-            point_labels: (N,), 1 for a point on the object, 0 for one that is not; -1 is ignored (padding).
+            point_labels: (N,), 1 for a point on the object, 0 for one that is not, -1 for a padding point, whose place
+                does not matter.
             box: (4,), x0, y0, x1, y1 in image pixels.
             mask_input: (1, L, L) logits, `low_res_masks[k:k+1]` of an earlier prediction.
             multimask_output: three candidates, which suits ambiguous prompts such as one point, or one mask.
@@ -226,13 +228,13 @@ class SamPredictor:
         return mask[None]
 
 
-def trace(model: MobileSam, image: UInt8[Array, "H W 3"], *, stages: str = "*", **predict_kwargs: Any) -> Trace:
+def trace(model: MobileSam, image: UInt8[Array, "H W 3"], *, stages: str | Iterable[str] = "*", **predict_kwargs: Any) -> Trace:
     """Run one prediction and keep its intermediate results.
 
     Args:
         model: the model.
         image: RGB, uint8.
-        stages: glob patterns of the stages to keep, separated by commas. All of MobileSAM's are 3 GB in float32.
+        stages: glob patterns of the stages to keep, a list or separated by commas. All of MobileSAM's are 3 GB in float32.
         predict_kwargs: those of `SamPredictor.predict`.
 
     Raises what `set_image` and `predict` raise.

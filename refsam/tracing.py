@@ -1,6 +1,6 @@
 """Traces: the named intermediate results of one run, in memory and as a .safetensors file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,12 +20,13 @@ class Trace(Mapping[str, Array]):
     `input_image`, `transforms.point_coords`, `transforms.boxes`, `low_res_masks`, `iou_predictions`, `masks`.
 
     Args:
-        stages: glob patterns of the names to keep, separated by commas ("image_encoder.layers.*,masks").
+        stages: glob patterns of the names to keep, a list or separated by commas ("image_encoder.layers.*,masks").
         metadata: what is known about the run (versions, weights, prompts); kept in the file.
     """
 
-    def __init__(self, stages: str = "*", metadata: Mapping[str, str] | None = None) -> None:
-        self.patterns = tuple(pattern for pattern in (part.strip() for part in stages.split(",")) if pattern)
+    def __init__(self, stages: str | Iterable[str] = "*", metadata: Mapping[str, str] | None = None) -> None:
+        parts = stages.split(",") if isinstance(stages, str) else stages
+        self.patterns = tuple(pattern for pattern in (part.strip() for part in parts) if pattern)
         if not self.patterns:
             raise InputError(f"stages is {stages!r}; give glob patterns such as 'image_encoder.*,masks'")
         self.metadata: dict[str, str] = dict(metadata or {})

@@ -135,6 +135,13 @@ def test_a_kept_embedding_is_as_good_as_the_picture(fresh: SamPredictor) -> None
 
 
 @pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+def test_a_size_may_come_as_a_list(fresh: SamPredictor) -> None:
+    fresh.set_embedding(ready().get_image_embedding(), [*SIZE])  # from JSON, say; backends use it as a key
+    assert fresh.original_size == SIZE
+
+
+@pytest.mark.core
 def test_a_picture_that_is_resized_already(fresh: SamPredictor) -> None:
     resized = transforms.resize(IMAGE, 64)
     fresh.set_transformed_image(resized.transpose(2, 0, 1)[None], SIZE)

@@ -19,7 +19,7 @@ from refsam.tracing import Trace
 pytestmark = pytest.mark.core
 
 
-def filled(*names: str, stages: str = "*") -> Trace:
+def filled(*names: str, stages: str | list[str] = "*") -> Trace:
     trace = Trace(stages)
     for number, name in enumerate(names):
         trace.record(name, np.full((2, 3), number, np.float32))
@@ -34,19 +34,20 @@ def filled(*names: str, stages: str = "*") -> Trace:
         ("a.?", ["a.0"]),
         ("a.[0-9]*", ["a.0", "a.1.b"]),
         (" c , a.0 ,", ["a.0", "c"]),
+        (["c", "a.?"], ["a.0", "c"]),
         ("A.*", []),
         ("a", []),
     ],
 )
-def test_globs(stages: str, kept: list[str]) -> None:
+def test_globs(stages: str | list[str], kept: list[str]) -> None:
     trace = filled("a.0", "a.1.b", "c", stages=stages)
     assert list(trace) == kept
     assert len(trace) == len(kept)
     assert [name for name in ("a.0", "a.1.b", "c") if trace.wants(name)] == kept
 
 
-@pytest.mark.parametrize("stages", ["", " ", ",", " , "])
-def test_no_pattern_at_all_is_refused(stages: str) -> None:
+@pytest.mark.parametrize("stages", ["", " ", ",", " , ", []])
+def test_no_pattern_at_all_is_refused(stages: str | list[str]) -> None:
     with pytest.raises(InputError, match="give glob patterns"):
         Trace(stages)
 
