@@ -62,10 +62,12 @@ def crops(size: Size, layers: int, overlap_ratio: float) -> list[Crop]:
         layers: how many, below the whole picture.
         overlap_ratio: of neighbours in layer 1, as a part of the picture's short side; half of that in each further layer.
     Raises:
-        InputError: the picture is too small for so many.
-    Upstream: generate_crop_boxes.
+        InputError: the picture is too small for so many, or crops would overlap by more than the picture.
+    Upstream: generate_crop_boxes. Differs: there, too large an overlap gives crops that begin outside the picture.
     """
     height, width = size
+    if overlap_ratio > 1:
+        raise InputError(f"crop_overlap_ratio is {overlap_ratio}; it is a part of the picture's short side, from 0 to 1")
     result = [Crop((0, 0, width, height), 0)]
     for layer in range(1, layers + 1):
         per_side = 2**layer

@@ -54,6 +54,9 @@ def test_crops_overlap_and_cover():
     assert found[1].size == (45, 65)
     with pytest.raises(InputError, match="too small for crop layer 3"):
         crops((4, 4), 3, 0.0)
+    assert [crop.box for crop in crops((60, 60), 1, 1.0)] == [(0, 0, 60, 60)] * 5
+    with pytest.raises(InputError, match=r"crop_overlap_ratio is 1\.5"):  # else crops would begin at -15
+        crops((60, 60), 1, 1.5)
 
 
 @pytest.mark.core
