@@ -54,7 +54,7 @@ class MobileSam:
         dtype: "float32" or "float64", of all computation.
         metadata: what is known about the weights (source, sha256, licence).
 
-    Upstream: sam.py Sam.
+    Upstream: sam.py Sam. Differs: no `forward` on lists of dicts; SamPredictor answers prompts on pictures.
     """
 
     mask_threshold: float = 0.0
