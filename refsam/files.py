@@ -1,7 +1,8 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there."""
 
 import os
 import secrets
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     finally:
         with suppress(OSError):  # after the replacement it is gone; without its folder it never was
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of the folder `path` when the block ends, and leaves no trace where it fails.
+
+    An earlier folder is deleted with all that is in it: the caller knows that it may be. Raises InputError naming `path` where
+    it cannot be written.
+    """
+    target = Path(path)
+    if not target.name:
+        raise InputError(f"cannot write {target}: name a folder within it")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"cannot write {target}: it is a file; name a folder")
+    new, old = (target.with_name(f".refsam-{secrets.token_hex(8)}.tmp") for _ in range(2))
+    try:
+        new.mkdir()
+        yield new
+        if target.exists():  # systems cannot exchange two folders at once: the older one steps aside
+            target.rename(old)
+        new.rename(target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        for rest in (new, old):
+            shutil.rmtree(rest, ignore_errors=True)
 
 
 def _kind(target: Path) -> int:

@@ -43,6 +43,42 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
     assert others(tmp_path, "a.bin") == []
 
 
+def test_a_folder_takes_the_place_of_the_one_before(tmp_path):
+    target = tmp_path / "results"
+    for name in ("first", "second"):
+        with files.atomic_folder(target) as folder:
+            (folder / name).write_bytes(b"")
+            assert not (target / name).exists()
+        assert [path.name for path in target.iterdir()] == [name]
+    assert others(tmp_path, "results") == []
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path, error):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "old").write_bytes(b"")
+
+    def work():
+        with files.atomic_folder(tmp_path / "results") as folder:
+            (folder / "half").write_bytes(b"")
+            raise error
+
+    with pytest.raises(error):
+        work()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["old"]
+    assert others(tmp_path, "results") == []
+
+
+@pytest.mark.parametrize("place", [".", "nowhere/results", "file"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_bytes(b"precious")
+    with pytest.raises(InputError, match=f"cannot write {place}: "), files.atomic_folder(place):
+        pass
+    assert Path("file").read_bytes() == b"precious"
+    assert others(tmp_path, "file") == []
+
+
 def test_a_symbolic_link_is_replaced_and_not_written_through(tmp_path):
     victim, link = tmp_path / "victim", tmp_path / "link"
     victim.write_bytes(b"precious")

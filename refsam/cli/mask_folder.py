@@ -1,10 +1,7 @@
 """A folder of black and white PNGs, one for each mask, with metadata.csv: what upstream's scripts/amg.py writes."""
 
 import re
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,7 @@ import numpy as np
 
 from refsam.cli.results import write_picture
 from refsam.errors import InputError
-from refsam.files import atomic_write
+from refsam.files import atomic_folder, atomic_write
 from refsam.masks import rle_to_mask
 from refsam.types import Progress
 
@@ -36,7 +33,7 @@ def check_folder(folder: Path) -> None:
 
 def write_folder(folder: Path, records: Sequence[dict[str, Any]], progress: Progress) -> None:
     """One PNG after another: 0.png is the first record's. The folder is there when all of it is."""
-    with _replacing(folder) as new:
+    with atomic_folder(folder) as new:
         for number, record in enumerate(records):
             write_picture(new / f"{number}.png", np.multiply(rle_to_mask(record["segmentation"]), 255, dtype=np.uint8))
             progress(number + 1, len(records))
@@ -48,22 +45,3 @@ def write_folder(folder: Path, records: Sequence[dict[str, Any]], progress: Prog
 def _row(number: int, record: dict[str, Any]) -> tuple[Any, ...]:
     scores = (record["predicted_iou"], record["stability_score"])
     return (number, record["area"], *record["bbox"], *record["point_coords"][0], *scores, *record["crop_box"])
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """A new folder, which takes the place of `folder` when the block ends and leaves no trace where it fails."""
-    new, old = (folder.with_name(f".refsam-{secrets.token_hex(8)}.tmp") for _ in range(2))
-    try:
-        new.mkdir()
-        yield new
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        for rest in (new, old):
-            shutil.rmtree(rest, ignore_errors=True)
