@@ -66,7 +66,7 @@ class Outputs:
         for option, suffixes in (("overlay", tuple(PICTURES)), ("rle", (".json",))):
             if path := full[option]:
                 check_suffix(option, path, suffixes)
-        check_places([path for path in full.values() if path], [image])
+        check_places([path for path in full.values() if path], [image], self.out)
         if full["masks"]:
             check_folder(full["masks"])
         return dataclasses.replace(self, **full)

@@ -143,7 +143,7 @@ class Outputs:
         if not chosen and default:
             chosen["overlay"] = Path(f"{image.stem}.refsam.png")
         targets = Targets({option: _numbered(option, path, prompts) for option, path in chosen.items()}, self.out)
-        check_places(list(targets.all()), inputs)
+        check_places(list(targets.all()), inputs, self.out)
         return targets
 
 
@@ -193,14 +193,23 @@ def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
         raise InputError(f"--{option.replace('_', '-')} {path}: its name has to end in {' or '.join(suffixes)}")
 
 
-def check_places(paths: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Raise InputError where two outputs are one file, or an output is an input."""
+def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | None = None) -> None:
+    """Raise InputError where two outputs are one file, an output is an input, or there is no folder for it.
+
+    Before any work, so that nobody waits for masks that cannot be written. `folder` is one that will be made.
+    """
+    if folder is not None:
+        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        if not existing.is_dir():
+            raise InputError(f"cannot make the folder {folder}: {existing} is a file")
     places = [path.resolve() for path in paths]
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise InputError(f"two outputs have the same name {path}")
         if place in [other.resolve() for other in inputs]:
             raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")
+        if path.parent != folder and not path.parent.is_dir():
+            raise InputError(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def make_folder(folder: Path) -> None:

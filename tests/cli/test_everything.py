@@ -173,8 +173,8 @@ def test_where_no_mask_is_left_the_hints_lead_to_one(run, folder):
         (["picture.png", "--overlay", "o.gif"], "end in .png"),
         (["picture.png", "--rle", "r.csv"], "end in .json"),
         (["picture.png", "--masks", "picture.png"], "not overwritten"),
-        (["picture.png", "--masks", "nowhere/masks"], "nowhere/masks"),
-        (["picture.png", "--out", "picture.png"], "picture.png"),
+        (["picture.png", "--masks", "nowhere/masks"], "there is no folder nowhere"),
+        (["picture.png", "--out", "picture.png"], "picture.png is a file"),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(refused, tokens, message):

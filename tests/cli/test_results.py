@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from refsam.cli.prompts import Prompt
-from refsam.cli.results import Result, candidate_summary, candidate_table
+from refsam.cli.results import Result, candidate_summary, candidate_table, write_picture
+from refsam.errors import InputError
 from refsam.masks import rle_to_mask
 
 
@@ -37,6 +38,11 @@ def test_many_answers_on_a_large_picture_take_little_memory():
     # 3000 columns have two counts each, of a few characters: not a thousandth of a mask's 24 MB.
     assert kept < len(answers) * 24_000
     np.testing.assert_array_equal(answers[-1].mask(), masks[0])
+
+
+def test_a_picture_that_cannot_be_written_is_named_once(tmp_path):
+    with pytest.raises(InputError, match=r"^cannot write \S+/nowhere/o\.png: No such file"):
+        write_picture(tmp_path / "nowhere" / "o.png", np.zeros((2, 2, 3), np.uint8))
 
 
 def test_a_prompt_s_name_stays_text(capsys):
