@@ -18,8 +18,8 @@ demo: .venv/installed ## segment real photographs from a click and from a box; p
 test: .venv/tested ## everything but the long proofs
 	$(BIN)/python -m pytest -q -n auto
 
-quick: .venv/tested ## the core subset, for every save
-	$(BIN)/python -m pytest -q -m core
+quick: .venv/tested ## the core subset without what runs the demo model, for every save
+	$(BIN)/python -m pytest -q -n auto -m core -k "not demo"
 
 lint: .venv/linted ## style, format, types
 	$(BIN)/ruff check .

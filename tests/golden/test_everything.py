@@ -87,7 +87,6 @@ def same(a: Record, b: Record) -> bool:
     return iou(rle_to_mask(a["segmentation"]), rle_to_mask(b["segmentation"])) >= 0.999
 
 
-@pytest.mark.core
 @pytest.mark.parametrize("backend", ["reference", "fast"])
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_upstreams_records(name: str, backend: str, record_property: Any) -> None:
@@ -101,7 +100,6 @@ def test_upstreams_records(name: str, backend: str, record_property: Any) -> Non
     assert len(alone) <= 0.05 * len(theirs["records"])
 
 
-@pytest.mark.core
 def test_the_cases_need_every_filter() -> None:
     """Without suppression, crops or small regions the goldens would not be met: they test something."""
     case, theirs = EVERYTHING["crops"], golden("crops")
