@@ -19,7 +19,6 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
 FORCED = dict(re.findall(r'^"(.+)" = "(refsam/_resources/.+)"$', PYPROJECT, re.MULTILINE))
 """Path in the checkout -> path in the wheel: what pyproject adds to the package (Python 3.10 has no TOML reader)."""
 
-
 BUILD = "import sys; from hatchling import build; print(getattr(build, sys.argv[1])(sys.argv[2]))"
 WHERE = """
 import json, sys, refsam

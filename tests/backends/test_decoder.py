@@ -1,9 +1,10 @@
 """The fast backend's decoder against the definition in float64, for every kind of prompt, many at once, and many threads.
 
-Its allowance is what the definition's own float32 loses: twice as much, since it multiplies and adds in another order. What either
-loses on one prompt is a random number, and the smaller one may be small by luck (on one CPU the definition lost between 5.3e-7 and
-7.5e-7 on one kind of prompt with other seeds), so losses are held against each other as root mean squares over prompts of all kinds, and each single one
-against the definition's greatest. A score is one number, which may be near zero: scores are measured by the model's usual score.
+Its allowance is what the definition's own float32 loses: twice as much, since it adds and multiplies in another order. What
+either loses on one prompt is a random number, and the smaller one may be small by luck (on one CPU the definition lost between
+5.3e-7 and 7.5e-7 on one kind of prompt with other seeds), so losses are held against each other as root mean squares over
+prompts of all kinds, and each single one against the definition's greatest. A score is one number, which may be near zero:
+scores are measured by the model's usual score.
 """
 
 import threading
@@ -100,8 +101,8 @@ KINDS: dict[str, tuple[int, int, bool, int]] = {
 
 
 class Usual(NamedTuple):
-    """Over prompts of all kinds: root mean squares of a model's scores, of two float32s' errors in them, and of what the two lose in
-    logits; the definition's greatest loss in logits."""
+    """Over prompts of all kinds: root mean squares of a model's scores, of two float32s' errors in them, and of what the two lose
+    in logits; the definition's greatest loss in logits."""
 
     score: float
     fast_error: float
