@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from refsam.cli import main
+from refsam.cli import build, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("weights/*.md")])
@@ -57,6 +57,14 @@ def test_every_make_target_in_the_readme_is_in_the_makefile() -> None:
     targets = set(re.findall(r"make (\w+)", (ROOT / "README.md").read_text()))
     assert {"demo", "test"} <= targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+@pytest.mark.core
+def test_commands_of_every_page_have_the_options_that_the_console_has() -> None:
+    commands = [command for page in PAGES for command in indented(page, "refsam ")]
+    assert len(commands) > 20
+    for words in (shlex.split(command)[1:] for command in commands):
+        build(words[0]).parse_args(words, print_error=False, exit_on_error=False)  # raises what the console would say
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tour.md"])
