@@ -23,14 +23,12 @@ from refsam.types import Array, Float
 SCORES = 1 << 18
 """Attention scores that a task has in memory at once: 1 MiB."""
 
-SAFE = 100.0
-"""exp2 of scores up to this size neither overflows nor comes near numbers too small for full precision."""
-
-LOG2_E = 1.4426950408889634
+SAFE = 60.0
+"""exp of scores up to this size neither overflows, however many are summed, nor comes near numbers of less precision."""
 
 
 class WindowAttention(NamedTuple):
-    """Norm and linear maps folded. Scores come out times log2(e), so that softmax is a power of two."""
+    """Norm and linear maps folded, attention's scale in the rows of q."""
 
     qkv: Affine  # to (q of all heads, k of all heads, v of all heads)
     bias: Float[Array, "K N N"]
@@ -52,14 +50,14 @@ class Region(NamedTuple):
 def fold_attention(s: Scope, num_heads: int, window: int) -> WindowAttention:
     """From the scope of an attention module."""
     weight, bias = (by_kind(x, num_heads) for x in fold.normed_linear(s / "norm", s / "qkv"))
-    table = fold.double(s["attention_biases"])[:, attention_bias_index(window)] * LOG2_E
+    table = fold.double(s["attention_biases"])[:, attention_bias_index(window)]
     return WindowAttention(fold.affine(weight, bias), fold.single(table), fold.linear(s / "proj"), window)
 
 
 def by_kind(rows: Float[Array, "D *C"], num_heads: int) -> Float[Array, "D *C"]:
     """Rows of `qkv` from head by head to all q, all k, all v; those of q times the scale of attention's scores."""
     kinds = rows.reshape(num_heads, 3, -1, *rows.shape[1:]).swapaxes(0, 1).copy()
-    kinds[0] *= LOG2_E / np.sqrt(kinds.shape[2])
+    kinds[0] /= np.sqrt(kinds.shape[2])
     return kinds.reshape(rows.shape)
 
 
@@ -135,19 +133,19 @@ def look_up(scratch: Scratch, w: WindowAttention, qkv: Float[Array, "B h w 3*C"]
     np.matmul(q, kv[0].swapaxes(-1, -2), out=scores)
     by_place = scores.reshape(count, heads, height, width, keys)
     np.add(by_place, w.bias.reshape(heads, w.window, w.window, keys)[:, :height, :width], out=by_place)
-    powers_of_two(scores)
+    exponentials(scores)
     sums = np.matmul(scores, _ones(keys), out=scratch.take(count, heads, height * width))
     values = out.reshape(count, height * width, *split).transpose(0, 2, 1, 3)
     np.matmul(scores, kv[1], out=values)
     np.multiply(values, np.reciprocal(sums, out=sums)[..., None], out=values)
 
 
-def powers_of_two(scores: Float[Array, "*N T"]) -> None:
-    """2^scores in place, but for a factor of each row that softmax's sum takes out again."""
+def exponentials(scores: Float[Array, "*N T"]) -> None:
+    """exp(scores) in place, but for a factor of each row that softmax's sum takes out again."""
     if scores.max() > SAFE or scores.min() < -SAFE:
         np.subtract(scores, scores.max(axis=-1, keepdims=True), out=scores)
         np.maximum(scores, np.float32(-SAFE), out=scores)
-    np.exp2(scores, out=scores)
+    np.exp(scores, out=scores)  # has vectors on every CPU, where exp2 has them with AVX-512 only
 
 
 @cache
