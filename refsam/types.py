@@ -9,16 +9,28 @@ The dimension alphabet, the same in every file:
     K   heads                              M   masks per prompt (1 or 3)
 """
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
 
 if TYPE_CHECKING:
     Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 else:
     Array = np.ndarray
+
+if TYPE_CHECKING or "jaxtyping" in sys.modules:
+    from jaxtyping import Bool, Float, Int, UInt8
+else:
+    # Who checks shapes at run time has imported jaxtyping before. Others need not wait: its import takes as long as NumPy's.
+    class Float:
+        """Stands for an array whose dtype and shape nobody checks."""
+
+        def __class_getitem__(cls, annotated: tuple[Any, str]) -> Any:
+            return annotated[0]
+
+    Bool = Int = UInt8 = Float
 
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
