@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
-"""They choose an OpenBLAS kernel for compatibility, which halves its speed; unset in workers, and rows say so."""
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE")
+"""The first two choose an OpenBLAS kernel for compatibility, which halves its speed; with the last a checkout is compiled anew in
+every process, as no installed package is. Unset in workers, and rows say so."""
 
 COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "REFSAM_THREADS")
 """Thread counts of the host, unset in workers: each contender is told its number by its own means."""
