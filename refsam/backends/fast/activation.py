@@ -20,8 +20,8 @@ SCALE_OUT = 2 * SCALE_IN
 MONIC = (-0.0999814967, 1.76563167, 0.0243967903, 1.46365486, 1.22882188, 0.380264332)
 """Coefficients of p after the leading 1, highest power first, for the scaled input."""
 
-BLOCK = 1 << 17
-"""Elements in work at once: with three temporaries 2 MiB. Smaller blocks fit caches better, but then threads spend more time in
+BLOCK = 1 << 18
+"""Elements in work at once: with three temporaries 4 MiB. Smaller blocks fit caches better, but then threads spend more time in
 waiting for Python's lock between the passes."""
 
 
