@@ -1,0 +1,38 @@
+"""How many CPUs this process may use: those of its affinity, and no more than a container's quota pays for."""
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux shows a container its own limits."""
+
+
+def usable(cgroup: Path = CGROUP) -> int:
+    """At least 1. Threads beyond a quota are stopped by the system for the rest of each period, all at once."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(affinity, quota(cgroup)))
+
+
+def quota(cgroup: Path = CGROUP) -> float:
+    """CPU seconds per second; infinite where there is no limit or none can be read (cgroup version 2, then 1)."""
+    for read in (_version_2, _version_1):
+        try:
+            allowed, period = read(cgroup)
+        except (OSError, ValueError):
+            continue
+        if allowed > 0 and period > 0:
+            return allowed / period
+    return math.inf
+
+
+def _version_2(cgroup: Path) -> tuple[int, int]:
+    """ "200000 100000" in microseconds, or "max 100000"."""
+    allowed, period = (cgroup / "cpu.max").read_text().split()
+    return int(allowed), int(period)
+
+
+def _version_1(cgroup: Path) -> tuple[int, int]:
+    """A quota of -1 is none."""
+    allowed, period = ((cgroup / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+    return int(allowed), int(period)
