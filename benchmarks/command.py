@@ -50,8 +50,8 @@ def plan(asked: Asked, keep: Callable[[Document], None]) -> session.Plan:
     """The run that is asked for. Exports graphs for the peers that take them."""
     names = [part.strip() for part in asked.only.split(",")] if asked.only else list(tasks.GOALS)
     chosen = tasks.chosen(names, tasks.all_tasks())
-    folder = weights_store.cache_folder() / "benchmarks"
-    weights = _weights(asked.weights, folder)
+    folder = _folder()
+    weights = weights_file(asked.weights)
     opened = checkpoint.load(weights)
     settings: dict[str, Any] = {"weights": str(weights), "threads": asked.threads, "points": asked.points,
                                 "side": opened.config.image_size, **inputs.files(folder, opened.config.image_size)}  # fmt: skip
@@ -61,16 +61,21 @@ def plan(asked: Asked, keep: Callable[[Document], None]) -> session.Plan:
     return session.Plan(takers, chosen, asked.rounds, asked.seconds, settings, opened.config, run, say, keep)
 
 
+def _folder() -> Path:
+    return weights_store.cache_folder() / "benchmarks"
+
+
 def say(text: str) -> None:
     """To stderr: stdout has the result."""
     print(f"bench: {text}", file=sys.stderr)
 
 
-def _weights(name: str | None, folder: Path) -> Path:
+def weights_file(name: str | None) -> Path:
+    """The weights of that name; None: random ones where this is a checkout, else the demo model."""
     if name is not None:
         return loading.weights_path(name)
     try:
-        return inputs.standin(folder, SEED)
+        return inputs.standin(_folder(), SEED)
     except ModuleNotFoundError:
         say("random weights come from the checkout's tests; using the demo model (--weights names others)")
         return loading.weights_path("demo")

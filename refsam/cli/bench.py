@@ -58,6 +58,12 @@ def bench(
     return DIFFERENCE if verdict and verdict.worse else OK
 
 
+def random_weights() -> Path:
+    """Random weights of MobileSAM's size, made once; in an installed wheel, which cannot make them, the demo model."""
+    path: Path = _harness("benchmarks.command").weights_file(None)
+    return path
+
+
 def _harness(module: str) -> Any:
     """A module of `benchmarks/`, which lies beside the package, or within it in a wheel."""
     root = resources.path("benchmarks").parent

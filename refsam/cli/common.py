@@ -7,11 +7,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 
 from refsam.errors import BackendUnavailable, RefsamError
+from refsam.files import atomic_write
 from refsam.types import Progress
 
 OK = 0
@@ -99,6 +101,13 @@ def one_line(text: str) -> str:
 def print_json(document: Any) -> None:
     """Print one JSON document (RFC 8259, so NaN and infinity become null) to stdout."""
     print(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def write_json(document: Any, path: Path | None) -> None:
+    """The same document to a file, if one is named."""
+    if path is not None:
+        with atomic_write(path) as file:
+            file.write(json.dumps(_plain(document), indent=1, allow_nan=False).encode())
 
 
 def _plain(value: Any) -> Any:

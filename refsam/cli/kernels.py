@@ -1,6 +1,5 @@
 """`refsam kernels`: the Metal kernels held against their definitions, timed and listed; any .metal file checked and run."""
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -12,11 +11,11 @@ import numpy as np
 from cyclopts import App, Parameter
 
 import refsam
-from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, progress
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, progress, write_json
 from refsam.cli.kernels_device import DeviceOptions
+from refsam.cli.kernels_forward import forward
 from refsam.cli.kernels_run import run
 from refsam.errors import BackendUnavailable, InputError, KernelError
-from refsam.files import atomic_write
 from refsam.metal import sources
 from refsam.metal.case import KernelCase
 from refsam.metal.cases import CASES, WITHOUT_CASE
@@ -26,6 +25,7 @@ from refsam.metal.signature import arguments
 
 app = App(name="kernels", help="Metal kernels, on a Mac's GPU or emulated: test, time, list; check and run any file.")
 app.command(run)
+app.command(forward)
 
 Pattern = Annotated[str, Parameter(help="Glob pattern of cases: 'matmul/*', '*/windows'.")]
 Large = Annotated[bool, Parameter(negative=(), help="The cases of MobileSAM's real size as well.")]
@@ -182,9 +182,7 @@ def _report(rows: list[dict[str, Any]], runner: Runner, out: Path | None, as_jso
         "ok": good,
         "rows": rows,
     }
-    if out is not None:
-        with atomic_write(out) as file:
-            file.write(json.dumps(document, indent=1).encode())
+    write_json(document, out)
     if as_json:
         print_json(document)
     else:
@@ -196,7 +194,7 @@ def _print(rows: list[dict[str, Any]], device: str) -> None:
     """A Markdown table, to be pasted into an issue."""
     with_numpy = any("numpy_seconds" in row for row in rows)
     print(f"{device}; refsam {refsam.__version__}\n")
-    columns = ["kernel", "shapes", "NMSE", "required/allowed", "ms", "GFLOP/s", *(["NumPy ms"] if with_numpy else [])]
+    columns = ["kernel", "shapes", "NMSE", "required/allowed", "ms", "GFLOP/s", *(["NumPy ms", "of NumPy's rate"] if with_numpy else [])]
     print(f"| {' | '.join(columns)} |\n|---|---|{'--:|' * (len(columns) - 2)}")
     for row in rows:
         shapes = ", ".join("x".join(map(str, shape)) for shape in row["shapes"])
@@ -208,7 +206,8 @@ def _print(rows: list[dict[str, Any]], device: str) -> None:
             f"{1000 * row['seconds']:.1f}" if row["seconds"] else "", f"{row['gflops']:.1f}" if row["gflops"] else "",
         ]  # fmt: skip
         if with_numpy:
-            cells.append(f"{1000 * row['numpy_seconds']:.1f}")
+            rate = row["numpy_seconds"] / row["seconds"]
+            cells += [f"{1000 * row['numpy_seconds']:.1f}", f"{100 * rate:.1f} %"]
         print(f"| {' | '.join(cells)} |")
     wrong = sum(not row["ok"] for row in rows)
     print(f"\n{len(rows)} cases, {wrong} wrong")

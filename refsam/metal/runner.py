@@ -119,6 +119,11 @@ class Runner:
         except Exception as error:  # metalcompute.error and its twin have no common base
             raise _kernel_error("the compiler refuses this kernel", error) from error
 
+    def compile_all(self) -> None:
+        """Compile every file of the folder now, so that no later run does."""
+        for path in sorted(set(self._files.values())):
+            self._compile(path)
+
     def _compile(self, path: Path) -> tuple[str, Kernel]:
         if path not in self._compiled:
             source = sources.read(path)
