@@ -99,6 +99,7 @@ def test_the_wheel_works_in_a_clean_environment(wheel: Path, tmp_path: Path) -> 
     scripts = install(wheel, tmp_path / "env")
     check(scripts, tmp_path / "elsewhere", home=tmp_path / "env")
     times_itself(scripts, tmp_path / "elsewhere")
+    emulates(scripts, tmp_path / "elsewhere")
 
 
 def times_itself(scripts: Path, folder: Path) -> None:
@@ -106,6 +107,13 @@ def times_itself(scripts: Path, folder: Path) -> None:
     options = ("--contenders", "fast,reference", "--weights", "demo", "--only", "encoder", "--rounds", "1", "--json")
     rows = json.loads(run(scripts / "refsam", "bench", *options, cwd=folder))["rows"]
     assert [(row["row"], row["contender"]) for row in rows] == [("encoder", "fast"), ("encoder", "reference")]
+
+
+def emulates(scripts: Path, folder: Path) -> None:
+    """The emulator finds its own sources and the kernels, and runs one in each mode."""
+    for options in ((), ("--checked",)):
+        out = run(scripts / "refsam", "kernels", "test", "relu/map", "--device", "emulator", *options, cwd=folder)
+        assert out.endswith("1 cases, 0 wrong\n")
 
 
 def test_an_editable_install_works_and_is_the_checkout(tmp_path: Path) -> None:

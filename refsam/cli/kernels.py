@@ -194,7 +194,15 @@ def _print(rows: list[dict[str, Any]], device: str) -> None:
     """A Markdown table, to be pasted into an issue."""
     with_numpy = any("numpy_seconds" in row for row in rows)
     print(f"{device}; refsam {refsam.__version__}\n")
-    columns = ["kernel", "shapes", "NMSE", "required/allowed", "ms", "GFLOP/s", *(["NumPy ms", "of NumPy's rate"] if with_numpy else [])]
+    columns = [
+        "kernel",
+        "shapes",
+        "NMSE",
+        "required/allowed",
+        "ms",
+        "GFLOP/s",
+        *(["NumPy ms", "of NumPy's rate"] if with_numpy else []),
+    ]
     print(f"| {' | '.join(columns)} |\n|---|---|{'--:|' * (len(columns) - 2)}")
     for row in rows:
         shapes = ", ".join("x".join(map(str, shape)) for shape in row["shapes"])

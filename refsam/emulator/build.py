@@ -4,6 +4,7 @@ Metal's language is C++14 with address spaces, and so is clang's "C++ for OpenCL
 (include/metal_stdlib). Code is compiled as 64-bit code of this CPU.
 """
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def compile_source(source: str, options: Options) -> Compiled:
     Raises error with the compiler's words, `program_source:LINE:COLUMN: error: ...`.
     """
     tools = toolchain()
+    source = parse.with_keywords(source)
     lint.refuse(lint.text_findings(source))
     signatures = parse.signatures(source)
     name = cache.key(source, options.checked, options.fast_math, bool(options.noise), tools, cpu(), _own_files())
@@ -84,6 +86,16 @@ def _build(folder: Path, source: str, signatures: list[Signature], options: Opti
     waiting = [s.name for s in signatures if module.has_barrier(s.name)]
     facts = Facts(warnings, waiting, module.needs(signatures), [v.name for v in module.variables], granule)
     facts.write(folder / "facts.json")
+    keep_only(folder, PROGRAM, "facts.json")
+
+
+def keep_only(folder: Path, *names: str) -> None:
+    """Remove what compiling left behind: it is ten times as large as the result, and entries stay."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in names:
+            path.unlink()
 
 
 def syntax_tree(folder: Path, source: str, signatures: list[Signature], tools: Toolchain) -> str:

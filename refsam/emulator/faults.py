@@ -26,6 +26,7 @@ class Fault(IntEnum):
     CAST_OVERFLOW = 13
     INTEGER_OVERFLOW = 14
     SIMD_BARRIER_MISSED = 15
+    LANE_MISSED = 16
 
 
 NOWHERE, BUFFER, THREADGROUP = range(3)
@@ -60,6 +61,7 @@ def _what(kind: Fault, job: Any, signature: Signature, facts: Facts, threads: in
         Fault.CAST_OVERFLOW: "the floating-point value does not fit the integer type that it is converted to",
         Fault.INTEGER_OVERFLOW: "signed integer overflow",
         Fault.SIMD_BARRIER_MISSED: f"divergent simdgroup_barrier: {job.value} lanes wait here, {other} does not",
+        Fault.LANE_MISSED: f"reads the value of lane {job.other_thread} of its SIMD-group, which does not take part here",
     }[kind]
 
 

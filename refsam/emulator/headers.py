@@ -22,7 +22,11 @@ SCALARS = {"float": "float", "half": "half", **INTEGERS}
 FLOATS = ("float", "half")
 WIDTHS = (2, 3, 4)
 COMPONENTS = "xyzw"
-PRECISE = ("exp", "exp2", "exp10", "log", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "rsqrt")
+PRECISE = (
+    "exp", "exp2", "exp10", "log", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "rsqrt", "asin", "acos",
+    "atan",
+)  # fmt: skip
+TWO_ARGUMENTS = ("pow", "powr", "atan2", "fmod")
 ROUNDING = {
     "floor": "floor",
     "ceil": "ceil",
@@ -64,8 +68,7 @@ def vector_constructors(name: str, scalar: str, n: int) -> Iterator[str]:
     vector = f"{name}{n}"
     function = f"__MTL constexpr {vector} __mtl_make_{vector}"
     yield f"{function}({scalar} a) {{ return ({vector})a; }}"
-    other = f"E __attribute__((ext_vector_type({n}))) a"
-    yield f"template<typename E> {function}({other}) {{ return __builtin_convertvector(a, {vector}); }}"
+    yield f"template<typename E> {function}(__mtl_vector<E, {n}> a) {{ return __builtin_convertvector(a, {vector}); }}"
     for parts in partitions(n):
         types = [scalar if p == 1 else f"{name}{p}" for p in parts]
         arguments = ", ".join(f"{t} a{i}" for i, t in enumerate(types))
@@ -118,6 +121,9 @@ def functions() -> Iterator[str]:
     for name, scalar in SCALARS.items():
         for n in (1, *WIDTHS):
             yield from ordered_functions(scalar if n == 1 else f"{name}{n}", scalar, n)
+    for name in ("char", "short", "int", "long"):
+        for n in (1, *WIDTHS):
+            yield from integer_functions(name if n == 1 else f"{name}{n}")
     for space in ("precise", "fast"):
         yield f"namespace {space} {{"
         yield from elementary_functions(space)
@@ -139,28 +145,38 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     for function, builtin in ROUNDING.items():
         yield f"__MTL {t} {function}({t} a) {{ return __builtin_elementwise_{builtin}(a); }}"
     yield f"__MTL {t} fma({t} a, {t} b, {t} c) {{ return __builtin_elementwise_fma(a, b, c); }}"
-    yield f"__MTL {t} fmin({t} a, {t} b) {{ return __builtin_elementwise_minnum(a, b); }}"
-    yield f"__MTL {t} fmax({t} a, {t} b) {{ return __builtin_elementwise_maxnum(a, b); }}"
+    yield f"__MTL {t} fmin({t} a, {t} b) {{ return __builtin_elementwise_min(a, b); }}"
+    yield f"__MTL {t} fmax({t} a, {t} b) {{ return __builtin_elementwise_max(a, b); }}"
     yield f"__MTL {t} copysign({t} a, {t} b) {{ return __builtin_elementwise_copysign(a, b); }}"
     yield f"__MTL {t} fract({t} a) {{ return a - __builtin_elementwise_floor(a); }}"
     yield f"__MTL {t} mix({t} a, {t} b, {t} c) {{ return a + (b - a) * c; }}"
+    yield f"__MTL {t} divide({t} a, {t} b) {{ return a / b; }}"
+    yield f"__MTL {t} fdim({t} a, {t} b) {{ return __builtin_elementwise_max(a - b, ({t})0); }}"
     yield (f"__MTL {t} saturate({t} a) {{ return __builtin_elementwise_min(__builtin_elementwise_max(a, ({t})0), ({t})1); }}")
+    yield f"__MTL {t} smoothstep({t} low, {t} high, {t} a) {{ a = saturate((a - low) / (high - low)); return a * a * (3 - 2 * a); }}"
     if n == 1:
         yield f"__MTL {t} step({t} edge, {t} a) {{ return a < edge ? ({t})0 : ({t})1; }}"
         yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : ({t})0; }}"
         yield f"__MTL bool isnan({t} a) {{ return __builtin_isnan(a); }}"
         yield f"__MTL bool isinf({t} a) {{ return __builtin_isinf(a); }}"
         yield f"__MTL bool isfinite({t} a) {{ return __builtin_isfinite(a); }}"
+        yield f"__MTL bool signbit({t} a) {{ return __builtin_signbit((float)a); }}"
+        yield f"__MTL {t} ldexp({t} a, int n) {{ return ({t})__mtl_ldexp((float)a, n); }}"
         return
     products = " + ".join(f"a.{c} * b.{c}" for c in COMPONENTS[:n])
     yield f"__MTL {t} mix({t} a, {t} b, {name} c) {{ return a + (b - a) * c; }}"
     yield f"__MTL {name} dot({t} a, {t} b) {{ return {products}; }}"
+    yield f"__MTL {name} length_squared({t} a) {{ return dot(a, a); }}"
+    yield f"__MTL {name} distance_squared({t} a, {t} b) {{ return dot(a - b, a - b); }}"
+    if n == 3:
+        yield f"__MTL {t} cross({t} a, {t} b) {{ return a.yzx * b.zxy - a.zxy * b.yzx; }}"
 
 
 def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
     """min, max, clamp, select."""
     for function in ("min", "max"):
         yield f"__MTL {t} {function}({t} a, {t} b) {{ return __builtin_elementwise_{function}(a, b); }}"
+        yield f"__MTL {t} {function}3({t} a, {t} b, {t} c) {{ return {function}({function}(a, b), c); }}"
         if n > 1:
             yield f"__MTL {t} {function}({t} a, {scalar} b) {{ return __builtin_elementwise_{function}(a, ({t})b); }}"
     yield (
@@ -175,6 +191,12 @@ def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
     yield f"__MTL {t} select({t} a, {t} b, bool{n} c) {{ return ({t})({chosen}); }}"
 
 
+def integer_functions(t: str) -> Iterator[str]:
+    """abs and its like; bits are counted for 32-bit integers only, in metal_stdlib."""
+    yield f"__MTL {t} abs({t} a) {{ return __builtin_elementwise_max(a, ({t})-a); }}"
+    yield f"__MTL {t} absdiff({t} a, {t} b) {{ return ({t})(__builtin_elementwise_max(a, b) - __builtin_elementwise_min(a, b)); }}"
+
+
 def elementary_functions(space: str) -> Iterator[str]:
     """exp, sin and so on for float and its vectors; half through float."""
     for function in PRECISE:
@@ -185,13 +207,21 @@ def elementary_functions(space: str) -> Iterator[str]:
             for n in WIDTHS:
                 values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
                 yield f"__MTL {name}{n} {function}({name}{n} a) {{ return ({name}{n})({values}); }}"
-    for function in ("pow", "powr"):
-        body = "__mtl_pow(x, y)" if space == "precise" else "exp2(y * log2(x))"
+    for function in TWO_ARGUMENTS:
+        fast = {"atan2": "__mtl_fast_atan2(x, y)", "fmod": "__mtl_fmod(x, y)"}.get(function, "exp2(y * log2(x))")
+        body = fast if space == "fast" else f"__mtl_{function.removesuffix('r')}(x, y)"
         yield f"__MTL float {function}(float x, float y) {{ return {body}; }}"
-    for n in WIDTHS:
+        yield f"__MTL half {function}(half x, half y) {{ return (half){function}((float)x, (float)y); }}"
         for name in FLOATS:
-            yield f"__MTL {name} length({name}{n} a) {{ return sqrt(dot(a, a)); }}"
-            yield f"__MTL {name}{n} normalize({name}{n} a) {{ return a * rsqrt(dot(a, a)); }}"
+            for n in WIDTHS:
+                values = ", ".join(f"{function}(a.{c}, b.{c})" for c in COMPONENTS[:n])
+                yield f"__MTL {name}{n} {function}({name}{n} a, {name}{n} b) {{ return ({name}{n})({values}); }}"
+    for name in FLOATS:
+        for n in WIDTHS:
+            t = f"{name}{n}"
+            yield f"__MTL {name} length({t} a) {{ return sqrt(dot(a, a)); }}"
+            yield f"__MTL {name} distance({t} a, {t} b) {{ return length(a - b); }}"
+            yield f"__MTL {t} normalize({t} a) {{ return a * rsqrt(dot(a, a)); }}"
 
 
 @cache

@@ -9,10 +9,16 @@ from dataclasses import dataclass, field
 from refsam.emulator.ir import FUNCTION, Module, Variable
 from refsam.emulator.layout import Layout
 
-WRITE, PART_OF_STORE = 1, 2
+WRITE, PART_OF_STORE, ATOMIC = 1, 2, 4
 POINTER = r"(?P<pointer>%[\w.]+|@[\w.$]+|getelementptr .*\))"
-LOAD = re.compile(rf"  (?P<result>%[\w.]+) = load (?:volatile )?(?P<type>.+?), ptr {POINTER}, align (?P<align>\d+)")
-STORE = re.compile(rf"  store (?:volatile )?(?P<typed>.+), ptr {POINTER}, align (?P<align>\d+)")
+ORDER = r"(?: (?:syncscope\S+ )?(?:unordered|monotonic|acquire|release|acq_rel|seq_cst))*"
+LOAD = re.compile(
+    rf"  (?P<result>%[\w.]+) = load (?P<atomic>atomic )?(?:volatile )?(?P<type>.+?), ptr {POINTER}{ORDER}, align (?P<align>\d+)"
+)
+STORE = re.compile(rf"  store (?P<atomic>atomic )?(?:volatile )?(?P<typed>.+?), ptr {POINTER}{ORDER}, align (?P<align>\d+)")
+UPDATE = re.compile(
+    rf"  %[\w.]+ = (?:atomicrmw (?:volatile )?\w+|cmpxchg (?:weak )?(?:volatile )?) ?ptr {POINTER}, (?P<type>\S+) .*align (?P<align>\d+)"
+)
 DERIVED = re.compile(r"  (%[\w.]+) = getelementptr [^\n]*?, ptr (%[\w.]+)[,\n]")
 COPY = re.compile(
     r"  call void @llvm\.mem(?:cpy|move|set)\S*\(ptr [^%@]*(?P<to>[%@][\w.$]+), "
@@ -126,11 +132,16 @@ class Checks:
         if row.startswith("  br "):
             return self._step(row)
         if load := LOAD.match(row):
-            how = PART_OF_STORE if load["result"] in self.partial else 0
+            how = PART_OF_STORE if load["result"] in self.partial else ATOMIC if load["atomic"] else 0
             return self._access(row, load["pointer"], self.layout.stored(load["type"]), how, int(load["align"]))
         if store := STORE.match(row):
             size = self.layout.stored(_type_of(store["typed"]))
-            return self._access(row, store["pointer"], size, WRITE, int(store["align"]))
+            how = WRITE | ATOMIC if store["atomic"] else WRITE
+            return self._access(row, store["pointer"], size, how, int(store["align"]))
+        if update := UPDATE.match(row):
+            size, align = self.layout.stored(update["type"]), int(update["align"])
+            kinds = (ATOMIC, ATOMIC | WRITE)
+            return [line for how in kinds for line in self._access(row, update["pointer"], size, how, align)]
         if copy := COPY.match(row):
             reads = self._access(row, copy["from"], int(copy["size"]), 0, 1) if copy["from"] else []
             return [*reads, *self._access(row, copy["to"], int(copy["size"]), WRITE, 1)]

@@ -11,7 +11,10 @@ from refsam.emulator.layout import Layout, parts
 from refsam.emulator.parse import Signature, line_of, refusal
 
 THREADGROUP_LIMIT = 32 * 1024
-BARRIERS = {"__mtl_barrier", "__mtl_simd_barrier", "__mtl_simd_reduce"}
+BARRIERS = {
+    "__mtl_barrier", "__mtl_simd_barrier", "__mtl_simd_reduce", "__mtl_simd_reduce_bits", "__mtl_simd_prefix",
+    "__mtl_simd_prefix_bits", "__mtl_simd_lane", "__mtl_simd_first",
+}  # fmt: skip
 VARIABLE = re.compile(r"^@(\S+) = internal global (.+) (?:undef|zeroinitializer|poison)(, align \d+)$", re.MULTILINE)
 FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
 PRIVATE_LIMIT = 40 * 1024

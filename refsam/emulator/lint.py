@@ -12,6 +12,15 @@ from refsam.emulator.error import error
 from refsam.emulator.parse import BUILT_IN, line_of, split, without_comments
 
 ATTRIBUTES = {*BUILT_IN, "buffer", "max_total_threads_per_threadgroup"}
+REASONS = {
+    "threadgroup": "metalcompute cannot give threadgroup memory to an argument; declare an array in the kernel: threadgroup T name[N]",
+    "function_constant": "metalcompute cannot set function constants; use a template, a macro or a parameter",
+    "host_name": "kernels from templates are not run; write a kernel that calls the template",
+    "texture": "textures cannot be run; the emulator runs kernels on buffers",
+    "sampler": "textures cannot be run; the emulator runs kernels on buffers",
+}
+"""Attribute of Metal that is refused -> why, or what to write."""
+
 PREDEFINED = {"__METAL_VERSION__", "__METAL_MACOS__", "__LINE__", "__FILE__", "__FAST_MATH__", "__VA_ARGS__"}
 VECTOR = r"(?:float|half|u?int|u?short|u?char|u?long|bool)[234]"
 COMPARISON = "comparing vectors gives bool vectors in Metal, integers 0 and -1 in the emulator: compare their components"
@@ -54,7 +63,8 @@ def _attributes(text: str) -> Iterator[tuple[int, str]]:
         for attribute in split(found[1]):
             name = re.match(r"\s*([\w:]*)", attribute)
             if name and name[1] not in ATTRIBUTES:
-                yield found.start(), f"attribute [[{' '.join(attribute.split())}]] is unknown to the emulator"
+                reason = REASONS.get(name[1], "unknown to the emulator")
+                yield found.start(), f"attribute [[{name[1]}]]: {reason}"
 
 
 def _reserved_names(text: str) -> Iterator[tuple[int, str]]:

@@ -91,6 +91,11 @@ def without_comments(source: str) -> str:
     return re.sub(pattern, lambda match: re.sub(r"[^\n]", " ", match[0]), source, flags=re.DOTALL)
 
 
+def with_keywords(source: str) -> str:
+    """`[[kernel]] void` in its older form, `kernel void`; every character behind it keeps its place."""
+    return re.sub(r"\[\[\s*kernel\s*\]\]", lambda match: "kernel".ljust(len(match[0])), source)
+
+
 def refusal(line: int, what: str) -> error:
     """An error in the form of Apple's compiler."""
     return error(f"program_source:{line}: error: {what}")
@@ -105,8 +110,6 @@ def _signature(text: str, match: re.Match[str]) -> Signature:
     line = line_of(text, match.start())
     if match[0] != "kernel":
         raise refusal(line, f"{match[0]} functions cannot be run; the emulator runs kernels on buffers")
-    if text[: match.start()].rstrip().endswith("[["):
-        raise refusal(line, "write `kernel void name(...)`; the attribute [[kernel]] is newer than Metal 2.3")
     head = re.compile(r"kernel\s+(?:\[\[[^\]]*\]\]\s*)?void\s+(?:\[\[[^\]]*\]\]\s*)?(\w+)\s*\(").match(text, match.start())
     if head is None:
         raise refusal(line, "a kernel is written `kernel void name(`")

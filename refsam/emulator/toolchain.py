@@ -74,6 +74,9 @@ def _from_variable() -> Commands | None:
     clang = shutil.which(named)
     if clang is None:
         raise BackendUnavailable(f"{CLANG_VARIABLE} is {named}, which is not a program")
+    version = _version((clang,))
+    if 0 < _major(version) < OLDEST:
+        raise BackendUnavailable(f"{CLANG_VARIABLE} is {named}, which is {version}; it has to be version {OLDEST} or newer")
     return (clang,), (_linker(clang),)
 
 

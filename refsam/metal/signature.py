@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
-from refsam.metal.sources import without_comments
+from refsam.metal.sources import KERNEL, without_comments
 
 _SCALARS = {
     "float": "<f4", "half": "<f2", "int": "<i4", "uint": "<u4", "short": "<i2", "ushort": "<u2", "char": "i1", "uchar": "u1",
@@ -61,7 +61,7 @@ def arguments(source: str, kernel: str) -> list[Argument]:
     Raises InputError where there is no such kernel, or an index is taken twice or missing.
     """
     text = without_comments(source)
-    head = re.search(rf"\bkernel\s+void\s+{re.escape(kernel)}\s*\((.*?)\)\s*\{{", text, re.S)
+    head = re.search(rf"{KERNEL}{re.escape(kernel)}\s*\((.*?)\)\s*\{{", text, re.S)
     if head is None:
         raise InputError(f"there is no kernel {kernel!r} in this source")
     found = sorted(

@@ -8,6 +8,8 @@ from refsam import resources
 from refsam.errors import InputError
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.M)
+KERNEL = r"\bkernel\b\s*(?:\]\]\s*)?void\s+"
+"""What stands before the name of a kernel: `kernel void` or `[[kernel]] void`."""
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 
 
@@ -32,7 +34,7 @@ def without_comments(source: str) -> str:
 
 def kernel_names(source: str) -> list[str]:
     """The names of the kernels in a source, in order."""
-    return re.findall(r"\bkernel\s+void\s+(\w+)\s*\(", without_comments(source))
+    return re.findall(rf"{KERNEL}(\w+)\s*\(", without_comments(source))
 
 
 @cache

@@ -138,8 +138,11 @@ PRECISE = {
     "exp": (-100, 88), "exp2": (-126, 127), "exp10": (-37, 38), "log": (1e-30, 1e30), "log2": (1e-30, 1e30),
     "log10": (1e-30, 1e30), "sin": (-1e5, 1e5), "cos": (-1e5, 1e5), "tan": (-1e3, 1e3), "tanh": (-12, 12),
     "sinh": (-80, 80), "cosh": (-80, 80), "sqrt": (0, 1e30), "rsqrt": (1e-30, 1e30),
+    "asin": (-1, 1), "acos": (-1, 1), "atan": (-1e6, 1e6),
 }  # fmt: skip
-EXACT = {"exp10": lambda x: 10.0**x, "rsqrt": lambda x: 1 / np.sqrt(x)}
+EXACT = {
+    "exp10": lambda x: 10.0**x, "rsqrt": lambda x: 1 / np.sqrt(x), "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PRECISE)

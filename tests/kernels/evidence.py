@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from kernels.mechanical import EQUIVALENT, mutants, outcome
 from kernels.modes import MODES, runner
 from kernels.mutants import MUTANTS, caught_by
 
@@ -48,4 +49,49 @@ def kernel_faults() -> Iterable[str]:
     yield "|---|---|---|---|"
     for mutant, catch in caught:
         by, words = (catch.by, catch.words) if catch else ("NOTHING", "")
-        yield f"| {mutant.file} | {mutant.fault} | {by} | {words.replace('|', chr(92) + '|')} |"
+        yield f"| {mutant.file} | {mutant.fault} | {by} | {escaped(words)} |"
+
+
+SEED, FAULTS, BROKEN = 20261126, 120, 300
+
+
+def kernel_random_faults() -> Iterable[str]:
+    """Faults that nobody thought of: how many are noticed, and what becomes of kernels that are broken in many places."""
+    with tempfile.TemporaryDirectory() as folder:
+        population = mutants(SEED, FAULTS)
+        caught = {mutant: caught_by(mutant, Path(folder) / str(place)) for place, mutant in enumerate(population)}
+        ends = Counter(outcome(seed, Path(folder) / f"broken-{seed}") for seed in range(BROKEN))
+    counts = Counter(catch.by for catch in caught.values() if catch)
+    compiled = FAULTS - counts["compiler"]
+    missed = [mutant for mutant, catch in caught.items() if catch is None]
+    faults = compiled - sum(mutant.name in EQUIVALENT for mutant in missed)
+    yield "# Random faults in the kernels"
+    yield ""
+    yield f"{FAULTS} faults, each one token of one file, drawn with seed {SEED} (tests/kernels/mechanical.py): operators, numbers, names of"
+    yield "whole numbers, barriers. They are tried as those of [kernel-faults](kernel-faults.md), but nobody chose them, and the cases"
+    yield f"were not made for them. The compiler refuses {counts['compiler']}. Of the other {compiled}, {compiled - len(missed)} are noticed"
+    yield f"({', '.join(f'{n} by {by}' for by, n in counts.most_common() if by != 'compiler')}); {compiled - faults} of the rest change no result"
+    yield f"that a kernel promises. **Rate on real faults: {compiled - len(missed)} of {faults}.**"
+    yield ""
+    yield "Not noticed:"
+    yield ""
+    yield "| file | fault | why |"
+    yield "|---|---|---|"
+    for mutant in missed:
+        yield f"| {mutant.file} | {escaped(mutant.fault)} | {EQUIVALENT.get(mutant.name, 'MISSED')} |"
+    yield ""
+    yield f"{BROKEN} files with four such faults at once, run in checked mode in one Python process, which lived on:"
+    yield f"{', '.join(f'{n} {what}' for what, n in ends.most_common())}."
+    yield ""
+    yield "Noticed:"
+    yield ""
+    yield "| file | fault | by |"
+    yield "|---|---|---|"
+    for mutant, catch in caught.items():
+        if catch and catch.by != "compiler":
+            yield f"| {mutant.file} | {escaped(mutant.fault)} | {catch.by}: {escaped(catch.words)} |"
+
+
+def escaped(text: str) -> str:
+    """For a field of a Markdown table."""
+    return text.replace("|", "\\|")

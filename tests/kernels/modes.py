@@ -38,8 +38,8 @@ IN_MAKE_TEST = (
 """One of each kind; `make evidence` runs them all."""
 
 
-def runner(mode: str, folder: Path | None = None) -> Runner:
-    """The kernels of a folder, by default ours, on a device like that."""
-    options = dict(MODES[mode])
+def runner(mode: str, folder: Path | None = None, **more: Any) -> Runner:
+    """The kernels of a folder, by default ours, on a device like that (with `more` options)."""
+    options = {**MODES[mode], **more}
     most_threads = options.pop("most_threads", MAX_THREADS)
     return Runner(open_device("emulator", **options), folder, most_threads)

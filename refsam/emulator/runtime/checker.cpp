@@ -7,11 +7,11 @@
 
 enum Fault : u32 {
     NONE, READ_OUTSIDE, WRITE_OUTSIDE, WRITE_WRITE_RACE, READ_AFTER_WRITE_RACE, WRITE_AFTER_READ_RACE, UNINITIALISED, MISALIGNED,
-    BARRIER_MISSED, BARRIERS_DIFFER, STEP_LIMIT, BAD_INDEX, DIVISION, CAST_OVERFLOW, INTEGER_OVERFLOW, SIMD_BARRIER_MISSED,
+    BARRIER_MISSED, BARRIERS_DIFFER, STEP_LIMIT, BAD_INDEX, DIVISION, CAST_OVERFLOW, INTEGER_OVERFLOW, SIMD_BARRIER_MISSED, LANE_MISSED,
 };
 enum Place : u32 { NOWHERE, BUFFER, THREADGROUP };
 enum Flags : u32 { FLUSH = 2 };
-enum How : u32 { WRITE = 1, PART_OF_STORE = 2 };
+enum How : u32 { WRITE = 1, PART_OF_STORE = 2, ATOMIC = 4 };
 
 struct Segment { u64 offset, length; };
 
@@ -41,7 +41,7 @@ static long system_call(long number, long a, long b, long c, long d, long e, lon
     asm volatile("syscall" : "+a"(number) : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
     return number;
 }
-enum { MMAP = 9, EXIT = 231 };
+enum { MMAP = 9, EXIT = 231, PRCTL = 157 };
 asm(".globl _start\n_start:\n xorl %ebp, %ebp\n andq $-16, %rsp\n call __mtl_main\n");
 #else
 static long system_call(long number, long a, long b, long c, long d, long e, long f) {
@@ -55,7 +55,7 @@ static long system_call(long number, long a, long b, long c, long d, long e, lon
     asm volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
     return x0;
 }
-enum { MMAP = 222, EXIT = 94 };
+enum { MMAP = 222, EXIT = 94, PRCTL = 167 };
 asm(".globl _start\n_start:\n mov x29, #0\n bl __mtl_main\n");
 #endif
 
@@ -76,7 +76,7 @@ static u64 anonymous(u64 length) { return map(0, length, READ_WRITE, PRIVATE | A
 
 // What is remembered of the accesses to a few bytes: the last writer, up to two readers since that no barrier has ordered,
 // and one reader of another group. Threads are numbered from 1 in the whole grid.
-struct Access { u32 thread, phase, simd_phase, line; };
+struct Access { u32 thread, phase, simd_phase, line : 31, atomic : 1; };
 struct Cell { Access writer, reader, second, foreign; };
 
 // Barriers order memory of the kinds that their mem_flags name: one clock each.
@@ -118,9 +118,9 @@ static void other(u32 group_index, u32 thread, u32 line) {
     fault(kind);
 }
 
-// Whether an earlier access and one of the running thread are in an order: same thread, or a barrier between them.
-static bool ordered(const Access &earlier, Memory kind) {
-    if (!earlier.thread) return true;
+// Whether an earlier access and one of the running thread are in an order: same thread, both atomic, or a barrier between them.
+static bool ordered(const Access &earlier, Memory kind, u32 how) {
+    if (!earlier.thread || (earlier.atomic && how & ATOMIC)) return true;
     u32 thread = (earlier.thread - 1) % group.threads;
     if ((earlier.thread - 1) / group.threads != group.index) return kind == THREADGROUP_MEMORY;
     if (thread == current || earlier.phase != clocks[kind].phase) return true;
@@ -128,19 +128,19 @@ static bool ordered(const Access &earlier, Memory kind) {
 }
 
 static void check_cell(Cell &cell, Memory kind, u32 how, u32 line) {
-    Access now = {number_of(current), clocks[kind].phase, clocks[kind].simd_phase[current / group.width], line};
-    if (!ordered(cell.writer, kind)) race(how & WRITE ? WRITE_WRITE_RACE : READ_AFTER_WRITE_RACE, cell.writer);
+    Access now = {number_of(current), clocks[kind].phase, clocks[kind].simd_phase[current / group.width], line, !!(how & ATOMIC)};
+    if (!ordered(cell.writer, kind, how)) race(how & WRITE ? WRITE_WRITE_RACE : READ_AFTER_WRITE_RACE, cell.writer);
     if (how & WRITE) {
-        if (!ordered(cell.reader, kind)) race(WRITE_AFTER_READ_RACE, cell.reader);
-        if (!ordered(cell.second, kind)) race(WRITE_AFTER_READ_RACE, cell.second);
-        if (!ordered(cell.foreign, kind)) race(WRITE_AFTER_READ_RACE, cell.foreign);
+        if (!ordered(cell.reader, kind, how)) race(WRITE_AFTER_READ_RACE, cell.reader);
+        if (!ordered(cell.second, kind, how)) race(WRITE_AFTER_READ_RACE, cell.second);
+        if (!ordered(cell.foreign, kind, how)) race(WRITE_AFTER_READ_RACE, cell.foreign);
         cell.writer = now;
         return;
     }
     bool written = cell.writer.thread && (cell.writer.thread - 1) / group.threads == group.index;
     if (kind == THREADGROUP_MEMORY && !written && !(how & PART_OF_STORE)) fault(UNINITIALISED);
     if (cell.reader.thread && (cell.reader.thread - 1) / group.threads != group.index) cell.foreign = cell.reader, cell.reader = now;
-    else if (ordered(cell.reader, kind)) cell.reader = now;
+    else if (ordered(cell.reader, kind, how)) cell.reader = now;
     else cell.second = now;
 }
 
@@ -247,17 +247,23 @@ static void simd_met(u32 simdgroup) {
     advance(barrier_flags, simdgroup, simdgroup + 1, false);
 }
 
+static void lane_missed(u32 lane) {
+    remember(0);
+    other(group.index, lane, 0);
+    fault(LANE_MISSED);
+}
+
 extern "C" void __mtl_barrier(u32 memory) {
     barrier_flags = memory;
     site_of[current] = line_of[current];
     wait_as(AT_BARRIER);
 }
 
-extern "C" void __mtl_simd_barrier(u32 memory) {
+extern "C" void __mtl_simd_barrier(u32 memory, u32 at) {
     barrier_flags = memory;
     site_of[current] = line_of[current];
     at_simd_barrier[current] = 1;
-    wait_as(AT_SIMD);
+    meet(0, at, __builtin_return_address(0));
 }
 
 struct Location { const char *file; u32 line, column; };
@@ -306,7 +312,10 @@ static void map_stacks() {
         map(stack + PAGE, STACK - PAGE, READ_WRITE, PRIVATE | ANONYMOUS | NO_RESERVE | FIXED, -1, 0);
 }
 
+enum { DEATH_SIGNAL = 1, KILL = 9 };
+
 extern "C" void __mtl_main() {
+    system_call(PRCTL, DEATH_SIGNAL, KILL, 0, 0, 0, 0);  // no endless loop outlives the Python that waits for it
     map_job();
     map_stacks();
     group.buffers = addresses;

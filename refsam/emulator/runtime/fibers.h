@@ -20,8 +20,15 @@ extern "C" {
 void __mtl_enter(const Group *group, u32 kernel, u32 first, u32 last);
 void __mtl_switch(void **save, void *to);
 void __mtl_barrier(u32 memory);
-void __mtl_simd_barrier(u32 memory);
-float __mtl_simd_reduce(u32 operation, float value);
+void __mtl_simd_barrier(u32 memory, u32 at);
+float __mtl_simd_reduce(u32 at, u32 operation, float value);
+u32 __mtl_simd_reduce_bits(u32 at, u32 operation, u32 value);
+float __mtl_simd_prefix(u32 at, u32 operation, u32 inclusive, float value);
+u32 __mtl_simd_prefix_bits(u32 at, u32 operation, u32 inclusive, u32 value);
+u32 __mtl_simd_lane(u32 at, u32 value, u32 lane);
+u32 __mtl_simd_first(u32 at);
+u32 __mtl_lane();
+u32 __mtl_simd_width();
 float __mtl_noise(float value, float ulps);
 float __mtl_noise_absolute(float value, float bound);
 float __mtl_divide(float a, float b);
@@ -33,6 +40,8 @@ extern u8 __stop_tgmem __attribute__((weak, visibility("hidden")));
 static void barrier_reached(u32 waiting);
 // The lanes of one SIMD-group meet: one round of a simdgroup_barrier or of a SIMD function.
 static void simd_met(u32 simdgroup);
+// The running thread asks for the value of a lane that is not there, or does not take part.
+static void lane_missed(u32 lane);
 
 #if defined(__x86_64__)
 asm(R"(
@@ -114,10 +123,10 @@ static u32 kernel_index, current, simd_position, random_state, noise_seed;
 static void *scheduler_stack, *stack_of[MAX_THREADS];
 static State state_of[MAX_THREADS];
 static u32 site_of[MAX_THREADS];   // source line a thread waits at; 0 where lines are not known
+static u64 place_of[MAX_THREADS];  // the call of a SIMD function that a thread waits in: where in the source, then where in the code
 static u32 round_of[MAX_THREADS];  // lanes that met in the same round of a SIMD function have the same number
 static u32 simd_order[MAX_THREADS], rounds;
-static float slots[2][MAX_THREADS];
-static u8 slot_of[MAX_THREADS];
+static u32 brought[MAX_THREADS], shared[MAX_THREADS];  // to the next round; in the last one
 
 static u32 random_bits() {
     random_state ^= random_state << 13;
@@ -151,15 +160,17 @@ static u32 end_lane(u32 simdgroup) {
     return end < group.threads ? end : group.threads;
 }
 
-// Lets the lanes that wait at the same SIMD function go on together. False where none waits.
+// Lets lanes that wait at one call of a SIMD function go on together. False where none waits. The call that comes first in the
+// source goes first, so that lanes in a branch or a loop catch up with those behind it.
 static bool release_simd(u32 simdgroup) {
-    u32 begin = first_lane(simdgroup), end = end_lane(simdgroup), leader = begin;
-    while (leader < end && state_of[leader] != AT_SIMD) leader++;
-    if (leader == end) return false;
+    u32 begin = first_lane(simdgroup), end = end_lane(simdgroup);
+    u64 place = 0;
+    for (u32 i = begin; i < end; i++)
+        if (state_of[i] == AT_SIMD && (!place || place_of[i] < place)) place = place_of[i];
+    if (!place) return false;
     rounds++;
-    u32 site = site_of[leader];
-    for (u32 i = leader; i < end; i++)
-        if (state_of[i] == AT_SIMD && site_of[i] == site) state_of[i] = READY, round_of[i] = rounds;
+    for (u32 i = begin; i < end; i++)
+        if (state_of[i] == AT_SIMD && place_of[i] == place) state_of[i] = READY, round_of[i] = rounds, shared[i] = brought[i];
     simd_met(simdgroup);
     return true;
 }
@@ -218,7 +229,6 @@ static void run_fibers(u8 *stacks, u64 stack_bytes) {
         u64 top = (u64)(stacks + (i + 1ul) * stack_bytes) - 64 - i * 192ul % 4096;
         stack_of[i] = first_frame((u64 *)(top & ~63ul), fiber_entry);
         state_of[i] = READY;
-        slot_of[i] = 0;
         site_of[i] = 0;
     }
     simd_position = 0;
@@ -226,20 +236,99 @@ static void run_fibers(u8 *stacks, u64 stack_bytes) {
     __mtl_switch(&scheduler_stack, stack_of[current]);
 }
 
-// Sum, maximum, minimum over the active lanes of the SIMD-group.
-extern "C" float __mtl_simd_reduce(u32 operation, float value) {
-    u32 me = current, simdgroup = me / group.width, slot = slot_of[me] ^= 1;
-    slots[slot][me] = value;
+// The running lane brings a value and waits for the others. None of them waits in its next round before all have gone on, so
+// `shared` keeps this round's values until each has read them.
+static void meet(u32 value, u32 at, void *call) {
+    brought[current] = value;
+    place_of[current] = (u64)at << 32 | (u32)(u64)call;
     wait_as(AT_SIMD);
+}
+
+static bool met(u32 thread) { return round_of[thread] == round_of[current]; }
+
+enum Operation : u32 { SUM, MAX, MIN, MAX_SIGNED, MIN_SIGNED, AND, OR, XOR, PRODUCT };
+
+static float float_of(u32 bits) {
+    float x;
+    __builtin_memcpy(&x, &bits, 4);
+    return x;
+}
+
+static u32 bits_of(float x) {
+    u32 bits;
+    __builtin_memcpy(&bits, &x, 4);
+    return bits;
+}
+
+static u32 combined(u32 operation, u32 a, u32 b) {
+    switch (operation) {
+    case SUM: return a + b;
+    case MAX: return a > b ? a : b;
+    case MIN: return a < b ? a : b;
+    case MAX_SIGNED: return (int)a > (int)b ? a : b;
+    case MIN_SIGNED: return (int)a < (int)b ? a : b;
+    case AND: return a & b;
+    case OR: return a | b;
+    case XOR: return a ^ b;
+    default: return a * b;
+    }
+}
+
+static u32 combined_floats(u32 operation, u32 a, u32 b) {
+    float x = float_of(a), y = float_of(b);
+    switch (operation) {
+    case SUM: return bits_of(x + y);
+    case MAX: return y > x ? b : a;
+    case MIN: return y < x ? b : a;
+    default: return bits_of(x * y);
+    }
+}
+
+// Over the active lanes from the first up to before `end`; `start` where there are none.
+static u32 fold(u32 (*combine)(u32, u32, u32), u32 operation, u32 end, u32 start) {
     bool first = true;
-    float result = 0;
-    for (u32 i = first_lane(simdgroup); i < end_lane(simdgroup); i++) {
-        if (round_of[i] != round_of[me]) continue;
-        float x = slots[slot][i];
-        result = first ? x : operation == 0 ? result + x : operation == 1 ? (x > result ? x : result) : (x < result ? x : result);
+    u32 result = start;
+    for (u32 i = first_lane(current / group.width); i < end; i++) {
+        if (!met(i)) continue;
+        result = first ? shared[i] : combine(operation, result, shared[i]);
         first = false;
     }
     return result;
+}
+
+extern "C" {
+float __mtl_simd_reduce(u32 at, u32 operation, float value) {
+    meet(bits_of(value), at, __builtin_return_address(0));
+    return float_of(fold(combined_floats, operation, end_lane(current / group.width), 0));
+}
+u32 __mtl_simd_reduce_bits(u32 at, u32 operation, u32 value) {
+    meet(value, at, __builtin_return_address(0));
+    return fold(combined, operation, end_lane(current / group.width), 0);
+}
+float __mtl_simd_prefix(u32 at, u32 operation, u32 inclusive, float value) {
+    meet(bits_of(value), at, __builtin_return_address(0));
+    return float_of(fold(combined_floats, operation, current + inclusive, bits_of(operation == PRODUCT)));
+}
+u32 __mtl_simd_prefix_bits(u32 at, u32 operation, u32 inclusive, u32 value) {
+    meet(value, at, __builtin_return_address(0));
+    return fold(combined, operation, current + inclusive, operation == PRODUCT);
+}
+u32 __mtl_simd_lane(u32 at, u32 value, u32 lane) {
+    meet(value, at, __builtin_return_address(0));
+    u32 thread = first_lane(current / group.width) + lane;
+    if (lane < group.width && thread < group.threads && met(thread)) return shared[thread];
+    lane_missed(lane);
+    return value;
+}
+// The first active lane.
+u32 __mtl_simd_first(u32 at) {
+    meet(0, at, __builtin_return_address(0));
+    u32 first = first_lane(current / group.width), i = first;
+    while (!met(i)) i++;
+    return i - first;
+}
+u32 __mtl_lane() { return current % group.width; }
+u32 __mtl_simd_width() { return group.width; }
 }
 
 // A number in [-1, 1) that depends on the value's bits and the seed only: the same run gives the same noise.

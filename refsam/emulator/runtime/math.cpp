@@ -141,6 +141,43 @@ static inline double hyperbolic_sine(double x) {
     return keep_nan(x, q < 0.25 ? near : 0.5 * (t - 1 / t));
 }
 
+// atan of |x| <= tan(pi/8) by its series; beyond, the angle is turned by pi/4 or pi/2.
+static inline double arctangent(double x) {
+    double a = x < 0 ? -x : x, turned = 0;
+    if (a > 0x1.3504f333f9de6p1) turned = 0x1.921fb54442d18p0, a = -1 / a;
+    else if (a > 0x1.a827999fcef32p-2) turned = 0x1.921fb54442d18p-1, a = (a - 1) / (a + 1);
+    double q = a * a, p = 1.0 / 41;
+    for (int k = 39; k > 0; k -= 2) p = 1.0 / k - q * p;
+    double result = turned + a * p;
+    return x < 0 ? -result : result;
+}
+
+static inline double arcsine(double x) { return arctangent(x / __builtin_sqrt((1 - x) * (1 + x))); }
+
+static inline double angle(double y, double x) {
+    const double pi = 0x1.921fb54442d18p1;
+    if (x != x || y != y) return x + y;
+    bool left = __builtin_signbit(x), below = __builtin_signbit(y);
+    double infinite = __builtin_inf();
+    double a = __builtin_fabs(y) == infinite ? (__builtin_fabs(x) == infinite ? pi / 4 : pi / 2)
+               : x == 0             ? (y == 0 ? 0 : pi / 2)
+                                    : arctangent(__builtin_fabs(y / x));
+    double result = left ? pi - a : a;
+    return below ? -result : result;
+}
+
+// x - n y for the whole n towards zero: the exponents are brought together by halves, each step exact.
+static inline double remainder_of(double x, double y) {
+    double a = __builtin_fabs(x), b = __builtin_fabs(y);
+    if (x != x || y != y || a == __builtin_inf() || b == 0) return __builtin_nan("");
+    if (b > a) return x;
+    double step = b;
+    while (step <= a / 2) step *= 2;
+    for (; step >= b; step /= 2)
+        if (a >= step) a -= step;
+    return __builtin_copysign(a, x);
+}
+
 static inline float power(float x, float y) {
     if (y == 0.0f || x == 1.0f) return 1.0f;
     if (x != x || y != y) return x + y;
@@ -172,4 +209,13 @@ float __mtl_sinh(float x) { return (float)hyperbolic_sine(x); }
 float __mtl_cosh(float x) { double t = exponential(x); return (float)(0.5 * (t + 1 / t)); }
 float __mtl_rsqrt(float x) { return (float)(1.0 / __builtin_sqrt((double)x)); }
 float __mtl_pow(float x, float y) { return power(x, y); }
+float __mtl_asin(float x) { return (float)arcsine(x); }
+float __mtl_acos(float x) { return (float)(x == 1.0f ? 0.0 : 2 * arctangent(__builtin_sqrt((1 - (double)x) / (1 + (double)x)))); }
+float __mtl_atan(float x) { return (float)arctangent(x); }
+float __mtl_atan2(float y, float x) { return (float)angle(y, x); }
+float __mtl_fmod(float x, float y) { return (float)remainder_of(x, y); }
+float __mtl_ldexp(float x, int n) {
+    int half = (n < -600 ? -600 : n > 600 ? 600 : n) / 2, rest = (n < -600 ? -600 : n > 600 ? 600 : n) - half;
+    return (float)((double)x * from_bits((u64)(half + 1023) << 52) * from_bits((u64)(rest + 1023) << 52));
+}
 }

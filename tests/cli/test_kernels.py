@@ -1,0 +1,155 @@
+"""`refsam kernels`: on the emulator."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refsam.cli import kernels
+from refsam.metal.cases import CASES
+from refsam.metal.sources import folder as kernels_folder
+
+SQUARE = """#include <metal_stdlib>
+using namespace metal;
+struct Size { uint n; float3 scale; };
+kernel void square(device const float *x [[buffer(0)]], device float *y [[buffer(1)]], constant Size &p [[buffer(2)]],
+                   uint i [[thread_position_in_grid]]) {
+    if (i < p.n) y[i] = x[i] * x[i] * p.scale.y;
+}
+"""
+ON_EMULATOR = ("--device", "emulator")
+
+
+@pytest.fixture
+def square(folder: Path) -> Path:
+    path = folder / "square.metal"
+    path.write_text(SQUARE)
+    np.save(folder / "x.npy", np.arange(5, dtype=np.float32))
+    return path
+
+
+def test_check_says_what_a_good_file_has(run, square: Path) -> None:
+    code, out, _ = run("kernels", "check", square, *ON_EMULATOR)
+    assert (code, out) == (0, f"{square}: ok, kernels: square\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("x[i] * x[i]", "x[i] * z[i]", ":6:32: error: use of undeclared identifier 'z'"),
+        (
+            "device float *y",
+            "float *y",
+            ":4: error: `float *y [[buffer(1)]]`: a buffer is a pointer or reference in address space",
+        ),
+        ("float3 scale", "double scale", "double"),
+        ("constant Size &p [[buffer(2)]]", "constant Size &p [[buffer(1)]]", ":4: error: kernel 'square': two arguments"),
+        ("uint i [[thread_position_in_grid]]", "texture2d<float> i [[texture(0)]]", ":5: error: attribute [[texture]]: textures"),
+        ("uint i [[thread_position_in_grid]]", "threadgroup float *i [[threadgroup(0)]]", "declare an array in the kernel"),
+    ],
+)
+def test_check_names_the_line_of_a_bad_file(run, square: Path, old: str, new: str, message: str) -> None:
+    square.write_text(SQUARE.replace(old, new))
+    code, out, err = run("kernels", "check", square, *ON_EMULATOR)
+    assert (code, err) == (1, "")
+    assert out.startswith(f"{square}:")
+    assert message in out
+    assert out.endswith(f"{square}: refused\n")
+    code, out, _ = run("kernels", "check", square, *ON_EMULATOR, "--json")
+    document = json.loads(out)
+    assert (code, document["ok"], document["kernels"]) == (1, False, ["square"])
+    assert message in document["error"]
+
+
+def test_check_of_what_is_no_file_is_bad_input(refused, folder: Path) -> None:
+    assert "cannot read" in refused("kernels", "check", "nothing.metal", *ON_EMULATOR)
+    (folder / "bytes.metal").write_bytes(b"\xff\xfe\x00")
+    assert "cannot read bytes.metal" in refused("kernels", "check", "bytes.metal", *ON_EMULATOR)
+
+
+def test_check_takes_every_kernel_of_ours(run) -> None:
+    for path in sorted(kernels_folder().glob("relu.metal")):
+        assert run("kernels", "check", path, *ON_EMULATOR)[0] == 0
+
+
+def test_run_runs_a_kernel_on_files(run, square: Path, folder: Path) -> None:
+    words = ("x.npy", "float32:5", "n=5,scale=1:2:3", "--threads", "5", "--save", "1=y.npy")
+    code, out, _ = run("kernels", "run", square, "square", *words, *ON_EMULATOR)
+    assert (code, out) == (0, "buffer 1 y: float32 5, 0 to 32, wrote y.npy\n")
+    assert np.load(folder / "y.npy").tolist() == [0, 2, 8, 18, 32]
+
+
+def test_run_in_checked_mode_names_the_fault(run, square: Path) -> None:
+    square.write_text(SQUARE.replace("if (i < p.n)", ""))
+    code, out, err = run("kernels", "run", square, "square", "x.npy", "float32:5", "n=5,scale=1:2:3", "--threads", "5", "--checked",
+                         *ON_EMULATOR)  # fmt: skip
+    assert (code, out) == (2, "")
+    assert "6: error: kernel 'square', group 0, thread 5: reads 4 bytes out of bounds, byte 20 of buffer 0 `x`" in err
+
+
+def test_list_names_every_kernel_with_its_cases(run) -> None:
+    code, out, _ = run("kernels", "list", "--json")
+    rows = json.loads(out)["kernels"]
+    assert code == 0
+    assert {row["kernel"] for row in rows} >= {case.kernel for case in CASES}
+    assert all(row["what"] and row["cases"] for row in rows)
+
+
+def test_test_takes_large_cases_too(run, folder: Path) -> None:
+    code, out, _ = run("kernels", "test", "relu/*", "--large", "--out", "rows.json", *ON_EMULATOR)
+    assert code == 0
+    assert "| relu/map |" in out
+    assert "| relu/decoder-mlp | 1x7x2048 | 0.0e+00 | 0.000 |" in out
+    assert out.endswith("2 cases, 0 wrong\n")
+    rows = {row["case"]: row for row in json.loads((folder / "rows.json").read_text())["rows"]}
+    assert rows["relu/map"]["seconds"] is None
+    assert rows["relu/decoder-mlp"]["seconds"] > 0
+
+
+def test_bench_times_numpy_beside(run) -> None:
+    code, out, _ = run("kernels", "bench", "relu/*", "--rounds", "2", *ON_EMULATOR)
+    assert code == 0
+    head, row = (next(line for line in out.splitlines() if line.startswith(start)) for start in ("| kernel", "| relu"))
+    assert head.endswith("| NumPy ms | of NumPy's rate |")
+    assert row.startswith("| relu/decoder-mlp |")
+    assert row.endswith(" % |")
+    assert row.count("|") == head.count("|")
+
+
+@pytest.mark.parametrize("command", ["test", "bench"])
+def test_a_wrong_result_is_a_difference(run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    case = next(case for case in CASES if case.name == "relu/decoder-mlp")
+    wrong = type(case)(**{**vars(case), "definition": lambda x: np.maximum(x, 0.001)})
+    monkeypatch.setattr(kernels, "CASES", (wrong,))
+    code, out, _ = run("kernels", command, "relu/*", *(["--large"] if command == "test" else ["--rounds", "1"]), *ON_EMULATOR)
+    assert code == 1
+    assert " WRONG |" in out
+    assert out.endswith("1 cases, 1 wrong\n")
+
+
+def test_patterns_and_options_without_sense_are_named(refused) -> None:
+    assert "no case has a name like 'rleu/*'" in refused("kernels", "test", "rleu/*", *ON_EMULATOR)
+    assert "--rounds is 0" in refused("kernels", "bench", "--rounds", "0", *ON_EMULATOR)
+    assert "--rounds is 0" in refused("kernels", "forward", "--rounds", "0", *ON_EMULATOR)
+    assert "simd_width is 20" in refused("kernels", "test", *ON_EMULATOR, "--simd-width", "20")
+
+
+def test_forward_runs_the_whole_model_beside_the_definition(run, standin: Path, folder: Path) -> None:
+    code, out, _ = run("kernels", "forward", "--weights", standin, "--out", "forward.json", *ON_EMULATOR)
+    assert code == 0
+    assert out.count("| right |") == 2
+    document = json.loads((folder / "forward.json").read_text())
+    assert [row["stage"] for row in document["stages"]] == ["image_embeddings", "low_res_masks"]
+    assert all(0 < row["kernels"] < 1e-5 for row in document["stages"])  # the project's bound for MobileSAM's size
+    assert document["time_ratio"] > 0
+
+
+def test_forward_calls_a_wrong_kernel_wrong(run, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from refsam.backends.metal import MetalOps
+
+    monkeypatch.setattr(MetalOps, "relu", staticmethod(lambda x: np.maximum(x, np.float32(0.01) * x)))
+    code, out, _ = run("kernels", "forward", "--weights", standin, *ON_EMULATOR)
+    assert code == 1
+    assert "| right |" in out  # the embedding has no ReLU in it
+    assert "| WRONG |" in out
