@@ -153,7 +153,8 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     yield f"__MTL {t} divide({t} a, {t} b) {{ return a / b; }}"
     yield f"__MTL {t} fdim({t} a, {t} b) {{ return __builtin_elementwise_max(a - b, ({t})0); }}"
     yield (f"__MTL {t} saturate({t} a) {{ return __builtin_elementwise_min(__builtin_elementwise_max(a, ({t})0), ({t})1); }}")
-    yield f"__MTL {t} smoothstep({t} low, {t} high, {t} a) {{ a = saturate((a - low) / (high - low)); return a * a * (3 - 2 * a); }}"
+    body = "a = saturate((a - low) / (high - low)); return a * a * (3 - 2 * a);"
+    yield f"__MTL {t} smoothstep({t} low, {t} high, {t} a) {{ {body} }}"
     if n == 1:
         yield f"__MTL {t} step({t} edge, {t} a) {{ return a < edge ? ({t})0 : ({t})1; }}"
         yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : ({t})0; }}"
@@ -194,7 +195,8 @@ def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
 def integer_functions(t: str) -> Iterator[str]:
     """abs and its like; bits are counted for 32-bit integers only, in metal_stdlib."""
     yield f"__MTL {t} abs({t} a) {{ return __builtin_elementwise_max(a, ({t})-a); }}"
-    yield f"__MTL {t} absdiff({t} a, {t} b) {{ return ({t})(__builtin_elementwise_max(a, b) - __builtin_elementwise_min(a, b)); }}"
+    difference = "__builtin_elementwise_max(a, b) - __builtin_elementwise_min(a, b)"
+    yield f"__MTL {t} absdiff({t} a, {t} b) {{ return ({t})({difference}); }}"
 
 
 def elementary_functions(space: str) -> Iterator[str]:

@@ -17,7 +17,8 @@ LOAD = re.compile(
 )
 STORE = re.compile(rf"  store (?P<atomic>atomic )?(?:volatile )?(?P<typed>.+?), ptr {POINTER}{ORDER}, align (?P<align>\d+)")
 UPDATE = re.compile(
-    rf"  %[\w.]+ = (?:atomicrmw (?:volatile )?\w+|cmpxchg (?:weak )?(?:volatile )?) ?ptr {POINTER}, (?P<type>\S+) .*align (?P<align>\d+)"
+    r"  %[\w.]+ = (?:atomicrmw (?:volatile )?\w+|cmpxchg (?:weak )?(?:volatile )?) ?"
+    rf"ptr {POINTER}, (?P<type>\S+) .*align (?P<align>\d+)"
 )
 DERIVED = re.compile(r"  (%[\w.]+) = getelementptr [^\n]*?, ptr (%[\w.]+)[,\n]")
 COPY = re.compile(

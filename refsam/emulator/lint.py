@@ -13,7 +13,7 @@ from refsam.emulator.parse import BUILT_IN, line_of, split, without_comments
 
 ATTRIBUTES = {*BUILT_IN, "buffer", "max_total_threads_per_threadgroup"}
 REASONS = {
-    "threadgroup": "metalcompute cannot give threadgroup memory to an argument; declare an array in the kernel: threadgroup T name[N]",
+    "threadgroup": "metalcompute cannot give an argument threadgroup memory; write in the kernel: threadgroup T name[N]",
     "function_constant": "metalcompute cannot set function constants; use a template, a macro or a parameter",
     "host_name": "kernels from templates are not run; write a kernel that calls the template",
     "texture": "textures cannot be run; the emulator runs kernels on buffers",

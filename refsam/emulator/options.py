@@ -19,7 +19,8 @@ class Options:
     """Options of `Device`.
 
     Args:
-        checked: run every kernel in a process of its own with every memory access checked (docs/evidence/emulator.md has what that costs).
+        checked: run every kernel in a process of its own with every memory access checked. What that costs depends on the kernel:
+            docs/evidence/emulator.md has measured figures.
         threads: CPU threads that groups are shared out to; None: all that this process may use. Checked mode uses one.
         group_size: greatest number of threads in a group; Apple's pipelines say 256 to 1024.
         simd_width: lanes of a SIMD-group, 16, 32 or 64; Apple's GPUs have 32.

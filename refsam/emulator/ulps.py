@@ -1,9 +1,10 @@
 """How far Apple's fast-math functions may be off: the one table of bounds, which the noise of the emulator fills out.
 
 Source: Metal Shading Language Specification, version 4, section 8.4, table 8.2 "Accuracy of single-precision operations and
-functions with fast math enabled". Apple's PDF itself was not at hand: the numbers come from one transcription, and agree with
-three others in public repositories, one of which gives the whole table of versions 4 and 4.1. A function that the table defines by an expression (tanh, sqrt, pow, tan ...) is not here:
-include/metal_stdlib evaluates that expression, with the noise of its parts.
+functions with fast math enabled". Apple's PDF itself was not at hand: the numbers come from one transcription and agree with
+three others in public repositories, one of which gives the whole table of versions 4 and 4.1. A function that the table defines
+by an expression (tanh, sqrt, pow, tan ...) is not here: include/metal_stdlib evaluates that expression, with the noise of its
+parts.
 """
 
 ULPS = {

@@ -15,7 +15,7 @@ MODES = pytest.mark.parametrize("options", [{}, {"checked": True}], ids=["fast",
 
 
 def per_thread(statements: str, x: np.ndarray = X, dtype: Any = np.float32, rows: int = 1, **options: Any) -> np.ndarray:
-    """y (rows, threads) of a kernel in which thread i of `n` has x[i] as `a`, its lane as `lane`, and says what `y[row * n + i]` is."""
+    """y (rows, threads) of a kernel whose thread i of `n` has x[i] as `a`, its lane as `lane`, and sets `y[row * n + i]`."""
     kind = {np.float32: "float", np.int32: "int", np.uint32: "uint"}[dtype]
     arguments = ARGUMENTS.replace("float", kind) + ", uint lane [[thread_index_in_simdgroup]]"
     source = HEAD + f"kernel void k({arguments}) {{ const uint n = {x.size}; if (i >= n) return; {kind} a = x[i]; {statements} }}"
@@ -150,7 +150,8 @@ MATRICES = (
     + """
 struct Camera { float3x3 turn; float4x4 move; half2x2 small; };
 static float4 moved(constant Camera &c, float4 v) { return c.move * v; }
-kernel void k(constant Camera &c [[buffer(0)]], device float4x4 *m [[buffer(1)]], device float *y [[buffer(2)]], uint t [[thread_index_in_threadgroup]]) {
+kernel void k(constant Camera &c [[buffer(0)]], device float4x4 *m [[buffer(1)]], device float *y [[buffer(2)]],
+              uint t [[thread_index_in_threadgroup]]) {
     if (t) return;
     float3 v = c.turn * float3(1, 2, 3);
     float3 w = float3(1, 2, 3) * c.turn;

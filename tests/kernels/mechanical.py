@@ -25,7 +25,8 @@ OPERATORS = {
 }  # fmt: skip
 TOKEN = re.compile(
     r"(?P<comment>//[^\n]*)|(?P<barrier>threadgroup_barrier\([^;]*;)"
-    r"|(?P<fixed>\[\[.*?\]\]|#[^\n]*|\bkernel\s+void\s+\w+|template <[^>]*>|static_cast|\w+\s*(?=\()|\w+<\w+>)|(?P<number>\b0x\w+|(?<![\w.])\d+\.?\d*(?:e-?\d+)?[fu]?\b)"
+    r"|(?P<fixed>\[\[.*?\]\]|#[^\n]*|\bkernel\s+void\s+\w+|template <[^>]*>|\w+\s*(?=\()|\w+<\w+>|(?:float|uchar|uint) \*)"
+    r"|(?P<number>\b0x\w+|(?<![\w.])\d+\.?\d*(?:e-?\d+)?[fu]?\b)"
     r"|(?P<name>\b[A-Za-z_]\w*\b)|(?P<operator>\+\+|[-+*/%<>=!]=|&&|\|\||[-+*/%<>])"
 )
 COUNTS = re.compile(r"\buint ((?:\w+(?: = [^;]*?)?, )*\w+(?: = [^;]*?)?)[;)]")
