@@ -13,8 +13,8 @@ from refsam.cli.kernels_device import DeviceOptions
 from refsam.errors import InputError
 from refsam.files import atomic_write
 from refsam.metal import sources
-from refsam.metal.runner import Output, Runner
-from refsam.metal.signature import Argument, arguments, encode, layout, pack
+from refsam.metal.runner import Runner
+from refsam.metal.signature import Argument, arguments, declares, encode, fields, layout, pack
 from refsam.types import Array
 
 MAX_BYTES = 1 << 31
@@ -35,8 +35,8 @@ def run(
 ) -> int:
     """Run KERNEL of FILE.metal with one VALUE for each of its buffers, in order.
 
-    A VALUE is a file (.npy, or raw bytes of the buffer's type), TYPE:SHAPE for an array to be written (float32:3x4), or
-    parameters: 5, or n=5,mean=1:2:3 for a struct. With --checked the emulator finds races, wrong accesses and missing barriers.
+    A VALUE is a file (.npy, or raw bytes of the buffer's type), TYPE:SHAPE for an array of zeros (float32:3x4), or parameters:
+    5, or n=5,mean=1:2:3 for a struct. With --checked the emulator finds races, wrong accesses and missing barriers.
     """
     source = sources.read(file)
     signature = arguments(source, kernel)
@@ -75,10 +75,10 @@ def _value(word: str, argument: Argument, source: str) -> Any:
         return _parameters(word, argument, source)
     fresh = re.fullmatch(r"(\w+):(\d+(?:x\d+)*)", word)
     if fresh is not None:
-        output = Output(tuple(int(n) for n in fresh[2].split("x")), _dtype(fresh[1]))
-        if np.prod(output.shape, dtype=np.float64) * output.dtype.itemsize > MAX_BYTES:
+        shape, dtype = tuple(int(n) for n in fresh[2].split("x")), _dtype(fresh[1])
+        if np.prod(shape, dtype=np.float64) * dtype.itemsize > MAX_BYTES:
             raise InputError(f"{word} is more than {MAX_BYTES} bytes")
-        return output
+        return np.zeros(shape, dtype)
     return _array(Path(word), layout(argument.type).scalar)
 
 
@@ -100,9 +100,14 @@ def _array(path: Path, dtype: np.dtype[Any]) -> Array:
 def _parameters(word: str, argument: Argument, source: str) -> bytes:
     """n=5,mean=1:2:3 for a struct, 5 or 1:2:3 for a single value."""
     if "=" not in word:
+        if declares(source, argument.type):
+            names = ", ".join(f"{name} ({kind})" for kind, name in fields(source, argument.type))
+            raise InputError(
+                f"buffer {argument.index} ({argument.name}) is a struct of {names}: NAME=NUMBER,NAME=1:2:3, not {word!r}"
+            )
         return encode(argument.type, _numbers(word))
-    fields = [field.partition("=") for field in word.split(",")]
-    return pack(source, argument.type, {name.strip(): _numbers(text) for name, _, text in fields})
+    given = [field.partition("=") for field in word.split(",")]
+    return pack(source, argument.type, {name.strip(): _numbers(text) for name, _, text in given})
 
 
 def _numbers(text: str) -> list[float | int]:

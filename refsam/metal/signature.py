@@ -18,7 +18,9 @@ from refsam.metal.sources import KERNEL, without_comments
 
 _SCALARS = {
     "float": "<f4", "half": "<f2", "int": "<i4", "uint": "<u4", "short": "<i2", "ushort": "<u2", "char": "i1", "uchar": "u1",
+    "atomic_int": "<i4", "atomic_uint": "<u4", "atomic_float": "<f4",
 }  # fmt: skip
+_NO_VECTORS = ("atomic_int", "atomic_uint", "atomic_float")
 
 
 @dataclass(frozen=True, order=True)
@@ -42,12 +44,16 @@ class Argument:
 
 @dataclass(frozen=True)
 class Layout:
-    """Of a type in memory: NumPy's scalar, how many, how many bytes they take with padding, and at which multiples they begin."""
+    """Of a type in memory: NumPy's scalar, how many, how many bytes they take with padding, and at which multiples they begin.
+
+    A matrix is `columns` vectors of `count / columns` numbers.
+    """
 
     scalar: np.dtype[Any]
     count: int
     size: int
     alignment: int
+    columns: int = 1
 
 
 _ARGUMENT = re.compile(
@@ -74,9 +80,15 @@ def arguments(source: str, kernel: str) -> list[Argument]:
 
 
 def layout(type_name: str) -> Layout:
-    """Size and alignment of a scalar, a vector (float3 takes 16 bytes) or a packed vector. Raises InputError for other types."""
-    match = re.fullmatch(r"(packed_)?([a-z]+)([234]?)", type_name)
-    if match is None or match[2] not in _SCALARS or (match[1] and not match[3]):
+    """Size and alignment of a scalar, a vector (float3 takes 16 bytes), a packed vector or a matrix of float or half (its columns
+    are vectors). Raises InputError for other types.
+    """
+    matrix = re.fullmatch(r"(float|half)([234])x([234])", type_name)
+    if matrix is not None:
+        column, columns = layout(matrix[1] + matrix[3]), int(matrix[2])
+        return Layout(column.scalar, columns * column.count, columns * column.size, column.alignment, columns)
+    match = re.fullmatch(r"(packed_)?([a-z_]+)([234]?)", type_name)
+    if match is None or match[2] not in _SCALARS or (match[1] and not match[3]) or (match[2] in _NO_VECTORS and match[3]):
         raise InputError(f"{type_name} is not a scalar or vector type that buffers here can have")
     scalar, count = np.dtype(_SCALARS[match[2]]), int(match[3] or 1)
     whole = scalar.itemsize * (4 if count == 3 else count)
@@ -97,6 +109,11 @@ def fields(source: str, name: str) -> list[tuple[str, str]]:
     return found
 
 
+def declares(source: str, name: str) -> bool:
+    """Whether a source has a struct of this name."""
+    return re.search(rf"\bstruct\s+{re.escape(name)}\b", without_comments(source)) is not None
+
+
 def pack(source: str, name: str, values: Mapping[str, Any]) -> bytes:
     """The bytes of struct `name` with these values: each field at a multiple of its alignment, as the Metal compiler lays it out.
 
@@ -110,23 +127,29 @@ def pack(source: str, name: str, values: Mapping[str, Any]) -> bytes:
         place = layout(kind)
         largest = max(largest, place.alignment)
         packed += bytes(-len(packed) % place.alignment)
-        packed += _encode(name, field, place, values[field]).ljust(place.size, b"\0")
+        packed += _encode(f"{name}.{field}", place, values[field])
     return bytes(packed + bytes(-len(packed) % largest))
 
 
 def encode(type_name: str, value: Any) -> bytes:
-    """The bytes of one scalar or vector, for a parameter that is not a struct."""
-    place = layout(type_name)
-    return _encode("a parameter of type", type_name, place, value).ljust(place.size, b"\0")
+    """The bytes of one scalar, vector or matrix, for a parameter that is not a struct."""
+    return _encode(f"a parameter of type {type_name}", layout(type_name), value)
 
 
-def _encode(name: str, field: str, place: Layout, value: Any) -> bytes:
-    numbers: list[Any] = np.atleast_1d(value).tolist()
+def _encode(what: str, place: Layout, value: Any) -> bytes:
+    """A matrix by its columns, one after the other."""
+    numbers: list[Any] = np.ravel(value).tolist()
     if len(numbers) != place.count:
-        raise InputError(f"{name}.{field} takes {place.count} numbers; there are {len(numbers)}")
+        raise InputError(f"{what} takes {place.count} numbers; there are {len(numbers)}")
+    rows, room = place.count // place.columns, place.size // place.columns
+    return b"".join(_pack(what, place, numbers[at : at + rows]).ljust(room, b"\0") for at in range(0, place.count, rows))
+
+
+def _pack(what: str, place: Layout, numbers: list[Any]) -> bytes:
     real = place.scalar.kind == "f"
     code = place.scalar.char if real else np.dtype(place.scalar.str[-2:]).char
     try:
-        return struct.pack(f"<{place.count}{code}", *(float(n) if real else index(n) for n in numbers))
+        return struct.pack(f"<{len(numbers)}{code}", *(float(n) if real else index(n) for n in numbers))
     except (struct.error, OverflowError, TypeError, ValueError):
-        raise InputError(f"{name}.{field} is {value!r}, which does not fit its type {place.scalar.name}") from None
+        shown = numbers[0] if len(numbers) == 1 else numbers
+        raise InputError(f"{what} is {shown!r}, which does not fit its type {place.scalar.name}") from None

@@ -88,6 +88,30 @@ def test_run_in_checked_mode_names_the_fault(run, square: Path) -> None:
     assert "6: error: kernel 'square', group 0, thread 5: reads 4 bytes out of bounds, byte 20 of buffer 0 `x`" in err
 
 
+COUNT = """#include <metal_stdlib>
+using namespace metal;
+struct Turn { float2x3 by; int shift; };
+kernel void count(device const uchar *x [[buffer(0)]], device atomic_uint *n [[buffer(1)]], constant Turn &p [[buffer(2)]],
+                  constant uint &length [[buffer(3)]], uint i [[thread_position_in_grid]]) {
+    if (i < length) atomic_fetch_add_explicit(n + x[i], uint((p.by * float2(1, 2)).z) + uint(p.shift), memory_order_relaxed);
+}
+"""
+
+
+def test_run_adds_to_zeros_and_lays_out_matrices(run, folder: Path) -> None:
+    (folder / "count.metal").write_text(COUNT)
+    np.save(folder / "x.npy", np.uint8([1, 3, 3, 2, 3]))
+    words = ("x.npy", "uint32:4", "by=1:2:3:4:5:6,shift=-5", "5", "--threads", "5", "--checked", "--save", "1=n.npy")
+    assert run("kernels", "run", "count.metal", "count", *words, *ON_EMULATOR)[0] == 0
+    assert np.load(folder / "n.npy").tolist() == [0, 10, 10, 30]  # 3 + 2 * 6 - 5 for each
+
+
+def test_run_says_what_a_struct_has(refused, square: Path) -> None:
+    words = ("x.npy", "float32:5", "5", "--threads", "5")
+    message = refused("kernels", "run", square, "square", *words, *ON_EMULATOR)
+    assert "buffer 2 (p) is a struct of n (uint), scale (float3): NAME=NUMBER,NAME=1:2:3, not '5'" in message
+
+
 def test_list_names_every_kernel_with_its_cases(run) -> None:
     code, out, _ = run("kernels", "list", "--json")
     rows = json.loads(out)["kernels"]

@@ -41,13 +41,15 @@ def histogram(device: mc.Device) -> None:
 
 def mask_overlay(device: mc.Device) -> None:
     image, mask = RNG.integers(0, 256, (20, 30, 4), np.uint8), RNG.normal(0, 3, (10, 15)).astype(np.float32)
-    turn = np.zeros((3, 4), np.float32)  # columns of a float3x3, 16 bytes each
-    turn[0, 0], turn[1, 1], turn[2, 2] = 0.5, 0.5, 1
-    numbers = np.uint32([30, 20, 15, 10])
-    color = np.float32([1, 0, 0.5, 0.6])
-    uniforms = numbers.tobytes() + turn.tobytes() + color.tobytes() + np.float32([-1, 1]).tobytes() + bytes(8)
+    text, color = source("mask_overlay"), np.float32([1, 0, 0.5, 0.6])
+    values = {
+        "imageSize": (30, 20), "maskSize": (15, 10), "imageToMask": np.diag([0.5, 0.5, 1]), "color": color,
+        "edge0": -1, "edge1": 1,
+    }  # fmt: skip
+    uniforms = pack(text, "OverlayUniforms", values)
+    assert len(uniforms) == 96
     out = device.buffer(image.nbytes)
-    device.kernel(source("mask_overlay")).function("overlay")(600, image, mask, out, uniforms)
+    device.kernel(text).function("overlay")(600, image, mask, out, uniforms)
     y, x = ((np.arange(n) + 0.5) * 0.5 - 0.5 for n in (20, 30))
     rows = np.stack([np.interp(x, np.arange(15), row) for row in mask])
     logits = np.stack([np.interp(y, np.arange(10), column) for column in rows.T], axis=1)

@@ -1,5 +1,6 @@
 """Every kernel on every case and every kind of device, within the bound that its header derives."""
 
+import re
 from functools import cache
 
 import numpy as np
@@ -30,6 +31,14 @@ def test_every_header_is_a_contract(path) -> None:
     assert [title for title in titles if title in ("Equals", "Buffers", "Bound", "Dispatch")] == [
         "Equals", "Buffers", "Bound", "Dispatch"
     ]  # fmt: skip
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("path", sorted(set(KERNELS.values())), ids=lambda path: path.stem)
+def test_kernels_keep_to_what_every_apple_gpu_has(path) -> None:
+    """Family 5, Metal 2.3: the emulator takes newer functions, too, so it would not tell."""
+    code = sources.without_comments(sources.read(path))
+    assert re.findall(r"\b(?:simd|quad)_\w+|\bsimdgroup\w*|\batomic\w*|\bbfloat\w*|\[\[kernel\]\]", code) == []
 
 
 @pytest.mark.parametrize("mode", IN_MAKE_TEST)

@@ -41,13 +41,14 @@ def test_signatures_that_cannot_be_served_are_refused(kernel, message) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "alignment"),
     [("float", 4, 4), ("float2", 8, 8), ("float3", 16, 16), ("float4", 16, 16), ("packed_float3", 12, 4), ("uchar4", 4, 4),
-     ("half3", 8, 8), ("packed_half4", 8, 2), ("uint3", 16, 16), ("char", 1, 1)],
+     ("half3", 8, 8), ("packed_half4", 8, 2), ("uint3", 16, 16), ("char", 1, 1), ("atomic_uint", 4, 4),
+     ("float2x2", 16, 8), ("float3x3", 48, 16), ("float4x3", 64, 16), ("half2x4", 16, 8), ("half3x2", 12, 4)],
 )  # fmt: skip
 def test_layouts_of_the_metal_specification(name, size, alignment) -> None:
     assert (layout(name).size, layout(name).alignment) == (size, alignment)
 
 
-@pytest.mark.parametrize("name", ["double", "float5", "packed_float", "texture2d", "float3x3"])
+@pytest.mark.parametrize("name", ["double", "float5", "packed_float", "texture2d", "uint3x3", "float5x2", "atomic_uint2"])
 def test_types_without_a_layout_here_are_refused(name) -> None:
     with pytest.raises(InputError, match=f"{name} is not a scalar or vector"):
         layout(name)
@@ -94,3 +95,10 @@ def test_every_kernel_of_ours_can_be_served() -> None:
         assert fields(source, params.type)
         assert [a.writable for a in arrays].count(True) == 1
         assert all(layout(a.type).size for a in arrays)
+
+
+def test_a_matrix_is_packed_by_columns_each_with_its_padding() -> None:
+    packed = pack("struct M { float s; float2x3 m; };", "M", {"s": 9, "m": [[1, 2, 3], [4, 5, 6]]})
+    assert np.frombuffer(packed, np.float32).tolist() == [9, 0, 0, 0, 1, 2, 3, 0, 4, 5, 6, 0]
+    with pytest.raises(InputError, match=r"M.m takes 6 numbers; there are 5"):
+        pack("struct M { float2x3 m; };", "M", {"m": [1, 2, 3, 4, 5]})

@@ -95,7 +95,20 @@ kernel void k(device float *x [[buffer(0)]], device float *y [[buffer(0)]], uint
 //// slot_31
 kernel void k(device float *x [[buffer(31)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR slots
 //// texture
-kernel void k(texture2d<float> x [[texture(0)]], uint t [[thread_position_in_grid]]) { }  // ERROR texture
+kernel void k(texture2d<float> x [[texture(0)]], uint t [[thread_position_in_grid]]) { }  // ERROR textures cannot be run
+//// threadgroup_argument
+kernel void k(device float *x [[buffer(0)]], threadgroup float *t [[threadgroup(0)]]) { x[0] = t[0]; }  // ERROR write in the kernel
+//// host_name
+template <typename T> kernel void k(device T *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }
+template [[host_name("f")]] kernel void k<float>(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]);  // ERROR host_name
+//// bfloat
+kernel void k(device bfloat *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR bfloat
+//// simdgroup_matrix
+#include <metal_simdgroup_matrix>  // ERROR not found
+K { x[t] = 1; }
+//// copy_from_constant
+struct P { float v; };
+kernel void k(device float *x [[buffer(0)]], constant P &p [[buffer(1)]]) { P q = p; x[0] = q.v; }  // ERROR no matching constructor
 //// vertex_function
 vertex float4 v(uint i [[vertex_id]]) { return float4(0); }  // ERROR
 //// ambiguous_max

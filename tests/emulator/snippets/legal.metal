@@ -35,6 +35,11 @@ K { uint a = popcount(t) + clz(t) + max(t, 3u); int b = abs(int(t) - 5); x[t] = 
 kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], uint3 n [[threads_per_grid]]) { x[t.x + t.y * n.x] = float(n.y); }
 //// attribute_before_kernel
 [[max_total_threads_per_threadgroup(64)]] kernel void k(device float *x [[buffer(0)]], ushort t [[thread_index_in_threadgroup]]) { x[t] = 1; }
+//// kernel_as_an_attribute
+[[kernel]] void k(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }
+//// reference_into_constant
+constant float pair[2] = {1.0f, 2.0f};
+K { constant float &second = pair[1]; x[t] = second; }
 //// names_that_opencl_reserves
 K { float local = 1, global = 2; x[t] = local + global; }
 //// preprocessor
