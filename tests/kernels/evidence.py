@@ -73,16 +73,13 @@ def kernel_random_faults() -> Iterable[str]:
     yield f"{compiled - len(missed)} are noticed ({others}); {compiled - faults} change no result that a kernel promises."
     yield f"**Rate on real faults: {compiled - len(missed)} of {faults}.**"
     yield ""
-    yield "Not noticed:"
-    yield ""
-    yield "| file | fault | why |"
-    yield "|---|---|---|"
-    for mutant in missed:
-        yield f"| {mutant.file} | {escaped(mutant.fault)} | {EQUIVALENT.get(mutant.name, 'MISSED')} |"
-    yield ""
-    yield "Noticed:"
-    yield ""
-    yield "| file | fault | by |"
+    if missed:
+        yield "| not noticed | fault | why |"
+        yield "|---|---|---|"
+        for mutant in missed:
+            yield f"| {mutant.file} | {escaped(mutant.fault)} | {EQUIVALENT.get(mutant.name, 'MISSED')} |"
+        yield ""
+    yield "| noticed | fault | by |"
     yield "|---|---|---|"
     for mutant, catch in caught.items():
         if catch and catch.by != "compiler":
