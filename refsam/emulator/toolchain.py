@@ -13,7 +13,7 @@ from pathlib import Path
 from refsam.errors import BackendUnavailable
 
 CLANG_VARIABLE = "REFSAM_CLANG"
-OLDEST = 17
+OLDEST = 18
 NEWEST = 22
 MACHINES = {"x86_64": "-march=native", "aarch64": "-mcpu=native"}
 REMEDY = f'pip install "refsam[emulator]", or put clang >= {OLDEST} and ld.lld on PATH, or name a clang in {CLANG_VARIABLE}'

@@ -117,6 +117,16 @@ def test_a_named_compiler_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         mc.Device().kernel(SQUARE)
 
 
+@pytest.mark.usefixtures("_no_memory_of_toolchains")
+def test_a_compiler_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, version in (("clang", "Debian clang version 16.0.6"), ("ld.lld", "LLD")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{version}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("REFSAM_CLANG", str(tmp_path / "clang"))
+    with pytest.raises(BackendUnavailable, match=rf"which is Debian clang version 16.0.6; .* {toolchain.OLDEST} or newer"):
+        mc.Device().kernel(SQUARE)
+
+
 def test_kernels_and_runtime_are_compiled_for_aarch64_too(tmp_path: Path) -> None:
     """Built, not run: there is no such machine here."""
     tools = toolchain.toolchain()

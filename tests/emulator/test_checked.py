@@ -1,7 +1,12 @@
 """Checked mode: every class of fault is caught and named, and nothing is said of kernels that are right."""
 
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,6 +72,40 @@ def test_a_program_that_dies_takes_nobody_with_it(tmp_path: Path) -> None:
     object.__setattr__(kernel.compiled, "path", program)
     with pytest.raises(emulator.error, match=r"kernel 'square'.*the program that ran the kernel died \(SIGSEGV\)"):
         kernel.function("square")(1, 4, 4, 4)
+
+
+ENDLESS = (
+    HEAD
+    + "kernel void k(device float *y [[buffer(0)]], uint t [[thread_index_in_threadgroup]]) { while (y[t] < 1.0f) y[t] *= 2.0f; }"
+)
+
+
+def test_a_kernel_that_never_ends_ends_with_its_python() -> None:
+    program = (
+        f"from refsam import emulator as mc; mc.Device(checked=True, step_limit=2**62).kernel({ENDLESS!r}).function('k')(1, 4096)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as python:
+        children = Path(f"/proc/{python.pid}/task/{python.pid}/children")
+        checker = waited_for(lambda: [p for p in children.read_text().split() if program_of(p).endswith("/kernels")])[0]
+        python.kill()
+    waited_for(lambda: not program_of(checker))
+
+
+def program_of(process: str) -> str:
+    """The file that a process runs; "" where it is gone."""
+    try:
+        return str(Path(f"/proc/{process}/exe").readlink())
+    except OSError:
+        return ""
+
+
+def waited_for(condition: Callable[[], Any]) -> Any:
+    """What it says once it is true, within a minute."""
+    end = time.monotonic() + 60
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
 
 
 def test_private_arrays_up_to_the_limit_fit_the_stack() -> None:

@@ -94,6 +94,7 @@ ULP_OF = {
     "rsqrt(x)": (lambda x: 1 / np.sqrt(x), lambda x: 2),
     "x / 3.7f": (lambda x: x / np.float64(np.float32(3.7)), lambda x: 2.5),
     "1.0f / x": (lambda x: 1 / x, lambda x: 1),
+    "atan(x)": (np.arctan, lambda x: 5),
 }
 """Expression -> its value in float64, and the specification's bound in ulp."""
 
