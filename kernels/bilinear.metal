@@ -5,9 +5,9 @@
 // Buffers   0 x  float (planes, H, W)
 //           1 y  float (bilinear) or uchar 0, 1 (bilinear_threshold), (planes, rows, columns): every element is written
 //           2 p  ResizeParams; h x w is the size of the whole result, of which the first rows and columns are made
-// Bound     Coordinates are whole numbers over 2h and 2w, so a weight has only its division's error, 2.5 ulp, and 1 - weight one
-//           rounding more: 6 units. Two such weights, two products, two sums: gamma(16) bilinear(|x|). A mask may differ where a
-//           logit is within that of the threshold.
+// Bound     Coordinates are whole numbers over 2h and 2w, so a weight has only its division's error, 2.5 ulp, and where h or w is
+//           above 2^23 a rounding: 6 units. Two such weights, two products, two sums: gamma(16) bilinear(|x|). A mask may differ
+//           where a logit is within that of the threshold.
 // Dispatch  one thread for each result, or fewer.  2 H (h + 1) and 2 W (w + 1) have to be below 2^31.
 #include <metal_stdlib>
 using namespace metal;
@@ -24,9 +24,9 @@ inline float sample(device const float *x, constant ResizeParams &p, uint n)
     const Taps across = taps(n % p.columns, p.W, p.w, 1), down = taps(n / p.columns % p.rows, p.H, p.h, 1);
     device const float *upper = x + (n / p.columns / p.rows * p.H + down.near) * p.W;
     device const float *lower = x + (n / p.columns / p.rows * p.H + down.far) * p.W;
-    const float above = upper[across.near] * (1.0f - across.weight) + upper[across.far] * across.weight;
-    const float below = lower[across.near] * (1.0f - across.weight) + lower[across.far] * across.weight;
-    return above * (1.0f - down.weight) + below * down.weight;
+    const float above = upper[across.near] * across.near_weight + upper[across.far] * across.far_weight;
+    const float below = lower[across.near] * across.near_weight + lower[across.far] * across.far_weight;
+    return above * down.near_weight + below * down.far_weight;
 }
 
 kernel void bilinear(device const float *x [[buffer(0)]],

@@ -36,11 +36,11 @@ kernel void preprocess_bilinear(device const uchar *src [[buffer(0)]],
         float3 value = float3(0.0f);
         if (n >= p.shift && x < p.w && y < p.h) {
             const Taps across = taps(x, p.W, p.w, p.half_pixel), down = taps(y, p.H, p.h, p.half_pixel);
-            const float3 upper = colour(src, down.near * p.W + across.near) * (1.0f - across.weight)
-                               + colour(src, down.near * p.W + across.far) * across.weight;
-            const float3 lower = colour(src, down.far * p.W + across.near) * (1.0f - across.weight)
-                               + colour(src, down.far * p.W + across.far) * across.weight;
-            value = (upper * (1.0f - down.weight) + lower * down.weight - p.mean) / p.deviation;
+            const float3 upper = colour(src, down.near * p.W + across.near) * across.near_weight
+                               + colour(src, down.near * p.W + across.far) * across.far_weight;
+            const float3 lower = colour(src, down.far * p.W + across.near) * across.near_weight
+                               + colour(src, down.far * p.W + across.far) * across.far_weight;
+            value = (upper * down.near_weight + lower * down.far_weight - p.mean) / p.deviation;
         }
         dst[n] = value.x;
         dst[p.S * p.S + n] = value.y;

@@ -207,6 +207,7 @@ def _masks() -> Iterator[KernelCase]:
         ("grows", (2, 7, 9), (28, 36), (28, 36), False),
         ("crops", (1, 16, 16), (64, 64), (40, 64), False),
         ("shrinks", (1, 20, 31), (9, 13), (9, 13), False),
+        ("grows-far", (1, 3, 400), (3, 4001), (3, 4001), False),
         ("one-pixel", (1, 1, 1), (3, 5), (3, 5), False),
         ("12-megapixels", (1, 768, 1024), (3024, 4032), (3024, 4032), True),
     ):

@@ -15,7 +15,7 @@ def test_a_token_becomes_another_of_its_kind() -> None:
     text += "threadgroup_barrier(mem_flags::mem_none);\n"
     found = {site.old: site.choices for site in sites(text)}
     assert found == {
-        "n": ("m",), "m": ("n",), "3": ("4", "2"), "4": ("5", "3"), "<": ("<=", ">"), "8.5f": ("8.585f", "-8.5f", "9.5f"),
+        "n": ("m",), "3": ("4", "2"), "4": ("5", "3"), "<": ("<=", ">"), "8.5f": ("8.585f", "-8.5f", "9.5f"),
         "threadgroup_barrier(mem_flags::mem_none);": ("",),
     }  # fmt: skip
     assert same_number("-0.0f", "0.0f")
