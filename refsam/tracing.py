@@ -72,14 +72,7 @@ class Trace(Mapping[str, Array]):
     @classmethod
     def load(cls, path: str | Path) -> "Trace":
         """The inverse of `save`. Raises InputError where the file is not a trace."""
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (OSError, ValueError, SafetensorError, TypeError, AttributeError) as error:  # the last two: BF16 and F8 in NumPy
-            raise InputError(f"{path} cannot be read as a trace: {error}") from None
+        arrays, metadata = read_arrays(path)
         if metadata.pop("refsam", None) != "trace":
             raise InputError(f"{path} is a safetensors file but not a trace; refsam trace --out writes one")
         order = [metadata.pop(f"order.{index}", None) for index in range(len(arrays))]
@@ -88,3 +81,16 @@ class Trace(Mapping[str, Array]):
         trace = cls(metadata=metadata)
         trace._arrays = {name: arrays[name] for name in order if name is not None}
         return trace
+
+
+def read_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors of a .safetensors file, in the types that they have there, and its metadata. Raises InputError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, ValueError, SafetensorError, TypeError, AttributeError) as error:  # the last two: BF16 and F8 in NumPy
+        raise InputError(f"{path} cannot be read as .safetensors: {error}") from None
+    return arrays, metadata

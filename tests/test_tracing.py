@@ -158,7 +158,7 @@ def test_truncated_files(tmp_path: Path) -> None:
     good, path = good_bytes(tmp_path), tmp_path / "bad"
     for length in (0, 3, 8, 60, len(good) - 1):
         path.write_bytes(good[:length])
-        assert "cannot be read as a trace" in refused(path)
+        assert "cannot be read as .safetensors" in refused(path)
 
 
 @given(st.data())
@@ -200,7 +200,7 @@ def test_a_type_that_numpy_does_not_have(tmp_path: Path, dtype: str) -> None:
     entry = {"dtype": dtype, "shape": [2], "data_offsets": [0, 4 if dtype == "BF16" else 2]}
     header = json.dumps({"__metadata__": {"refsam": "trace", "order.0": "a"}, "a": entry}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(entry["data_offsets"][1]))
-    assert "cannot be read as a trace" in refused(path)
+    assert "cannot be read as .safetensors" in refused(path)
 
 
 def test_a_name_with_a_zero_byte() -> None:

@@ -58,13 +58,13 @@ def verify(
 
     Raises InputError for a precision or stages that there are not, and what the port raises.
     """
-    declared = precision_of(precision or port.precision).name
     known = all_stages(model)
     wanted = default_stages(model.config) if stages is None else _matching(known, stages)
     tried = None if hypotheses is None else tuple(hypotheses)
     models = _Models.of(model, threads)
     for case in cases:
         candidate = port.run(case, wanted)
+        declared = precision_of(precision or port.precision).name
         reference = Reference(models.exact, case, [name for name in known if name in candidate])
         if cached:
             reference.load_or_measure(declared)

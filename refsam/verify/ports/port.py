@@ -80,11 +80,11 @@ def parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
 
 
 def arrays(given: Mapping[str, Any]) -> dict[str, Array]:
-    """Stages as arrays of numbers. Raises InputError where one is something else."""
+    """Stages as arrays of numbers; masks, be they logits, levels or booleans, as booleans. Raises InputError for anything else."""
     found = {}
     for name, value in given.items():
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
         if not isinstance(name, str) or array.dtype.kind not in "biuf":
             raise InputError(f"the port's {name!r} is of dtype {array.dtype}; stages are arrays of numbers by name")
-        found[name] = array
+        found[name] = array > 0 if name == "masks" else array
     return found

@@ -1,0 +1,236 @@
+"""Dumps as a port: what any program, in any language, wrote of its intermediate results. Nothing in a file is executed."""
+
+import json
+import math
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refsam.errors import InputError
+from refsam.images import pixels_sha256
+from refsam.model.sam import MobileSam
+from refsam.tracing import read_arrays
+from refsam.types import Array
+from refsam.verify.ports.port import arrays
+from refsam.verify.precision import precision_of
+from refsam.verify.reference import Case
+
+MANIFEST = "manifest.json"
+SUFFIXES = (".npy", ".npz", ".safetensors")
+RAW_TYPES = ("float16", "float32", "float64", "uint8", "int8", "int32", "int64", "bool")
+"""What the numbers of a raw file may be; little-endian."""
+
+MAX_BYTES = 16 << 30
+"""Of the arrays of one picture; all stages of MobileSAM in float64 are 6 GiB."""
+_MAX_JSON = 16 << 20
+
+ALIASES = {
+    "image_embeddings": "image_encoder",
+    "sparse_prompt_embeddings": "prompt_encoder.sparse_prompt_embeddings",
+    "dense_prompt_embeddings": "prompt_encoder.dense_prompt_embeddings",
+    "point_coords": "transforms.point_coords",
+    "boxes": "transforms.boxes",
+}
+"""Upstream's names of tensors that are stages of another name here."""
+
+
+class DumpPort:
+    """Dumps in a file or a folder.
+
+    A folder holds any of: `STAGE.npy`; .npz and .safetensors files of arrays by stage name; raw files that a `manifest.json`
+    describes, {"precision": "fp16", "tensors": [{"name": STAGE, "file": "x.bin", "dtype": "float32", "shape": [1, 3]}]} (an entry
+    of a .npy file needs no dtype and shape, so a manifest may also rename). Those of several pictures are in folders of the
+    pictures' names.
+
+    Args:
+        path: a folder, or one .npz, .npy or .safetensors file (such as a trace).
+        precision: what computed them; None: what the manifest says, else fp16 where all floats are float16, else float32.
+
+    Raises InputError where there is nothing there.
+    """
+
+    def __init__(self, path: Path, precision: str | None = None) -> None:
+        if not path.exists():
+            raise InputError(f"there are no dumps {path}")
+        self.path, self.declared = path, precision
+        self.name, self.precision = str(path), precision or "float32"
+        self.notes: tuple[str, ...] = ()
+        self._answered = ""
+
+    def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:  # noqa: ARG002 - what there is, is there
+        """Read the picture's dumps. Raises InputError where a file is damaged, or they are another picture's."""
+        own = self.path / case.name
+        if case.name and self.path.is_dir() and own.is_dir():
+            return self._named(_folder(own))
+        if self._answered not in ("", case.sha256):
+            raise InputError(f"{self.path} holds the dumps of one picture; those of {case.name} belong into {own}")
+        self._answered = case.sha256
+        found = _folder(self.path) if self.path.is_dir() else _file(self.path)
+        _check_picture(self.path, found.metadata, case)
+        return self._named(found)
+
+    def _named(self, found: "_Dumps") -> dict[str, Array]:
+        """Stages under our names; the precision and the notes follow."""
+        renamed = {name: alias for name, alias in ALIASES.items() if name in found.tensors and alias not in found.tensors}
+        self.notes = tuple(f"{name} was taken for {alias}" for name, alias in renamed.items())
+        halves = {array.dtype for array in found.tensors.values() if array.dtype.kind == "f"} == {np.dtype(np.float16)}
+        self.precision = self.declared or found.precision or ("fp16" if halves else "float32")
+        if halves and not self.declared and not found.precision:
+            self.notes = (*self.notes, "precision: fp16, as all floats are float16")
+        return arrays({renamed.get(name, name): array for name, array in found.tensors.items()})
+
+
+class _Dumps:
+    """Arrays by name as they were found, and what is known about them."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Array] = {}
+        self.metadata: dict[str, str] = {}
+        self.precision = ""
+        self.bytes = 0
+
+    def add(self, name: str, array: Array, path: Path) -> None:
+        if name in self.tensors:
+            raise InputError(f"{path}: there is another dump of {name}")
+        self.bytes += array.nbytes
+        if self.bytes > MAX_BYTES:
+            raise InputError(f"{path}: the dumps of one picture are larger than {MAX_BYTES >> 30} GiB")
+        self.tensors[name] = array
+
+
+def _file(path: Path) -> _Dumps:
+    found = _Dumps()
+    _add_file(found, path)
+    return found
+
+
+def _folder(folder: Path) -> _Dumps:
+    found = _Dumps()
+    described = set()
+    if (folder / MANIFEST).exists():
+        described = _add_manifest(found, folder)
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.resolve() not in described]
+    for path in files:
+        _add_file(found, path)
+    if not found.tensors:
+        raise InputError(f"{folder} has no dumps: no {', '.join(SUFFIXES)} and no {MANIFEST}")
+    return found
+
+
+def _add_file(found: _Dumps, path: Path) -> None:
+    if path.suffix.lower() == ".npy":
+        found.add(path.name[: -len(".npy")], _npy(path), path)
+        return
+    if path.suffix.lower() == ".npz":
+        tensors, metadata = dict(_npz(path)), {}
+    else:
+        tensors, metadata = read_arrays(path)
+    for name, array in tensors.items():
+        found.add(name, array, path)
+    found.metadata |= metadata
+
+
+def _npy(path: Path) -> Array:
+    """Mapped before it is read, because that compares the header's claims with the file's size. Pickled objects are refused."""
+    try:
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        raise InputError(f"{path} cannot be read as .npy: {error}") from None
+
+
+def _npz(path: Path) -> Iterator[tuple[str, Array]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise InputError(f"{path} unpacks to {size} bytes; at most {MAX_BYTES >> 30} GiB are read")
+        with np.load(path, allow_pickle=False) as members:
+            for name in members.files:
+                yield name, np.asarray(members[name])
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, MemoryError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be read as .npz: {error}") from None
+
+
+def _add_manifest(found: _Dumps, folder: Path) -> set[Path]:
+    """The tensors that manifest.json describes. Returns their files."""
+    path = folder / MANIFEST
+    document = _json(path)
+    entries = document.get("tensors") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f'{path} has no list "tensors" of objects with name, file, dtype and shape')
+    found.precision = precision_of(str(document["precision"])).name if "precision" in document else ""
+    files = set()
+    for entry in entries:
+        name, file = entry.get("name"), _inside(path, entry.get("file"))
+        if not isinstance(name, str) or not name:
+            raise InputError(f"{path}: an entry has no name")
+        found.add(name, _npy(file) if file.suffix.lower() == ".npy" else _raw(path, entry, file), file)
+        files.add(file.resolve())
+    return files
+
+
+def _json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise InputError(f"{path} is larger than any manifest ({_MAX_JSON >> 20} MiB)")
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON: {error}") from None
+
+
+def _inside(manifest: Path, name: Any) -> Path:
+    """A file that a manifest names: one in its folder."""
+    if not isinstance(name, str) or not (manifest.parent / name).resolve().is_relative_to(manifest.parent.resolve()):
+        raise InputError(f"{manifest}: the file {name!r} is not in the manifest's folder")
+    return manifest.parent / name
+
+
+def _raw(manifest: Path, entry: Mapping[str, Any], file: Path) -> Array:
+    dtype, shape = entry.get("dtype"), entry.get("shape")
+    if dtype not in RAW_TYPES:
+        raise InputError(f"{manifest}: {file.name} is of dtype {dtype!r}; one of {', '.join(RAW_TYPES)} is needed")
+    if not isinstance(shape, list) or not all(type(n) is int and 0 < n < 1 << 40 for n in shape):
+        raise InputError(f"{manifest}: {file.name} has the shape {shape!r}; a list of lengths is needed")
+    kind = np.dtype(dtype).newbyteorder("<")
+    wanted = math.prod(shape) * kind.itemsize
+    try:
+        size = file.stat().st_size
+        if size != wanted:
+            raise InputError(f"{file} has {size} bytes; {dtype} {tuple(shape)} has {wanted}")
+        return np.fromfile(file, kind).reshape(shape).astype(dtype, copy=False)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+def _check_picture(path: Path, metadata: Mapping[str, str], case: Case) -> None:
+    """A trace says which picture it is of."""
+    said = metadata.get("image_sha256")
+    if said and said != pixels_sha256(case.image):
+        raise InputError(f"{path} says that it is of another picture than {case.name or 'this one'}; its pixels differ")
+
+
+def is_dumps(words: tuple[str, ...]) -> bool:
+    """One file of arrays, or a folder with some."""
+    path = Path(words[0])
+    if len(words) != 1:
+        return False
+    if path.is_dir():
+        places = [path, *(child for child in path.iterdir() if child.is_dir() and child.suffix != ".mlpackage")]
+        return any(_holds_dumps(place) for place in places)
+    return path.is_file() and path.suffix.lower() in SUFFIXES
+
+
+def _holds_dumps(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() or any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+
+
+def open_dumps(words: tuple[str, ...], *, model: MobileSam, precision: str | None) -> DumpPort:  # noqa: ARG001 - needs no weights
+    """A folder or a file of dumps."""
+    if len(words) != 1:
+        raise InputError(f"dumps are one folder or one file; there are {len(words)} names: {' '.join(words)}")
+    return DumpPort(Path(words[0]), precision)
