@@ -19,7 +19,7 @@ hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, deran
 hypothesis.settings.register_profile("evidence", deadline=None, max_examples=10_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
-NEEDS = {"peer": ("torch", "mobile_sam"), "coremltools": ("coremltools",)}
+NEEDS = {"peer": ("torch", "mobile_sam"), "coremltools": ("coremltools",), "onnxruntime": ("onnxruntime",)}
 MISSING = [marker for marker, names in NEEDS.items() if not all(importlib.util.find_spec(name) for name in names)]
 
 

@@ -43,6 +43,7 @@ OWNERS = {
     "metalcompute": {"metal"},
     "ziglang": {"emulator"},
     "coremltools": {"coreml"},
+    "onnxruntime": {"verify"},
 }
 
 

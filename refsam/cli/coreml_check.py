@@ -19,10 +19,10 @@ from refsam.coreml.check_rounding import Rounded
 from refsam.coreml.check_ways import Way, after, before
 from refsam.coreml.constants import read_image_pe
 from refsam.coreml.export import PACKAGES, Part
-from refsam.errors import InputError
 from refsam.metal.device import default_name
 from refsam.model.sam import MobileSam
 from refsam.verify.comparison import K
+from refsam.verify.ports.coreml import check_weights, declared
 from refsam.verify.precision import model_of_precision, precision_of
 
 PackagesOption = Annotated[Path, Parameter(help="The folder of ImageEncoder, PromptEncoder and MaskDecoder.mlpackage.")]
@@ -62,7 +62,7 @@ def check(
         programs = {part: mil.load(packages / name) for part, name in PACKAGES.items()}
         runs = _native(packages, units) if native else programs
         loaded = options.load(named=True)
-        _check_weights(programs, loaded)
+        check_weights(programs, loaded)
         picture, points = picture_and_points(photo, point or [], loaded.config)
         advance(1, 3)
         on = device or default_name()
@@ -83,25 +83,12 @@ def _native(packages: Path, units: Units) -> Mapping[Part, Runnable]:
     return {part: NativeProgram(packages / name, units) for part, name in PACKAGES.items()}
 
 
-def _check_weights(programs: Mapping[Part, mil.Program], model: MobileSam) -> None:
-    """Raise InputError where a package of refsam's own says that it was made of other weights."""
-    for part, program in programs.items():
-        said = program.model.metadata.get("refsam.weights_sha256", "")
-        if said and model.weights_sha256 and said != model.weights_sha256:
-            these = f"than these ({model.weights_sha256[:12]}...)"
-            raise InputError(f"{PACKAGES[part]} was exported from other weights (sha256 {said[:12]}...) {these}")
-
-
 def _rounded(model: MobileSam, programs: Mapping[Part, mil.Program], precision: str) -> Rounded:
     """The model at each package's precision."""
-    declared = {part: _declared(program) if precision == "auto" else precision for part, program in programs.items()}
-    models = {name: ModelParts(model_of_precision(model, name)) for name in set(declared.values())}
-    parts = {part: models[name] for part, name in declared.items()}
-    return Rounded(parts, {part: precision_of(name).unit for part, name in declared.items()})
-
-
-def _declared(program: mil.Program) -> str:
-    return "fp16" if any(kind.dtype == "fp16" for kind in program.types.values()) else "fp32"
+    promised = {part: declared({part: program}) if precision == "auto" else precision for part, program in programs.items()}
+    models = {name: ModelParts(model_of_precision(model, name)) for name in set(promised.values())}
+    parts = {part: models[name] for part, name in promised.items()}
+    return Rounded(parts, {part: precision_of(name).unit for part, name in promised.items()})
 
 
 def _print(report: checking.Report) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from refsam.errors import InputError
 from refsam.model.sam import MobileSam
-from refsam.verify.ports.backend import open_backend
-from refsam.verify.ports.function import open_function
+from refsam.verify.ports.backend import ModelPort
+from refsam.verify.ports.function import FunctionPort
 from refsam.verify.ports.port import Port
 from refsam.verify.ports.registry import Kind, kind_of, kinds
 from refsam.verify.precision import precision_of
@@ -35,15 +35,14 @@ def open_port(
 
     Raises InputError where nothing like that can be opened; BackendUnavailable where something is not installed.
     """
-    if precision is not None:
-        precision = precision_of(precision).name
+    declared = None if precision is None else precision_of(precision).name
     if isinstance(spec, MobileSam):
-        return open_backend(spec, model=model, precision=precision, **options)
+        return ModelPort(spec, precision=declared or "float32")
     if callable(getattr(spec, "run", None)) and hasattr(spec, "precision"):
         return spec  # type: ignore[return-value]
     if callable(spec):
-        return open_function(spec, model=model, precision=precision, **options)
+        return FunctionPort(spec, model.config.image_size, declared or "float32")
     words = (str(spec),) if isinstance(spec, str | Path) else tuple(map(str, spec))  # type: ignore[arg-type]
     if not words:
         raise InputError("there is no port; give a path, a backend's name or module:function")
-    return kind_of(words, kind).opened(words, {"model": model, "precision": precision, **options})
+    return kind_of(words, kind).opened(words, {"model": model, "precision": declared, **options})

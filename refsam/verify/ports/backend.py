@@ -1,12 +1,12 @@
 """refsam itself as a port: any of its backends, or a model that was opened already."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from refsam import backends
 from refsam.model.sam import MobileSam
 from refsam.tracing import Trace
 from refsam.types import Array
+from refsam.verify.ports.port import only
 from refsam.verify.reference import Case
 
 
@@ -35,13 +35,13 @@ class ModelPort:
         return case.run(self.model, _Unintrusive(",".join(stages)))
 
 
-def open_backend(spec: Any, *, model: MobileSam, precision: str | None = None, threads: int | None = None) -> ModelPort:
-    """The backend of this name on the reference's weights, or a model as it is.
+def open_backend(
+    words: tuple[str, ...], *, model: MobileSam, precision: str | None = None, threads: int | None = None
+) -> ModelPort:  # fmt: skip
+    """The backend of this name on the reference's weights.
 
     Raises InputError for an unknown name, BackendUnavailable where something is not installed.
     """
-    if isinstance(spec, MobileSam):
-        return ModelPort(spec, precision=precision or "float32")
-    ops = backends.create(spec, threads)
-    port = MobileSam(model.scope.weights, model.config, ops, "float32", model.metadata)
-    return ModelPort(port, f"refsam's backend {spec}", precision or "float32")
+    name = only(words, "backend")
+    port = MobileSam(model.scope.weights, model.config, backends.create(name, threads), "float32", model.metadata)
+    return ModelPort(port, f"refsam's backend {name}", precision or "float32")

@@ -14,7 +14,7 @@ from refsam.images import pixels_sha256
 from refsam.model.sam import MobileSam
 from refsam.tracing import read_arrays
 from refsam.types import Array
-from refsam.verify.ports.port import arrays
+from refsam.verify.ports.port import arrays, only
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case
 
@@ -26,6 +26,8 @@ RAW_TYPES = ("float16", "float32", "float64", "uint8", "int8", "int32", "int64",
 MAX_BYTES = 16 << 30
 """Of the arrays of one picture; all stages of MobileSAM in float64 are 6 GiB."""
 _MAX_JSON = 16 << 20
+_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError)
+"""What NumPy raises for damaged files, by what the damaged bytes lead it to."""
 
 ALIASES = {
     "image_embeddings": "image_encoder",
@@ -125,9 +127,10 @@ def _add_file(found: _Dumps, path: Path) -> None:
         found.add(path.name[: -len(".npy")], _npy(path), path)
         return
     if path.suffix.lower() == ".npz":
-        tensors, metadata = dict(_npz(path)), {}
-    else:
-        tensors, metadata = read_arrays(path)
+        for name, array in _npz(path):
+            found.add(name, array, path)
+        return
+    tensors, metadata = read_arrays(path)
     for name, array in tensors.items():
         found.add(name, array, path)
     found.metadata |= metadata
@@ -137,7 +140,7 @@ def _npy(path: Path) -> Array:
     """Mapped before it is read, because that compares the header's claims with the file's size. Pickled objects are refused."""
     try:
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path} cannot be read as .npy: {error}") from None
 
 
@@ -152,7 +155,7 @@ def _npz(path: Path) -> Iterator[tuple[str, Array]]:
                 yield name, np.asarray(members[name])
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, MemoryError, SyntaxError) as error:
+    except (*_UNREADABLE, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read as .npz: {error}") from None
 
 
@@ -231,6 +234,4 @@ def _holds_dumps(folder: Path) -> bool:
 
 def open_dumps(words: tuple[str, ...], *, model: MobileSam, precision: str | None) -> DumpPort:  # noqa: ARG001 - needs no weights
     """A folder or a file of dumps."""
-    if len(words) != 1:
-        raise InputError(f"dumps are one folder or one file; there are {len(words)} names: {' '.join(words)}")
-    return DumpPort(Path(words[0]), precision)
+    return DumpPort(Path(only(words, "dumps")), precision)

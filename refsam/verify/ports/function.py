@@ -9,7 +9,7 @@ from refsam import transforms
 from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
-from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays, input_image, load_function, parameters
+from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays, input_image, load_function, only, parameters
 from refsam.verify.reference import Case
 
 PROMPTS = ("point_coords", "point_labels", "box", "mask_input", "multimask_output")
@@ -82,9 +82,7 @@ class FunctionPort:
         )
 
 
-def open_function(spec: Any, *, model: MobileSam, precision: str | None = None, name: str = "") -> FunctionPort:
-    """A function, or "module:function"."""
-    function = load_function(spec) if isinstance(spec, str) else spec
-    return FunctionPort(
-        function, model.config.image_size, precision or "float32", name or (spec if isinstance(spec, str) else "")
-    )
+def open_function(words: tuple[str, ...], *, model: MobileSam, precision: str | None = None) -> FunctionPort:
+    """ "module:function"."""
+    name = only(words, "function")
+    return FunctionPort(load_function(name), model.config.image_size, precision or "float32", name)

@@ -43,6 +43,13 @@ class Port(Protocol):
         """
 
 
+def only(words: tuple[str, ...], kind: str) -> str:
+    """The one word that a port of some kinds is. Raises InputError for more."""
+    if len(words) != 1:
+        raise InputError(f"a port of kind {kind} is one word; there are {len(words)}: {' '.join(words)}")
+    return words[0]
+
+
 def load_function(name: str) -> Callable[..., Any]:
     """The callable that "module:function" names. Raises InputError where there is none."""
     module, _, attribute = name.partition(":")
@@ -80,7 +87,7 @@ def parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
 
 
 def arrays(given: Mapping[str, Any]) -> dict[str, Array]:
-    """Stages as arrays of numbers; masks, be they logits, levels or booleans, as booleans. Raises InputError for anything else."""
+    """Stages as arrays of numbers; masks (logits, levels or booleans) as booleans. Raises InputError for anything else."""
     found = {}
     for name, value in given.items():
         array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)

@@ -10,7 +10,12 @@ from typing import Any
 
 from refsam import backends
 from refsam.errors import InputError
-from refsam.model.sam import MobileSam
+from refsam.verify.ports.app import open_app
+from refsam.verify.ports.backend import open_backend
+from refsam.verify.ports.coreml import is_coreml, open_coreml
+from refsam.verify.ports.dumps import is_dumps, open_dumps
+from refsam.verify.ports.function import open_function
+from refsam.verify.ports.onnx import is_onnx, open_onnx
 from refsam.verify.ports.port import Port
 
 GROUP = "refsam.ports"
@@ -35,19 +40,14 @@ class Kind:
 
     def opened(self, words: tuple[str, ...], options: Mapping[str, Any]) -> Port:
         """Raises InputError for an option that this kind has not, and whatever `open` raises."""
-        known = [p.name for p in inspect.signature(self.open).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        parameters = inspect.signature(self.open).parameters.values()
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         own = [name for name in known if name not in ("model", "precision")]
         for name in options:
-            if name not in known:
+            if name not in known and not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 have = f"it has: {', '.join(own)}" if own else "it has none"
                 raise InputError(f"a port of kind {self.name} has no option {name!r}; {have}")
         return self.open(words, **options)
-
-
-def _only(words: tuple[str, ...], kind: str) -> str:
-    if len(words) != 1:
-        raise InputError(f"a port of kind {kind} is one word; there are {len(words)}: {' '.join(words)}")
-    return words[0]
 
 
 def _is_function(words: tuple[str, ...]) -> bool:
@@ -56,26 +56,25 @@ def _is_function(words: tuple[str, ...]) -> bool:
     return len(words) == 1 and bool(colon) and all(part.isidentifier() for part in parts)
 
 
-def _open_backend(words: tuple[str, ...], *, model: MobileSam, precision: str | None, threads: int | None = None) -> Port:
-    from refsam.verify.ports.backend import open_backend
-
-    return open_backend(_only(words, "backend"), model=model, precision=precision, threads=threads)
-
-
-def _open_function(words: tuple[str, ...], *, model: MobileSam, precision: str | None) -> Port:
-    from refsam.verify.ports.function import open_function
-
-    return open_function(_only(words, "function"), model=model, precision=precision)
-
-
 def _is_backend(words: tuple[str, ...]) -> bool:
     return len(words) == 1 and words[0] in backends.BACKENDS and not Path(words[0]).exists()
 
 
+def _is_app(words: tuple[str, ...]) -> bool:
+    return words == ("app",) and not Path("app").exists()
+
+
 OWN = (
-    Kind("backend", f"one of refsam's: {', '.join(sorted(backends.BACKENDS))}", _is_backend, _open_backend),
-    Kind("function", "a Python function, module:function", _is_function, _open_function),
+    Kind("backend", f"one of refsam's: {', '.join(sorted(backends.BACKENDS))}", _is_backend, open_backend),
+    Kind("app", "app: the iOS app's path on refsam's model; or, with kind app, a folder of its packages", _is_app, open_app),
+    Kind("coreml", "a folder of ImageEncoder, PromptEncoder and MaskDecoder.mlpackage, or the three", is_coreml, open_coreml),
+    Kind("onnx", "encoder.onnx, decoder.onnx, both, or their folder", is_onnx, open_onnx),
+    Kind(
+        "dumps", "a folder of .npy, .npz, .safetensors or raw files with a manifest.json, or one such file", is_dumps, open_dumps
+    ),
+    Kind("function", "a Python function, module:function", _is_function, open_function),
 )
+"""The first that recognises the words is taken."""
 
 
 @cache

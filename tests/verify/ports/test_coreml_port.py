@@ -1,0 +1,107 @@
+"""Core ML packages and the app's own path as ports."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coreml.packages import CONFIG, extract
+from standin import standin_weights
+from verify.mistaken import cases
+
+from refsam import MobileSam
+from refsam.coreml.constants import write_image_pe
+from refsam.coreml.export import PACKAGES
+from refsam.errors import BackendUnavailable, InputError
+from refsam.verify import Case, open_port, verify
+from refsam.verify.ports.coreml import OWN_PE
+
+MODEL = MobileSam(standin_weights(CONFIG), CONFIG, dtype="float64")
+CASE = replace(cases(CONFIG)["points"], name="wide")
+PARTS = {"image_encoder": "ImageEncoder", "prompt_encoder": "PromptEncoder", "mask_decoder": "MaskDecoder"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """precision -> a folder of three packages of that precision, converted from torch by coremltools."""
+    root = tmp_path_factory.mktemp("coreml")
+    everything = extract(root / "all")
+    for precision in ("fp32", "fp16"):
+        for part, stem in PARTS.items():
+            target = root / precision / PACKAGES[part]  # type: ignore[index]
+            target.parent.mkdir(exist_ok=True)
+            (everything / f"{stem}.iOS15.{precision}.mlpackage").rename(target)
+    return {precision: root / precision for precision in ("fp32", "fp16")}
+
+
+@pytest.mark.parametrize(("precision", "declared"), [("fp32", "float32"), ("fp16", "fp16")])
+def test_packages_hold_at_their_precision(precision: str, declared: str, folders: dict[str, Path]) -> None:
+    port = open_port(folders[precision], model=MODEL)
+    assert port.precision == declared
+    (found,) = verify(port, MODEL, [CASE], cached=False)
+    assert found, found
+    assert OWN_PE in found.notes
+    assert "prompt_encoder.sparse_prompt_embeddings" in found.candidate
+
+
+def test_stages_inside_the_packages_are_found_and_hold(folders: dict[str, Path]) -> None:
+    port = open_port(folders["fp32"], model=MODEL, inside=True)
+    (found,) = verify(port, MODEL, [CASE], cached=False)
+    assert found, found
+    inside = [name for name in found.candidate if name.startswith("image_encoder.layers")]
+    assert len(inside) > 10
+    assert any(name.startswith("mask_decoder.transformer") for name in found.candidate)
+
+
+def test_three_paths_in_any_order_are_a_port(folders: dict[str, Path]) -> None:
+    paths = sorted(map(str, folders["fp32"].iterdir()), reverse=True)
+    shown = open_port(paths, model=MODEL).run(CASE, ())
+    assert shown["image_encoder"].shape == (1, 32, 4, 4)
+
+
+def test_the_apps_own_encoding_is_a_stage(folders: dict[str, Path], tmp_path: Path) -> None:
+    write_image_pe(tmp_path / "pe.bin", MobileSam(MODEL.scope.weights, CONFIG))
+    port = open_port(folders["fp32"], model=MODEL, image_pe=tmp_path / "pe.bin")
+    (found,) = verify(port, MODEL, [CASE], cached=False)
+    assert found, found
+    assert found.verdict.report["prompt_encoder.pe_layer"].holds
+
+
+@pytest.mark.parametrize(("prompt", "message"), [({"box": [1, 2, 3, 4]}, "has a box"), ({}, "at least one point")])
+def test_prompts_that_packages_cannot_take_are_errors(prompt: dict, message: str, folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match=message):
+        open_port(folders["fp32"], model=MODEL).run(Case(CASE.image, prompt), ())
+
+
+def test_what_is_no_set_of_packages_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there are 2"):
+        open_port([folders["fp32"] / name for name in ("ImageEncoder.mlpackage", "MaskDecoder.mlpackage")], model=MODEL)
+    with pytest.raises(InputError, match=r"there is no package .*ImageEncoder.mlpackage"):
+        open_port(tmp_path, model=MODEL, kind="coreml")
+    with pytest.raises(BackendUnavailable, match="on a Mac only"):
+        open_port(folders["fp32"], model=MODEL, native=True)
+
+
+def test_the_app_without_its_deviations_holds() -> None:
+    (found,) = verify(open_port("app", model=MODEL, way="reference"), MODEL, [CASE], cached=False)
+    assert found, found
+
+
+def test_the_apps_preprocessing_fails_on_a_landscape_picture_with_its_causes_named() -> None:
+    (found,) = verify(open_port("app", model=MODEL), MODEL, [CASE], cached=False)
+    assert not found
+    assert found.verdict.report.first == "input_image"
+    causes = found.verdict.explanations[0]
+    assert causes.stage == "input_image"
+    assert set(causes.names) >= {"padding in the index", "no antialias, no half pixel"}
+    assert causes.explained > 0.999
+    assert np.mean([mask.iou for mask in found.masks]) < 0.9
+
+
+def test_the_app_runs_around_packages(folders: dict[str, Path]) -> None:
+    port = open_port(folders["fp16"], model=MODEL, kind="app", way="reference")
+    assert port.precision == "fp16"
+    (found,) = verify(port, MODEL, [CASE], cached=False)
+    assert found, found
+    with pytest.raises(InputError, match="way is 'mine'"):
+        open_port("app", model=MODEL, way="mine")

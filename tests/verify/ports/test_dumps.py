@@ -1,0 +1,210 @@
+"""Dumps of all kinds are read; damaged and hostile ones are refused in one line, and nothing in them runs."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from standin import TINY
+from verify.mistaken import cases, reference, run, tiny
+
+import refsam
+from refsam import MobileSam
+from refsam.errors import InputError
+from refsam.files import atomic_write
+from refsam.formats import safetensors_file
+from refsam.verify import Case, open_port, verify
+from refsam.verify.pipeline import Pipeline
+
+CASE = Case(cases(TINY)["points"].image, cases(TINY)["points"].prompts, "wide")
+STAGES = ("input_image", "image_encoder", "low_res_masks", "iou_predictions", "masks")
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, np.ndarray]:
+    shown = run(Pipeline(), CASE, tiny())
+    return {name: shown[name] for name in STAGES}
+
+
+def write_npy(folder: Path, stages: dict[str, np.ndarray]) -> Path:
+    folder.mkdir(parents=True)
+    for name, value in stages.items():
+        np.save(folder / f"{name}.npy", value)
+    return folder
+
+
+def write_npz(folder: Path, stages: dict[str, np.ndarray]) -> Path:
+    folder.mkdir(parents=True)
+    np.savez_compressed(folder / "stages.npz", **stages)
+    return folder / "stages.npz"
+
+
+def write_safetensors(folder: Path, stages: dict[str, np.ndarray]) -> Path:
+    folder.mkdir(parents=True)
+    with atomic_write(folder / "stages.safetensors") as file:
+        safetensors_file.write(file, stages, {})
+    return folder / "stages.safetensors"
+
+
+def write_raw(folder: Path, stages: dict[str, np.ndarray]) -> Path:
+    folder.mkdir(parents=True)
+    entries = []
+    for number, (name, value) in enumerate(stages.items()):
+        (folder / f"{number}.bin").write_bytes(value.tobytes())
+        entries.append({"name": name, "file": f"{number}.bin", "dtype": str(value.dtype), "shape": list(value.shape)})
+    (folder / "manifest.json").write_text(json.dumps({"tensors": entries}))
+    return folder
+
+
+@pytest.mark.parametrize("write", [write_npy, write_npz, write_safetensors, write_raw])
+def test_every_kind_of_file_says_the_same(write: Callable[..., Path], stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = write(tmp_path / "dumps", stages)
+    (found,) = verify(open_port(str(path), model=tiny()), tiny(), [CASE], cached=False)
+    assert found
+    assert set(found.candidate) == set(STAGES)
+    assert found.port == str(path)
+    assert found.notes == ()
+
+
+def test_a_trace_is_a_dump_that_knows_its_picture(tmp_path: Path) -> None:
+    model = MobileSam(tiny().scope.weights, TINY)
+    refsam.trace(model, CASE.image, stages="image_encoder,low_res_masks", **CASE.prompts).save(tmp_path / "t.safetensors")
+    port = open_port(tmp_path / "t.safetensors", model=tiny())
+    assert next(verify(port, tiny(), [CASE], cached=False))
+    other = Case(CASE.image[::-1], CASE.prompts, "other")
+    with pytest.raises(InputError, match="another picture than other"):
+        open_port(tmp_path / "t.safetensors", model=tiny()).run(other, ())
+
+
+def test_dumps_of_several_pictures_are_in_folders_of_their_names(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    second = Case(CASE.image[:, ::-1], CASE.prompts, "second")
+    write_npy(tmp_path / "dumps" / "wide", stages)
+    write_npy(tmp_path / "dumps" / "second", {"image_encoder": np.zeros(3, np.float32)})
+    port = open_port(tmp_path / "dumps", model=tiny())
+    assert [bool(found) for found in verify(port, tiny(), [CASE, second], cached=False, explain=False)] == [True, False]
+
+
+def test_one_dump_does_not_answer_for_two_pictures(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    port = open_port(write_npy(tmp_path / "dumps", stages), model=tiny())
+    port.run(CASE, ())
+    with pytest.raises(InputError, match="dumps of one picture; those of second belong into"):
+        port.run(Case(CASE.image[:, ::-1], CASE.prompts, "second"), ())
+
+
+def test_halves_are_taken_for_fp16_and_said_to_be(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    halves = {name: value.astype(np.float16) if value.dtype.kind == "f" else value for name, value in stages.items()}
+    folder = write_npy(tmp_path / "dumps", halves)
+    (found,) = verify(open_port(folder, model=tiny()), tiny(), [CASE], cached=False)
+    assert found.verdict.report.precision == "fp16"
+    assert found.notes == ("precision: fp16, as all floats are float16",)
+    assert found
+    declared = open_port(folder, model=tiny(), precision="float32")
+    assert next(verify(declared, tiny(), [CASE], cached=False, explain=False)).verdict.report.precision == "float32"
+
+
+def test_a_manifest_names_files_and_says_the_precision(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    np.save(tmp_path / "emb.npy", stages["image_encoder"])
+    entries = [{"name": "image_encoder", "file": "emb.npy"}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"precision": "bfloat16", "tensors": entries}))
+    port = open_port(tmp_path, model=tiny())
+    assert list(port.run(CASE, ())) == ["image_encoder"]
+    assert port.precision == "bf16"
+
+
+def test_upstreams_names_of_tensors_are_understood(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    port = open_port(write_npz(tmp_path / "dumps", {"image_embeddings": stages["image_encoder"]}), model=tiny())
+    (found,) = verify(port, tiny(), [CASE], cached=False)
+    assert found
+    assert "image_embeddings was taken for image_encoder" in found.notes
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("exploded"),))
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape!r}, }}".encode()
+    text += b" " * (63 - (len(text) + 10) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def an_object_array() -> bytes:
+    return header((1,)).replace(b"'<f4'", b"'|O'") + pickle.dumps([Bomb()])
+
+
+HOSTILE = {
+    "pickled.npy": an_object_array(),
+    "bare-pickle.npy": pickle.dumps(Bomb()),
+    "truncated.npy": header((2, 3)) + b"\0" * 20,
+    "immense.npy": header((1 << 50,)) + b"\0" * 20,
+    "empty.npy": b"",
+    "code.npy": header((1,)).replace(b"(1,)", b"f(1)"),
+    "noise.npz": b"PK\x03\x04" + b"\7" * 40,
+    "noise.safetensors": b"\xff" * 40,
+    "cut.safetensors": (80).to_bytes(8, "little") + b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(HOSTILE[name])
+    with pytest.raises(InputError, match=name):
+        open_port(tmp_path / name, model=tiny()).run(CASE, ())
+    assert not Path("exploded").exists()
+
+
+def test_a_pickle_inside_an_npz_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("image_encoder.npy", an_object_array())
+    with pytest.raises(InputError, match=r"cannot be read as \.npz"):
+        open_port(tmp_path / "x.npz", model=tiny()).run(CASE, ())
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"tensors": {"a": 1}}', 'no list "tensors"'),
+        (
+            '{"tensors": [{"name": "a", "file": "../s.bin", "dtype": "float32", "shape": [1]}]}',
+            "not in the manifest's folder",
+        ),
+        ('{"tensors": [{"name": "a", "file": "/etc/passwd", "dtype": "uint8", "shape": [1]}]}', "not in the manifest's folder"),
+        ('{"tensors": [{"name": "a", "file": "a.bin", "dtype": "object", "shape": [1]}]}', "of dtype 'object'"),
+        ('{"tensors": [{"name": "a", "file": "a.bin", "dtype": "float32", "shape": [-1]}]}', "a list of lengths"),
+        ('{"tensors": [{"name": "a", "file": "a.bin", "dtype": "float32", "shape": [3]}]}', "has 8 bytes; float32 .3,. has 12"),
+        ('{"tensors": [{"name": "a", "file": "b.bin", "dtype": "float32", "shape": [2]}]}', "cannot be read"),
+        ('{"tensors": [{"file": "a.bin", "dtype": "float32", "shape": [2]}]}', "an entry has no name"),
+        ('{"precision": "fp12", "tensors": []}', "precision is 'fp12'"),
+        ('{"tensors": []}', "has no dumps"),
+    ],
+)
+def test_damaged_manifests_are_refused(manifest: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(manifest)
+    (tmp_path / "a.bin").write_bytes(bytes(8))
+    with pytest.raises(InputError, match=message):
+        open_port(tmp_path, model=tiny()).run(CASE, ())
+
+
+@pytest.mark.parametrize("value", [np.zeros((2, 3), np.float32), np.full((1, 32, 4, 4), np.nan, np.float32)])
+def test_wrong_shapes_and_nan_are_differences_and_not_errors(value: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "image_encoder.npy", value)
+    (found,) = verify(open_port(tmp_path, model=tiny()), tiny(), [CASE], cached=False)
+    assert not found
+    assert found.verdict.report.first == "image_encoder"
+    assert reference("points").truth["image_encoder"].shape == (1, 32, 4, 4)
+
+
+def test_two_dumps_of_one_stage_are_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "masks.npy", np.zeros(3))
+    np.savez(tmp_path / "more.npz", masks=np.zeros(3))
+    with pytest.raises(InputError, match="another dump of masks"):
+        open_port(tmp_path, model=tiny()).run(CASE, ())

@@ -1,0 +1,142 @@
+"""ONNX files as a port: upstream's own exports of a tiny model, in ONNX Runtime."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from verify.mistaken import cases
+from verify.ports.onnx_pair import CONFIG, model, unpack
+
+from refsam import MobileSam
+from refsam.errors import InputError
+from refsam.verify import Case, open_port, verify
+from refsam.verify.ports.onnx import Graph, OnnxPort
+
+CASES = cases(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unpack(tmp_path_factory.mktemp("onnx"))
+
+
+@pytest.mark.onnxruntime
+@pytest.mark.parametrize("prompt", ["points", "box", "box and points", "portrait"])
+def test_upstreams_export_holds(prompt: str, files: Path) -> None:
+    port = open_port([files / "decoder.onnx", files / "encoder.onnx"], model=model(), threads=1)
+    (found,) = verify(port, model(), [CASES[prompt]], cached=False)
+    assert set(found.candidate) == {"input_image", "image_encoder", "low_res_masks", "iou_predictions", "masks"}
+    assert found.port == "encoder.onnx + decoder.onnx"
+    # Upstream's export fixes the crop of the padding at the size of the picture that it was traced with, 98 x 150.
+    assert bool(found.verdict.report.masks[0].iou == 1.0) == (prompt != "portrait")
+    assert all(result.holds for result in found.verdict.report.stages)
+
+
+@pytest.mark.onnxruntime
+def test_a_mask_prompt_and_a_single_mask(files: Path) -> None:
+    low = np.random.RandomState(0).normal(0, 3, (1, 16, 16))
+    case = Case(CASES["points"].image, {**CASES["points"].prompts, "mask_input": low, "multimask_output": False})
+    assert next(verify(open_port([files / "encoder.onnx", files / "decoder.onnx"], model=model()), model(), [case], cached=False))
+
+
+@pytest.mark.onnxruntime
+def test_a_decoder_alone_is_given_the_references_embedding(files: Path) -> None:
+    (found,) = verify(open_port(files / "decoder.onnx", model=model()), model(), [CASES["points"]], cached=False)
+    assert found
+    assert any(note.startswith("image_encoder: the reference's") for note in found.notes)
+
+
+@pytest.mark.onnxruntime
+def test_an_encoder_alone_is_followed_by_the_references_decoder(files: Path) -> None:
+    (found,) = verify(open_port(files / "encoder.onnx", model=model()), model(), [CASES["box"]], cached=False)
+    assert found
+    assert list(found.candidate) == ["input_image", "image_encoder"]
+    assert [mask.iou for mask in found.masks] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.onnxruntime
+def test_samexporters_padding_point_with_a_box_is_named(files: Path) -> None:
+    port = open_port([files / "encoder.onnx", files / "decoder.onnx"], model=model(), layout="samexporter")
+    (found,) = verify(port, model(), [CASES["box and points"]], cached=False)
+    assert not found
+    assert found.verdict.explanations[0].names == ("padding point with a box",)
+
+
+@pytest.mark.onnxruntime
+def test_a_decoder_that_chooses_is_refused_where_it_cannot_be_judged(files: Path) -> None:
+    port = open_port([files / "encoder.onnx", files / "single.onnx"], model=model())
+    with pytest.raises(InputError, match=r"single.onnx gives only the mask that it chose.*--return-single-mask"):
+        port.run(CASES["points"], ())
+    single = Case(CASES["points"].image, {**CASES["points"].prompts, "multimask_output": False})
+    assert next(verify(port, model(), [single], cached=False))
+
+
+@pytest.mark.onnxruntime
+def test_files_that_are_no_port_are_refused(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise.onnx").write_bytes(b"\7" * 40)
+    with pytest.raises(InputError, match=r"noise.onnx cannot be opened as ONNX"):
+        open_port(tmp_path / "noise.onnx", model=model())
+    with pytest.raises(InputError, match="there are 3 files"):
+        open_port(files, model=model())
+    with pytest.raises(InputError, match="layout is 'mine'"):
+        open_port(files / "encoder.onnx", model=model(), layout="mine")
+
+
+class Session:
+    """ONNX Runtime's part in the tests that need none."""
+
+    def __init__(self, outputs: Mapping[str, np.ndarray]) -> None:
+        self.outputs, self.fed = outputs, {}
+
+    def run(self, names: Any, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        self.fed = dict(feeds)
+        return list(self.outputs.values())
+
+
+def graph(inputs: dict[str, Any], outputs: Mapping[str, np.ndarray]) -> Graph:
+    return Graph(Path("double.onnx"), Session(outputs), inputs, list(outputs))
+
+
+def test_an_encoder_that_takes_pixels_is_given_the_resized_picture() -> None:
+    encoder = graph({"input_image": (np.float32, ["h", "w", 3])}, {"image_embeddings": np.zeros((1, 32, 4, 4))})
+    port = OnnxPort(encoder, None, model())
+    shown = port.run(CASES["points"], ())
+    assert encoder.session.fed["input_image"].shape == (42, 64, 3)
+    assert encoder.session.fed["input_image"].max() > 200
+    assert "input_image" not in shown
+    assert port.notes == ("preprocessing: resizing is the reference's; the encoder normalises and pads",)
+
+
+def test_halves_declare_fp16() -> None:
+    encoder = graph({"x": (np.float16, [1, 3, 64, 64])}, {"y": np.zeros((1, 32, 4, 4), np.float16)})
+    port = OnnxPort(encoder, None, model())
+    assert port.precision == "fp16"
+    port.run(CASES["points"], ())
+    assert encoder.session.fed["x"].dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"x": (np.float32, [1, 3, 1024, 1024])}, "an encoder has one input .1, 3, 64, 64. or .h, w, 3."),
+        ({"x": (np.float32, ["N"])}, "an encoder has one input"),
+        ({"x": (np.float32, [1, 3, 64, 64]), "z": (np.float32, [1])}, "an encoder has one input"),
+    ],
+)
+def test_an_encoder_of_another_layout_is_refused(inputs: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        OnnxPort(graph(inputs, {"y": np.zeros(3)}), None, model())
+
+
+def test_a_decoder_of_another_layout_is_refused() -> None:
+    decoder = graph({"point_coords": (np.float32, [1, "n", 2]), "magic": (np.float32, [1])}, {"masks": np.zeros(3)})
+    with pytest.raises(InputError, match="those of upstream's export are needed"):
+        OnnxPort(None, decoder, model())
+
+
+def test_the_model_is_not_vacuous() -> None:
+    single = MobileSam(model().scope.weights, CONFIG)
+    first, second = (single.encode_image(np.full((1, 3, 64, 64), level, np.float32)) for level in (0, 1))
+    assert np.linalg.norm(first - second) > 0.5 * np.linalg.norm(first)
