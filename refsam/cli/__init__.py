@@ -15,6 +15,8 @@ COMMANDS = (
     ("everything", "refsam.cli.everything:everything", "Masks of all that a grid of points finds in a picture."),
     ("embed", "refsam.cli.embed:embed", "Encode a picture once, for many runs of segment."),
     ("trace", "refsam.cli.trace:trace", "List and save the intermediate results of one prediction."),
+    ("verify", "refsam.cli.verify:verify", "Hold a port against the reference: which stage differs, by how much, and why."),
+    ("diagnose", "refsam.cli.diagnose:diagnose", "Dumps of a port, or one preprocessed tensor: what is wrong with them."),
     ("coreml", "refsam.cli.coreml:app", "Core ML packages, on any system: describe, run, judge operation by operation."),
     ("kernels", "refsam.cli.kernels:app", "Metal kernels, on a Mac's GPU or emulated: test, time, list; check and run any file."),
     ("weights", "refsam.cli.weights:app", "Download, convert, check and describe weights files."),

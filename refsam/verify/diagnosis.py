@@ -22,10 +22,9 @@ from refsam.verify.comparison import CompareReport
 from refsam.verify.difference import aligned
 from refsam.verify.hooks import hooked
 from refsam.verify.hypotheses import known
-from refsam.verify.hypotheses.preprocessing import preprocess
 from refsam.verify.hypothesis import Area, Hypothesis
 from refsam.verify.local import predict_on
-from refsam.verify.pipeline import Pipeline
+from refsam.verify.pipeline import Pipeline, Pixels
 from refsam.verify.reference import Reference
 from refsam.verify.steps import Step, encoder_steps, step_of
 
@@ -115,7 +114,7 @@ def diagnose(
             here = bench(stage)
             index = next((i for i, earlier in enumerate(found) if _explains(here, earlier, tried)), None)
             if index is None:
-                found.append(_search(here, tried, witnesses))
+                found.append(search(here, tried, witnesses))
             else:
                 found[index] = replace(found[index], also=(*found[index].also, stage))
     return found
@@ -148,7 +147,7 @@ def _explains(bench: "Bench", earlier: Explanation, tried: Sequence[Hypothesis])
     return bool(chosen) and bench.explained(chosen) >= ENOUGH
 
 
-def _search(bench: "Bench", tried: Sequence[Hypothesis], witnesses: Callable[[], list["Bench"]]) -> Explanation:
+def search(bench: "Bench", tried: Sequence[Hypothesis], witnesses: Callable[[], list["Bench"]]) -> Explanation:
     """The best hypothesis, then the one that explains most of the rest with it, and so on."""
     tried = [hypothesis for hypothesis in tried if bench.area in hypothesis.areas or bench.whole_path(hypothesis)]
     alone = {hypothesis: bench.explained([hypothesis]) for hypothesis in tried}
@@ -193,8 +192,14 @@ class Bench:
         self.reference, self.candidate, self.stage = reference, candidate, stage
         model = reference.model
         self.base = MobileSam(model.scope.weights, model.config, Ops(), "float32", model.metadata)
-        self.target = np.asarray(candidate[stage] if target is None else target, np.float64)
         self.area = area_of(stage)
+        self.image, self.side = reference.case.image, model.config.image_size
+        self.measure(np.asarray(candidate[stage] if target is None else target, np.float64))
+
+    def measure(self, target: Array) -> None:
+        """Take `target` for what the port has, and note how far it is from the reference."""
+        self.target = target
+        self._pixels: dict[Any, Pixels] = {}
         norm = float(np.linalg.norm(self.target))
         distance = self._distance(Pipeline())
         self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
@@ -210,10 +215,7 @@ class Bench:
 
     def explained(self, hypotheses: Sequence[Hypothesis]) -> float:
         """How much of the squared difference these explain together; less than 0 where they make it greater."""
-        pipeline = Pipeline()
-        for hypothesis in hypotheses:
-            pipeline = hypothesis.apply(pipeline)
-        distance = self._distance(pipeline)
+        distance = self._distance(pipeline_of(hypotheses))
         return 1 - (distance / self.unexplained) ** 2 if self.unexplained else 0.0
 
     def fit(self, hypotheses: Sequence[Hypothesis]) -> float:
@@ -224,20 +226,28 @@ class Bench:
         """|port - reference under this pipeline|, infinite where it gives something of another shape."""
         try:
             with np.errstate(all="ignore"):
-                value = self._value(pipeline)
+                value = self.value(pipeline)
         except (RefsamError, ValueError, IndexError):
             return math.inf
         if value.shape != self.target.shape or not np.isfinite(value).all():
             return math.inf
         return float(np.linalg.norm(self.target - value))
 
-    def _value(self, pipeline: Pipeline) -> Array:
-        image, side = self.reference.case.image, self.base.config.image_size
+    def value(self, pipeline: Pipeline) -> Array:
+        """What the reference gives here under a pipeline."""
         if self.area == "preprocessing":
-            return preprocess(pipeline, image, side)[self.stage]
+            return self._preprocessed(pipeline)
         if self.area == "postprocessing":
             return self._masks(pipeline)
         return self._captured(pipeline)
+
+    def _preprocessed(self, pipeline: Pipeline) -> Array:
+        """Pipelines that differ only in what they do to the resized pixels share these."""
+        key = (pipeline.picture, pipeline.size, pipeline.resize)
+        if key not in self._pixels:
+            self._pixels[key] = pipeline.resized(self.image, self.side)
+        pixels = self._pixels[key]
+        return pixels if self.stage == "transforms.resized" else pipeline.place(pixels, self.side).astype(np.float32)
 
     def _masks(self, pipeline: Pipeline) -> Array:
         """Masks at the picture's size from the port's own logits."""
@@ -293,6 +303,14 @@ class Bench:
         """The whole of prompt encoder and decoder, on the port's embedding."""
         features = self.candidate.get("image_encoder", self.reference.truth["image_encoder"])
         predict_on(model, features, self.reference.case, pipeline.coords)
+
+
+def pipeline_of(hypotheses: Iterable[Hypothesis]) -> Pipeline:
+    """The reference's pipeline with these mistakes."""
+    pipeline = Pipeline()
+    for hypothesis in hypotheses:
+        pipeline = hypothesis.apply(pipeline)
+    return pipeline
 
 
 def area_of(stage: str) -> Area:

@@ -1,0 +1,189 @@
+"""`refsam verify`: a port of any kind held against the reference, on one picture or many."""
+
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from refsam.backends import default_threads
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
+from refsam.cli.model import ModelOptions
+from refsam.cli.results import check_suffix
+from refsam.cli.verify_port import CaseOptions, PortOptions, Precision, Task
+from refsam.cli.verify_results import Results, write_html
+from refsam.errors import InputError
+from refsam.verify import verify as verified
+from refsam.verify.comparison import K
+from refsam.verify.report import Record, record, to_json
+
+Factor = Annotated[float, Parameter(name=["-k", "--k"], help="How many rounding budgets a stage may be off.")]
+Stages = Annotated[str | None, Parameter(help="Glob patterns of stages, separated by commas (default: blocks and their parts).")]
+Explain = Annotated[bool, Parameter(negative="--no-explain", help="Look for where and why a port differs.")]
+Html = Annotated[Path | None, Parameter(help="A page with difference maps and masks, .html (needs jinja2).")]
+Out = Annotated[Path | None, Parameter(help="A folder for report.json, report.html and each picture's result.")]
+Resume = Annotated[bool, Parameter(negative=(), help="With --out: take what an earlier run of the same port has done.")]
+Jobs = Annotated[int, Parameter(name=["-j", "--jobs"], help="Processes at once, each with a model of its own.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is the same for every picture; sent to each process.
+
+    Attributes:
+        words: the port.
+        how: how it is opened.
+        model: which weights.
+        settings: of `verify.verify`.
+    """
+
+    words: tuple[str, ...]
+    how: PortOptions
+    model: ModelOptions
+    precision: str | None
+    settings: dict[str, Any]
+
+    def opened(self) -> Callable[[Task], Record]:
+        """Load the model, open the port; returns what does a task. Errors name the picture where it is theirs."""
+        model = self.model.load(named=True)
+        port = self.how.open(self.words, model, self.precision)
+
+        def work(task: Task) -> Record:
+            try:
+                (found,) = verified(port, model, [task.read(model)], precision=self.precision, **self.settings)
+            except InputError as error:
+                raise InputError(f"{task.path}: {error}") from None
+            return record(found)
+
+        return work
+
+
+def verify(
+    *port: str,
+    cases: CaseOptions | None = None,
+    precision: Precision = None,
+    k: Factor = K,
+    stages: Stages = None,
+    explain: Explain = True,
+    how: PortOptions | None = None,
+    model: ModelOptions | None = None,
+    html: Html = None,
+    out: Out = None,
+    resume: Resume = False,
+    jobs: Jobs = 1,
+    as_json: JsonFlag = False,
+) -> int:
+    """Hold PORT against the reference: which stage differs, by how much, and why. Exit code 1 where one does.
+
+    PORT is a folder or file of dumps, Core ML packages, ONNX files, a backend, a Python function (module:function), or app. The
+    weights have to be named, by --weights or $REFSAM_WEIGHTS. Without a prompt a point in the middle of each picture is asked.
+    """
+    if jobs < 1:
+        raise InputError(f"--jobs is {jobs}; it has to be at least 1")
+    if html is not None:
+        check_suffix("html", html, (".html", ".htm"))
+    tasks = (cases or CaseOptions()).tasks()
+    options = model or ModelOptions()
+    if options.threads is None:
+        options = replace(options, threads=max(1, default_threads() // jobs))
+    settings = {"k": k, "stages": stages, "explain": explain, "threads": options.threads}
+    asked = Asked(port, how or PortOptions(), options, precision, settings)
+    results = None if out is None else Results(out, _identity(asked), resume)
+    records = _collect(asked, tasks, results, jobs, show=not as_json and len(tasks) > 1)
+    written = [] if results is None else list(results.finish(records))
+    if html is not None:
+        written.append(write_html(html, records))
+    if as_json:
+        print_json(to_json(records))
+    else:
+        print(summary(records))
+        for path in written:
+            print(f"wrote {path}")
+    return OK if all(records) else DIFFERENCE
+
+
+def _identity(asked: Asked) -> dict[str, Any]:
+    """What a result depends on, besides the picture and the port's own contents."""
+    weights = asked.model.weights or os.environ.get("REFSAM_WEIGHTS", "")
+    settings = {name: value for name, value in asked.settings.items() if name != "threads"}
+    return {"port": asked.words, "how": asdict(asked.how), "precision": asked.precision, "weights": weights, **settings}
+
+
+def _collect(asked: Asked, tasks: Sequence[Task], results: Results | None, jobs: int, *, show: bool) -> list[Record]:
+    """The records in the order of the tasks; each is kept and shown as soon as it is there."""
+    found: dict[str, Record] = {}
+    if results is not None:
+        results.prepare()
+        kept = ((task.name, results.done(task.name, task.path)) for task in tasks)
+        found = {name: made for name, made in kept if made is not None}
+    left = [task for task in tasks if task.name not in found]
+    if found:
+        print(f"refsam: {len(found)} of {len(tasks)} pictures were done before", file=sys.stderr)
+    with progress("verify", unit="pictures") as advance:
+        advance(len(found), len(tasks))
+        for task, made in _run(asked, left, jobs):
+            found[task.name] = made
+            if results is not None:
+                results.keep(task.name, task.path, made)
+            if show:
+                print(line(made), flush=True)
+            advance(len(found), len(tasks))
+    return [found[task.name] for task in tasks]
+
+
+def _run(asked: Asked, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Record]]:
+    """Records as they come, here or in processes of their own."""
+    if jobs == 1 or len(tasks) < 2:
+        work = asked.opened()
+        yield from ((task, work(task)) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")  # threads and BLAS do not survive a fork
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context) as pool:
+        try:
+            futures = {pool.submit(_work, asked, task): task for task in tasks}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_opened: list[Callable[[Task], Record]] = []
+
+
+def _work(asked: Asked, task: Task) -> Record:
+    """In a process: what was opened for the first task serves the others too."""
+    if not _opened:
+        _opened.append(asked.opened())
+    return _opened[0](task)
+
+
+def line(made: Record) -> str:
+    """One picture's verdict in one line."""
+    entry = made.entry
+    name, overlap = entry["picture"]["name"], min((mask["iou"] for mask in entry["end_to_end"]), default=float("nan"))
+    if made:
+        return f"{name}: holds, required k {entry['required_k']:.2g}; least mask IoU {overlap:.4f}"
+    return f"{name}: differs first at {entry['first']}{_why(made)}; least mask IoU {overlap:.4f}"
+
+
+def _why(made: Record) -> str:
+    explained = [explanation["names"] for explanation in made.entry["explanations"] if explanation["names"]]
+    return f" ({' + '.join(explained[0])})" if explained else ""
+
+
+def summary(records: Sequence[Record]) -> str:
+    """One picture's whole report; of many how many hold, what differs how often, and the report of the first that differs."""
+    if len(records) == 1:
+        return records[0].text
+    failing = [made for made in records if not made]
+    lines = [f"{len(records) - len(failing)} of {len(records)} pictures hold"]
+    for (first, why), count in Counter((made.entry["first"], _why(made)) for made in failing).most_common():
+        lines.append(f"  {count} differ first at {first}{why}")
+    return "\n".join([*lines, *([failing[0].text] if failing else [])])
