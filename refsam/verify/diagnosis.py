@@ -51,6 +51,7 @@ class Explanation:
         remedies: one for each hypothesis.
         others: further single hypotheses and what each explains alone, best first.
         also: later stages at which these hypotheses explain a difference that enters there.
+        shares: of each hypothesis, how much less is explained without it.
     """
 
     stage: str
@@ -59,6 +60,7 @@ class Explanation:
     remedies: tuple[str, ...] = ()
     others: tuple[tuple[str, float], ...] = ()
     also: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -159,14 +161,23 @@ def search(bench: "Bench", tried: Sequence[Hypothesis], witnesses: Callable[[], 
         if not best >= enough or (chosen and 1 - explained < bench.rounding):  # "not": all are NaN where the port's stage is
             break
         tied = [h for h, score in scores.items() if 1 - score <= max(2 * (1 - best), _TIE)]
-        chosen.append(_most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0])
-        explained = scores[chosen[-1]]
+        taken = _most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0]
+        chosen += taken.parts or [taken]
+        explained = scores[taken]
         scores = {h: bench.explained([*chosen, h]) for h in tried if h not in chosen}
     names, remedies = tuple(h.name for h in chosen), tuple(h.remedy for h in chosen)
     rest = sorted(
         ((h.name, score) for h, score in alone.items() if h not in chosen and score > _WORTH_SAYING), key=lambda x: -x[1]
     )
-    return Explanation(bench.stage, names, explained, remedies, tuple(rest[:5]))
+    return Explanation(bench.stage, names, explained, remedies, tuple(rest[:5]), shares=_shares(bench, chosen, explained))
+
+
+def _shares(bench: "Bench", chosen: Sequence[Hypothesis], explained: float) -> tuple[float, ...]:
+    """By how much less is explained without each of them."""
+    if len(chosen) < 2:
+        return tuple(explained for _ in chosen)
+    rest = [[other for other in chosen if other is not hypothesis] for hypothesis in chosen]
+    return tuple(explained - bench.explained(others) for others in rest)
 
 
 def _most_consistent(tied: Sequence[Hypothesis], chosen: Sequence[Hypothesis], others: Sequence["Bench"]) -> Hypothesis:

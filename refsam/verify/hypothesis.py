@@ -19,12 +19,14 @@ class Hypothesis:
         areas: where it can show; hypotheses of other areas are not tried.
         remedy: what the port should do instead.
         apply: the reference's pipeline -> one with the mistake.
+        parts: of several mistakes that are made together and hide each other, those; a diagnosis names them.
     """
 
     name: str
     areas: tuple[Area, ...]
     remedy: str
     apply: Callable[[Pipeline], Pipeline]
+    parts: "tuple[Hypothesis, ...]" = ()
 
 
 _registered: dict[str, Hypothesis] = {}

@@ -1,12 +1,13 @@
 """What ports do to the picture before the model sees it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from refsam.ops.resize import bilinear
+from refsam.coreml.app_preprocessing import resample
+from refsam.ops.resize import pillow_bilinear
 from refsam.transforms import PIXEL_MEAN, PIXEL_STD
 from refsam.types import Array, Float, Size
 from refsam.verify.hypothesis import Hypothesis
@@ -34,13 +35,41 @@ def planes(image: Picture) -> Float[Array, "3 H W"]:
     return image.transpose(2, 0, 1).astype(np.float32)
 
 
-def plain_bilinear(image: Picture, size: Size) -> Pixels:
-    """One sample between four pixels at each target's centre: cv2.INTER_LINEAR, torch without antialias, a texture sampler."""
-    return to_uint8(bilinear(planes(image), size).transpose(1, 2, 0))
+@dataclass(frozen=True)
+class Triangle:
+    """The triangle filter with what ports leave out of it, each by itself.
+
+    Attributes:
+        antialias: the filter widens where the picture shrinks.
+        half_pixel: the middle of a target pixel is sampled; else its corner, as a texture is at (x, y) / size.
+        rounded: to whole grey levels.
+    """
+
+    antialias: bool = True
+    half_pixel: bool = True
+    rounded: bool = True
+
+    def __call__(self, image: Picture, size: Size) -> Pixels:
+        """Resize."""
+        if self.antialias and self.half_pixel and self.rounded:
+            return pillow_bilinear(image, size)
+        resized = resample(image.astype(np.float32), size, self.half_pixel, self.antialias)
+        return to_uint8(resized) if self.rounded else resized
+
+
+def triangle(name: str, remedy: str, parts: tuple[Hypothesis, ...] = (), **without: bool) -> Hypothesis:
+    """A hypothesis about the triangle filter, on top of what others say about it."""
+
+    def apply(pipeline: Pipeline) -> Pipeline:
+        now = pipeline.resize if isinstance(pipeline.resize, Triangle) else Triangle()
+        return replace(pipeline, resize=replace(now, **without))
+
+    return Hypothesis(name, ("preprocessing",), remedy, apply, parts)
 
 
 def corner_bilinear(image: Picture, size: Size) -> Pixels:
-    """The same at position i * scale: the picture moves by half a target pixel."""
+    """One sample between four pixels at position i * scale, as cv2.warpAffine: the picture moves by half a target pixel, less
+    half a pixel of its own."""
     return to_uint8(separable(image, size, lambda x: np.maximum(1 - np.abs(x), 0), 1, offset=0.0))
 
 
@@ -106,11 +135,6 @@ def separable(
 def by_kernel(kernel: Callable[[Array], Array], antialias: bool) -> Callable[[Picture, Size], Pixels]:
     """A resize to whole grey levels."""
     return lambda image, size: to_uint8(separable(image, size, kernel, 1, antialias))
-
-
-def unrounded(image: Picture, size: Size) -> Pixels:
-    """The right filter, but its result stays float."""
-    return separable(image, size, lambda x: np.maximum(1 - np.abs(x), 0), 1, antialias=True)
 
 
 # --- size -------------------------------------------------------------------------------------------------------------------
@@ -188,8 +212,20 @@ _NORM = "subtract mean (123.675, 116.28, 103.53) and divide by std (58.395, 57.1
 _PAD = "pad with zeros to the right and below, after normalising"
 _EXIF = "turn the picture as its EXIF orientation says, before everything else (and measure points on the turned one)"
 
+NO_ANTIALIAS = triangle("no antialias", _PILLOW, antialias=False)
+"""One sample between four pixels at each target's centre: cv2.INTER_LINEAR, torch without antialias, a texture sampler."""
+NO_HALF_PIXEL = triangle("texture sampled without the half pixel", "sample at (x + 0.5, y + 0.5) / size", half_pixel=False)
+
 HYPOTHESES = (
-    changed("no antialias", _PILLOW, resize=plain_bilinear),
+    NO_ANTIALIAS,
+    NO_HALF_PIXEL,
+    triangle(
+        "no antialias, texture sampled without the half pixel",
+        _PILLOW,
+        (NO_ANTIALIAS, NO_HALF_PIXEL),
+        antialias=False,
+        half_pixel=False,
+    ),
     changed("no antialias, no half pixel", _PILLOW, resize=corner_bilinear),
     changed("align_corners resize", _PILLOW, resize=aligned_bilinear),
     changed("nearest resize", _PILLOW, resize=nearest),
@@ -198,7 +234,7 @@ HYPOTHESES = (
     changed("bicubic resize, no antialias", _PILLOW, resize=by_kernel(cubic(-0.75), antialias=False)),
     changed("Lanczos resize", _PILLOW, resize=by_kernel(lanczos, antialias=True)),
     changed("area resize", _PILLOW, resize=by_kernel(box, antialias=True)),
-    changed("resized without rounding", _PILLOW, resize=unrounded),
+    triangle("resized without rounding", _PILLOW, rounded=False),
     changed("size rounded down", "round sizes half up: int(side * scale + 0.5)", size=rounded_down),
     changed("squashed to a square", "scale the longest side to S and keep the aspect; pad the rest", size=squashed),
     changed("BGR", "give RGB; OpenCV reads BGR", picture=lambda image: image[..., ::-1]),

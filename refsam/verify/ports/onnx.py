@@ -177,9 +177,7 @@ class OnnxPort:
         count = results["iou_predictions"].shape[-1]
         if count == 1 and multimask:
             hint = "export it without --return-single-mask, or ask for a single mask"
-            raise InputError(
-                f"{decoder.path} gives one mask of those that it chooses from, so the others cannot be judged; {hint}"
-            )
+            raise InputError(f"{decoder.path} gives only the mask that it chose, so the others cannot be judged; {hint}")
         if count == 1 or count != self.model.config.num_multimask_outputs + 1:
             return results
         wanted = slice(1, None) if multimask else slice(0, 1)

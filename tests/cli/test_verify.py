@@ -1,0 +1,175 @@
+"""`refsam verify` and `refsam diagnose` from end to end."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.conftest import picture
+from PIL import Image
+
+import refsam
+from refsam import transforms
+from refsam.images import read_image
+
+CLICK = ("--image", "picture.png", "--point", "20,10")
+
+
+@pytest.fixture
+def dumps(folder, standin):
+    """A trace of the reference, as a port's dumps."""
+    model = refsam.load(standin)
+    trace = refsam.trace(
+        model, read_image("picture.png"), stages="input_image,image_encoder,low_res_masks,masks", point_coords=[[20, 10]],
+        point_labels=[1], multimask_output=True,
+    )  # fmt: skip
+    Path("dumps").mkdir()
+    for name, value in trace.items():
+        np.save(f"dumps/{name}.npy", value)
+    return Path("dumps")
+
+
+def test_a_port_that_holds(run, dumps):
+    code, out, err = run("verify", "dumps", *CLICK)
+    assert (code, err) == (0, "")
+    assert "hold" in out
+    code, out, _ = run("verify", "dumps", *CLICK, "--json", "--html", "page.html")
+    assert code == 0
+    document = json.loads(out)
+    assert document["holds"] is True
+    assert document["outcomes"][0]["port"] == "dumps"
+    assert Path("page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_port_that_differs_is_exit_code_1(run, dumps):
+    np.save("dumps/image_encoder.npy", np.load("dumps/image_encoder.npy") * 1.01)
+    code, out, err = run("verify", "dumps", *CLICK, "--no-explain", "-k", "2")
+    assert (code, err) == (1, "")
+    assert "first differs at image_encoder" in " ".join(out.split())
+
+
+def test_weights_have_to_be_named(run, dumps, monkeypatch):
+    monkeypatch.delenv("REFSAM_WEIGHTS")
+    code, _, err = run("verify", "dumps", *CLICK)
+    assert code == 2
+    assert "they have to be named" in err
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (("fast",), "there is no picture; give --image FILE or --images FOLDER"),
+        (("fast", "--images", "picture.png"), "it has to be a folder"),
+        (("fast", *CLICK, "--point", "900,10"), "picture.png: the point 900,10 is outside the picture"),
+        (("nix", *CLICK), "nix is no port: there is no file nix"),
+        (("fast", *CLICK, "--stages", "magic*"), "no stage has a name like 'magic*'"),
+        (("fast", *CLICK, "--layout", "samexporter"), "a port of kind backend has no option 'layout'"),
+        (("fast", *CLICK, "--jobs", "0"), "--jobs is 0"),
+        (("fast", *CLICK, "--html", "page.txt"), "has to end in .html"),
+        (("fast", *CLICK, "--box", "1,2,3,4", "--box", "1,2,3,5"), "several --box"),
+        (("fast", *CLICK, "--image", "picture.png"), "two pictures are named picture"),
+        (("no_such_module:f", *CLICK), "there is no module 'no_such_module'"),
+    ],
+)
+def test_mistakes_are_one_line(refused, tokens, message):
+    assert message in refused("verify", *tokens)
+
+
+def test_a_function_in_the_current_folder(run, folder, monkeypatch):
+    Path("my_port.py").write_text(
+        "import refsam\n\ndef predict(image, **prompts):\n"
+        "    predictor = refsam.SamPredictor(refsam.load())\n    predictor.set_image(image)\n"
+        "    return predictor.predict(**prompts)\n"
+    )
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    code, out, _ = run("verify", "my_port:predict", "--image", "picture.png", "--json")
+    assert code == 0
+    assert json.loads(out)["outcomes"][0]["prompts"]["point_coords"] == [[25.0, 20.0]]
+
+
+def photographs(count: int) -> None:
+    Path("photos").mkdir()
+    for number in range(count):
+        Image.fromarray(np.roll(picture(), 7 * number, axis=1)).save(f"photos/{number}.png")
+
+
+def test_many_pictures_are_resumed(run, folder):
+    photographs(3)
+    many = ("verify", "fast", "--images", "photos", "--out", "results")
+    code, out, err = run(*many)
+    assert (code, err) == (0, "")
+    assert "3 of 3 pictures hold" in out
+    assert sorted(path.name for path in Path("results").rglob("*.*")) == [
+        "0.json", "1.json", "2.json", "report.html", "report.json",
+    ]  # fmt: skip
+    first = Path("results/report.json").read_bytes()
+    assert "results of an earlier run" in run(*many)[2]
+    Path("results/pictures/1.json").write_text("{")  # as if it had been damaged
+    Path("results/report.json").unlink()
+    code, out, err = run(*many, "--resume")
+    assert (code, err) == (0, "refsam: 2 of 3 pictures were done before\n")
+    assert [line.split(":")[0] for line in out.splitlines()[:1]] == ["1"]
+    assert Path("results/report.json").read_bytes() == first
+    assert "3 of 3 pictures hold" in run(*many, "--resume", "-k", "5")[1]  # other settings: done anew
+
+
+def test_processes_give_the_same_results(run, folder):
+    photographs(2)
+    alone, parallel = (run("verify", "fast", "--images", "photos", "--json", "--jobs", n) for n in ("1", "2"))
+    assert alone == parallel
+
+
+def test_an_error_in_a_process_is_one_line(run, folder):
+    photographs(2)
+    Path("photos/1.png").write_bytes(b"no picture")
+    code, _, err = run("verify", "fast", "--images", "photos", "--jobs", "2")
+    assert code == 2
+    assert err.startswith("refsam: photos/1.png: ")
+    assert err.count("\n") == 1
+
+
+def test_prompts_go_to_pictures_by_name(run, folder):
+    photographs(2)
+    prompts = [{"name": "0", "points": [[3, 4]]}, {"name": "1.png", "box": [1, 2, 30, 20]}]
+    Path("p.json").write_text(json.dumps(prompts))
+    code, out, _ = run("verify", "fast", "--images", "photos", "--prompts", "p.json", "--single", "--json")
+    assert code == 0
+    first, second = json.loads(out)["outcomes"]
+    assert first["prompts"]["point_coords"] == [[3.0, 4.0]]
+    assert second["prompts"]["box"] == [1.0, 2.0, 30.0, 20.0]
+    Path("p.json").write_text(json.dumps([*prompts, prompts[0]]))
+    assert "p.json has 2 for it" in run("verify", "fast", "--images", "photos", "--prompts", "p.json")[2]
+
+
+def test_diagnose_explains_dumps(run, dumps):
+    bgr = transforms.preprocess(picture()[..., ::-1], 64)
+    np.save("dumps/input_image.npy", bgr)
+    code, out, _ = run("diagnose", "dumps", *CLICK)
+    assert code == 1
+    assert "BGR" in out
+
+
+def test_diagnose_of_one_tensor_needs_no_weights(run, folder, monkeypatch):
+    monkeypatch.delenv("REFSAM_WEIGHTS")
+    Image.fromarray(np.kron(picture(), np.ones((4, 4, 1), np.uint8))).save("large.png")
+    large = read_image("large.png")
+    np.save("mine.npy", transforms.preprocess(large[..., ::-1], 64)[0])  # (3, S, S)
+    code, out, _ = run("diagnose", "mine.npy", "--image", "large.png")
+    assert code == 1
+    assert "input_image (taken as (3, 64, 64) as (1, 3, 64, 64)) differs: mean" in out
+    assert "matches 'BGR'; what is left: mean 0, 99th percentile 0, greatest 0 grey levels" in out
+    np.save("mine.npy", transforms.preprocess(large, 64))
+    code, out, _ = run("diagnose", "mine.npy", "--image", "large.png", "--json")
+    assert code == 0
+    assert json.loads(out)["explanation"] is None
+
+
+def test_diagnose_without_weights_says_what_it_needs(run, dumps, monkeypatch):
+    monkeypatch.delenv("REFSAM_WEIGHTS")
+    Path("dumps/input_image.npy").unlink()
+    code, _, err = run("diagnose", "dumps", "--image", "picture.png")
+    assert code == 2
+    assert "name the weights with --weights" in err
+    np.save("odd.npy", np.zeros((5, 7)))
+    assert "a resized picture (h, w, 3) is needed" in run("diagnose", "odd.npy", "--image", "picture.png")[2]
