@@ -9,8 +9,9 @@ import numpy as np
 from refsam.errors import InputError
 from refsam.transforms import PIXEL_STD
 from refsam.types import Array, Float, UInt8
+from refsam.verify.bench import Bench, pipeline_of
 from refsam.verify.comparison import K
-from refsam.verify.diagnosis import Bench, Explanation, pipeline_of, search
+from refsam.verify.diagnosis import Explanation, search
 from refsam.verify.difference import align, relative_l2
 from refsam.verify.hypotheses import known
 from refsam.verify.hypotheses.preprocessing import preprocess

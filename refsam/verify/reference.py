@@ -8,6 +8,7 @@ are given the candidate's results of the stages before: `local_errors`).
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ Budget = Mapping[str, float]
 """Stage name -> relative L2 that rounding costs there."""
 
 CACHE_VERSION = "1"
+CACHE_BYTES = 8 << 30
+"""Of all references that are kept; one of MobileSAM with the outputs of every block takes 0.2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,25 @@ class Reference:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.truth.metadata["budget"] = json.dumps(dict(budget))
             self.truth.save(path)
+            _prune(path.parent, CACHE_BYTES)
         return self
+
+
+def _prune(folder: Path, most: int) -> None:
+    """Remove the oldest references until the others take no more than `most` bytes. Another process may do the same."""
+    left = most
+    for path in sorted(folder.glob("*.safetensors"), key=lambda path: -_written(path)):
+        with suppress(OSError):
+            left -= path.stat().st_size
+            if left < 0:
+                path.unlink()
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _read(path: Path) -> tuple[Trace, dict[str, float]] | None:

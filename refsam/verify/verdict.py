@@ -73,7 +73,7 @@ def judge(
     errors = local_errors(reference, known, precision, threads)
     results = tuple(replace(result, local=errors.get(result.stage)) for result in report.stages)
     report = replace(report, stages=results)
-    return Verdict(report, tuple(diagnose(reference, candidate, report, hypotheses)))
+    return Verdict(report, tuple(diagnose(reference, candidate, report, hypotheses, threads=threads)))
 
 
 def _batched(masks: Array) -> Array:

@@ -1,5 +1,6 @@
 """Ports are put to cases: what they show is judged, and what they leave out is said."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import refsam
 from refsam import MobileSam, SamPredictor
 from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
+from refsam.verify.reference import _prune
 from refsam.verify.steps import all_stages, default_stages
 from refsam.verify.verifying import DECODED, ENCODED, POSTPROCESSED, UNFINISHED
 
@@ -129,3 +131,11 @@ def test_the_reference_is_cached_by_content(tmp_path: Path, monkeypatch: pytest.
     first, again = (next(verify(port, model, [CASE])).to_dict() for _ in range(2))
     assert first == again
     assert len(list((tmp_path / "verify").iterdir())) == 1
+
+
+def test_the_oldest_references_go_first(tmp_path: Path) -> None:
+    for age, name in enumerate("abc"):
+        (tmp_path / f"{name}.safetensors").write_bytes(bytes(10))
+        os.utime(tmp_path / f"{name}.safetensors", (100 - age, 100 - age))
+    _prune(tmp_path, 25)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["a", "b"]

@@ -1,0 +1,236 @@
+"""One stage of a port on the bench: what the reference gives there, on the port's own inputs, under any hypotheses."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from refsam.errors import InputError, RefsamError
+from refsam.model.sam import MobileSam
+from refsam.ops import Ops
+from refsam.types import Array, Float
+from refsam.verify.difference import relative_l2
+from refsam.verify.hooks import hooked
+from refsam.verify.hypothesis import Area, Hypothesis
+from refsam.verify.local import predict_on
+from refsam.verify.pipeline import Pipeline, Pixels
+from refsam.verify.reference import Reference
+from refsam.verify.steps import Step, encoder_steps, step_of
+
+_ROUNDING = 2.0**-22  # relative L2 that a run in float32 costs: what is left over below that needs no explanation
+
+CORNER = 224
+"""Pixels of the upper left corner that hypotheses are sorted on: a window of 14 x 14 cells where cells are 16 pixels."""
+_CELLS = 11  # of these 14: what is missing to the right and below has reached the others
+LONG = 8
+"""Steps of the encoder from which on a run is long."""
+RUNS = 4
+"""Hypotheses that are run in full where runs are long: those that explain the corner best."""
+
+
+class _Reached(Exception):
+    """The stage that is wanted has come."""
+
+
+class Bench:
+    """One stage of a port, and what the reference gives there under any hypotheses on the port's own inputs.
+
+    Args:
+        reference: gives the model, the case, and inputs that the port does not have.
+        candidate: the port's stages.
+        stage: the one to explain.
+        target: what the port has there, if not what `candidate` has.
+    """
+
+    def __init__(self, reference: Reference, candidate: Mapping[str, Array], stage: str, target: Array | None = None) -> None:
+        self.reference, self.candidate, self.stage = reference, candidate, stage
+        model = reference.model
+        self.base = MobileSam(model.scope.weights, model.config, Ops(), "float32", model.metadata)
+        self.area = area_of(stage)
+        self.image, self.side = reference.case.image, model.config.image_size
+        self.measure(np.asarray(candidate[stage] if target is None else target, np.float64))
+
+    def measure(self, target: Array) -> None:
+        """Take `target` for what the port has, and note how far it is from the reference."""
+        self.target = target
+        self._pixels: dict[Any, Pixels] = {}
+        self._plain_corner: Array | None = None
+        norm = float(np.linalg.norm(self.target))
+        try:
+            with np.errstate(all="ignore"):
+                self.plain = self.value(Pipeline())
+        except (RefsamError, ValueError, IndexError):
+            self.plain = np.empty(0)
+        distance = self._distance_of(self.plain)
+        self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
+        self.rounding = min(1.0, (_ROUNDING * norm / self.unexplained) ** 2) if self.unexplained else 1.0
+
+    def whole_path(self, hypothesis: Hypothesis) -> bool:
+        """Whether a hypothesis of an earlier part may show here, because the port has nothing in between."""
+        if self.area == "encoder":
+            return "preprocessing" in hypothesis.areas and not self._has_encoder_input()
+        if self.area == "decoder":
+            return "prompts" in hypothesis.areas and "prompt_encoder.sparse_prompt_embeddings" not in self.candidate
+        return False
+
+    def explained(self, hypotheses: Sequence[Hypothesis]) -> float:
+        """How much of the squared difference these explain together; less than 0 where they make it greater."""
+        distance = self._distance(pipeline_of(hypotheses))
+        return 1 - (distance / self.unexplained) ** 2 if self.unexplained else 0.0
+
+    def scores(self, sets: Sequence[Sequence[Hypothesis]], threads: int) -> list[float]:
+        """`explained` of each set. Where a run is long, the corner sorts out all but the best, which then explain -inf."""
+        with ThreadPoolExecutor(threads) as pool:
+            if not self.is_long or len(sets) <= RUNS:
+                return list(pool.map(self.explained, sets))
+            first = list(pool.map(self.explained_in_the_corner, sets))
+            best = sorted(range(len(sets)), key=lambda i: -first[i])[:RUNS]
+            found = dict(zip(best, pool.map(self.explained, [sets[i] for i in best]), strict=True))
+        return [found.get(i, -math.inf) for i in range(len(sets))]
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a run goes through most of the encoder of a large model, from its input to its end."""
+        if self.stage != "image_encoder" or self.side < 2 * CORNER:
+            return False
+        steps = self._steps()
+        return len(steps) >= LONG and not any(step.after in self.candidate for step in steps[1:])
+
+    def explained_in_the_corner(self, hypotheses: Sequence[Hypothesis]) -> float:
+        """About how much these explain, from the first cells of an encoder that sees a corner of its input: 5 % of the work.
+
+        What is compared is what the hypotheses *change* there, with what the port has changed; what is cut off falls out of it.
+        """
+        wrong = (self.target - self.plain)[..., :_CELLS, :_CELLS]
+        with np.errstate(all="ignore"):
+            try:
+                changed = self._corner(pipeline_of(hypotheses)) - self._corner(Pipeline())
+            except (RefsamError, ValueError, IndexError):
+                return -math.inf
+        left = relative_l2(wrong, changed) if np.isfinite(changed).all() else math.inf
+        return 1 - left**2
+
+    def _corner(self, pipeline: Pipeline) -> Float[Array, "1 D c c"]:
+        """The embedding's first cells from the input's corner. That of the plain reference is kept."""
+        plain = pipeline == Pipeline()
+        if not plain or self._plain_corner is None:
+            x = self._encoder_input(pipeline)[:, :, :CORNER, :CORNER]
+            model = hooked(pipeline.model(self.base), replaced=True)
+            for step in self._steps():
+                x = step.run(model.scope, x)
+            corner = x[..., :_CELLS, :_CELLS]
+            if not plain:
+                return corner
+            self._plain_corner = corner
+        return self._plain_corner
+
+    def fit(self, hypotheses: Sequence[Hypothesis]) -> float:
+        """How well these fit here: 1 where they explain what is wrong, 0 where they change nothing, -1 where they do harm."""
+        return max(self.explained(hypotheses), -1.0)
+
+    def _distance(self, pipeline: Pipeline) -> float:
+        """|port - reference under this pipeline|, infinite where it gives something of another shape."""
+        try:
+            with np.errstate(all="ignore"):
+                value = self.value(pipeline)
+        except (RefsamError, ValueError, IndexError):
+            return math.inf
+        return self._distance_of(value)
+
+    def _distance_of(self, value: Array) -> float:
+        if value.shape != self.target.shape or not np.isfinite(value).all():
+            return math.inf
+        return float(np.linalg.norm(self.target - value))
+
+    def value(self, pipeline: Pipeline) -> Array:
+        """What the reference gives here under a pipeline."""
+        if self.area == "preprocessing":
+            return self._preprocessed(pipeline)
+        if self.area == "postprocessing":
+            return self._masks(pipeline)
+        return self._captured(pipeline)
+
+    def _preprocessed(self, pipeline: Pipeline) -> Array:
+        """Pipelines that differ only in what they do to the resized pixels share these."""
+        key = (pipeline.picture, pipeline.size, pipeline.resize)
+        if key not in self._pixels:
+            self._pixels[key] = pipeline.resized(self.image, self.side)
+        pixels = self._pixels[key]
+        return pixels if self.stage == "transforms.resized" else pipeline.place(pixels, self.side).astype(np.float32)
+
+    def _masks(self, pipeline: Pipeline) -> Array:
+        """Masks at the picture's size from the port's own logits."""
+        logits = np.asarray(self.candidate.get("low_res_masks", self.reference.truth["low_res_masks"]), np.float32)
+        height, width = self.reference.case.image.shape[:2]
+        side = self.base.config.image_size
+        sizes = (pipeline.size((height, width), side), (height, width), side)
+        return pipeline.binarize(pipeline.upsample(logits, *sizes))
+
+    def _captured(self, pipeline: Pipeline) -> Array:
+        """The stage out of a run of the model's part that it is in; the run ends there."""
+        caught: list[Array] = []
+
+        def seen(name: str, value: Array) -> None:
+            if name == self.stage:
+                caught.append(np.array(value))
+                raise _Reached
+
+        earlier = {name: value for name, value in self.candidate.items() if name != self.stage and self._before(name)}
+        model = hooked(pipeline.model(self.base), seen=seen, forced=earlier, replaced=True)
+        run = self._encoder if self.area == "encoder" else self._decoder
+        try:
+            run(model, pipeline)
+        except _Reached:
+            return caught[0]
+        raise InputError(f"stage {self.stage} is not one that this model has")
+
+    def _before(self, name: str) -> bool:
+        """Whether a stage may be forced: not the parts of the one in question, or nothing would be left to explain."""
+        return not name.startswith(f"{self.stage}.")
+
+    def _has_encoder_input(self) -> bool:
+        return "input_image" in self.candidate or any(step.stage in self.candidate for step in self._steps()[:-1])
+
+    def _steps(self) -> list[Step]:
+        """The encoder's steps up to the one that the stage is in, that one included."""
+        steps = encoder_steps(self.base.config)
+        return steps[: step_of(self.stage, steps) + 1]
+
+    def _encoder(self, model: MobileSam, pipeline: Pipeline) -> None:
+        """From the nearest stage before that the port has, else from the picture."""
+        steps = self._steps()
+        start = max((i for i, step in enumerate(steps) if step.after in self.candidate), default=0)
+        x = self.candidate[steps[start].after].astype(np.float32) if start else self._encoder_input(pipeline)
+        for step in steps[start:]:
+            x = step.run(model.scope, x)
+
+    def _encoder_input(self, pipeline: Pipeline) -> Float[Array, "1 3 S S"]:
+        """The port's own where it shows it, else what the pipeline makes of the picture."""
+        given = self.candidate.get("input_image")
+        return pipeline.input_image(self.image, self.side) if given is None else given.astype(np.float32)
+
+    def _decoder(self, model: MobileSam, pipeline: Pipeline) -> None:
+        """The whole of prompt encoder and decoder, on the port's embedding."""
+        features = self.candidate.get("image_encoder", self.reference.truth["image_encoder"])
+        predict_on(model, features, self.reference.case, pipeline.coords)
+
+
+def pipeline_of(hypotheses: Iterable[Hypothesis]) -> Pipeline:
+    """The reference's pipeline with these mistakes."""
+    pipeline = Pipeline()
+    for hypothesis in hypotheses:
+        pipeline = hypothesis.apply(pipeline)
+    return pipeline
+
+
+def area_of(stage: str) -> Area:
+    """The part of the path that a stage belongs to."""
+    if stage in ("transforms.resized", "input_image"):
+        return "preprocessing"
+    if stage == "masks":
+        return "postprocessing"
+    if stage.startswith("image_encoder"):
+        return "encoder"
+    return "prompts" if stage.startswith(("transforms.", "prompt_encoder.sparse")) else "decoder"
