@@ -31,7 +31,7 @@ Budget = Mapping[str, float]
 
 CACHE_VERSION = "1"
 CACHE_BYTES = 8 << 30
-"""Of all references that are kept; one of MobileSAM with the outputs of every block takes 0.2 GiB."""
+"""Of all references that are kept; one of MobileSAM with the outputs of every block takes 0.3 GiB."""
 
 
 @dataclass(frozen=True)
