@@ -40,7 +40,8 @@ evidence: .venv/tested ## fuzz with 10,000 cases a property; write the tables in
 	HYPOTHESIS_PROFILE=evidence $(BIN)/python -m pytest -q -m "hypothesis and not peer"
 	$(BIN)/python tests/evidence.py docs/evidence
 
-docs: .venv/installed ## make the pictures of README and docs anew
+docs: .venv/installed ## make the pictures of README and docs anew, and the pages that are made from code
+	$(BIN)/python docs/make_hypotheses.py
 	$(BIN)/python docs/make_pictures.py
 
 goldens: .venv/peer ## make tests/golden anew with upstream's torch code (several GB of downloads)

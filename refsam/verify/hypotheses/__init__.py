@@ -8,7 +8,12 @@ from refsam.verify.hypotheses import decoder, encoder, postprocessing, preproces
 from refsam.verify.hypothesis import Hypothesis, registered
 
 
+def own() -> tuple[Hypothesis, ...]:
+    """refsam's own, in the order in which ties are broken."""
+    groups = (module.HYPOTHESES for module in (preprocessing, prompts, encoder, decoder, postprocessing))
+    return tuple(hypothesis for group in groups for hypothesis in group)
+
+
 def known() -> tuple[Hypothesis, ...]:
-    """All hypotheses: refsam's own, in the order in which ties are broken, then those that were registered."""
-    own = (module.HYPOTHESES for module in (preprocessing, prompts, encoder, decoder, postprocessing))
-    return (*(hypothesis for group in own for hypothesis in group), *registered())
+    """All hypotheses: refsam's own, then those that were registered."""
+    return (*own(), *registered())
