@@ -25,10 +25,10 @@ def lines() -> Iterator[str]:
     found = own()
     yield "# Known mistakes"
     yield ""
-    yield f"The {len(found)} mistakes that `refsam verify` and `refsam diagnose` know. For a stage where a port differs, the reference"
-    yield "is computed on the port's own inputs once as it is and once with each of these; what turns it into the port is named, alone"
-    yield "or with others, with the share of the difference that it explains. [verify.md](verify.md) says how to read that. One of your"
-    yield "own: `refsam.verify.register(Hypothesis(name, areas, remedy, apply))`."
+    yield f"The {len(found)} mistakes that `refsam verify` and `refsam diagnose` know. For a stage where a port differs, the"
+    yield "reference is computed on the port's own inputs once as it is and once with each of these; what turns it into the port"
+    yield "is named, alone or with others, with the share of the difference that it explains ([how to read that](verify.md))."
+    yield "One of your own: `refsam.verify.register(Hypothesis(name, areas, remedy, apply))`."
     yield ""
     yield "This page is made from the registry (`python docs/make_hypotheses.py`)."
     for area, words in AREAS.items():

@@ -1,0 +1,148 @@
+"""docs/verify.md and the cookbook: their files, code and commands, one after the other, in a project as they describe it.
+
+The project's weights are a tiny model's, under the name of the real ones, so that all pages run in seconds.
+"""
+
+import importlib.util
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from coreml.packages import CONFIG as PACKAGES
+from PIL import Image
+from standin import TINY, standin_weights
+from verify.ports import onnx_pair
+
+from refsam import checkpoint
+from refsam.cli import main
+from refsam.verify import hypothesis
+from refsam.verify.hypotheses import own
+from refsam.verify.hypotheses.described import WHAT
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+NEEDS = {"coreml.md": pytest.mark.coremltools, "onnx.md": pytest.mark.onnxruntime}
+PAGES = [
+    pytest.param(page, id=page.name, marks=[NEEDS[page.name]] if page.name in NEEDS else [])
+    for page in (DOCS / "verify.md", *sorted((DOCS / "cookbook").glob("*.md")))
+    if page.name != "README.md"
+]
+
+NOT_RUN = ("swift", "cpp", "csharp", "javascript", "rust")
+"""Languages of blocks that are shown for their form only; the pages say so."""
+
+
+class Part(NamedTuple):
+    """A file (`name`), code to run, or a command with its exit code."""
+
+    kind: str
+    text: str
+    name: str = ""
+    code: int = 0
+
+
+def parts(page: str) -> Iterator[Part]:
+    """What a page has its readers do, in order."""
+    blocks = r"(?:^`(?P<name>[\w./-]+)`:\n\n)?^```(?P<language>\w+)\n(?P<block>.*?)^```$"
+    commands = r"^    (?P<command>(?:refsam|pytest) .*)$"
+    for found in re.finditer(f"{blocks}|{commands}", page, re.DOTALL | re.MULTILINE):
+        if found["command"]:
+            line, _, comment = found["command"].partition("  #")
+            yield Part("command", line, code=int(re.sub(r"\D", "", comment) or 0))
+        elif found["name"]:
+            yield Part("file", found["block"], found["name"])
+        else:
+            yield Part(found["language"], found["block"])
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """A port's project: weights, photographs, the files of its ports."""
+    name = request.node.callspec.params["page"].name
+    weights, config = standin_weights(TINY), TINY
+    if name == "onnx.md":
+        weights, config = onnx_pair.weights(), onnx_pair.CONFIG
+        onnx_pair.unpack(tmp_path)
+    elif name == "coreml.md":
+        weights, config = standin_weights(PACKAGES), PACKAGES
+    checkpoint.save(tmp_path / "mobile_sam.safetensors", weights, config)
+    (tmp_path / "photo.jpg").symlink_to(ROOT / "tests" / "data" / "photos" / "kitten.jpg")
+    (tmp_path / "photos").mkdir()
+    for stem in ("one", "two"):
+        with Image.open(tmp_path / "photo.jpg") as photo:
+            photo.resize((160, 120) if stem == "one" else (90, 120)).save(tmp_path / "photos" / f"{stem}.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(hypothesis, "_registered", {})
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_as_it_stands(page: Path, project: Path, pytester: pytest.Pytester) -> None:
+    names: dict[str, object] = {}
+    done = 0
+    for part in parts(page.read_text()):
+        if part.kind == "file":
+            (project / part.name).write_text(part.text)
+        elif part.kind == "python":
+            exec(compile(part.text, str(page), "exec"), names)
+        elif part.kind == "command" and "PORT" not in part.text:
+            assert run(part.text, project, pytester) == part.code, part.text
+            done += 1
+        else:
+            assert part.kind in ("command", "json", *NOT_RUN), part
+    assert done
+    sys.modules.pop("my_port", None)
+
+
+def run(command: str, project: Path, pytester: pytest.Pytester) -> int:
+    """Its exit code."""
+    program, *arguments = shlex.split(command)
+    if program == "refsam":
+        return main(arguments)
+    plugin = ("-p", "no:refsam", "-p", "_refsam_pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    return int(pytester.runpytest_inprocess(*plugin, "--rootdir", project, "-c", project / "pytest.ini", *arguments, project).ret)
+
+
+@pytest.mark.core
+def test_the_pages_parts_are_found() -> None:
+    page = "`a/b.py`:\n\n```python\nx = 1\n```\n\n    refsam verify x  # exit code 1\n\n```cpp\ny\n```\n\n    pytest -q\n"
+    assert list(parts(page)) == [
+        Part("file", "x = 1\n", "a/b.py"), Part("command", "refsam verify x", code=1), Part("cpp", "y\n"), Part("command", "pytest -q")
+    ]  # fmt: skip
+
+
+@pytest.mark.core
+def test_the_index_lists_every_page_of_the_cookbook() -> None:
+    index = (DOCS / "cookbook" / "README.md").read_text()
+    assert {page.name for page in (DOCS / "cookbook").glob("*.md")} - {"README.md"} == set(
+        re.findall(r"\]\(([\w-]+\.md)\)", index)
+    )
+
+
+@pytest.mark.core
+def test_the_page_of_known_mistakes_is_what_the_registry_says() -> None:
+    spec = importlib.util.spec_from_file_location("make_hypotheses", DOCS / "make_hypotheses.py")
+    assert spec is not None
+    assert spec.loader is not None
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    assert (DOCS / "hypotheses.md").read_text() == "\n".join(maker.lines()) + "\n", "run: python docs/make_hypotheses.py"
+
+
+@pytest.mark.core
+def test_nothing_is_described_that_is_not_known() -> None:
+    assert set(WHAT) - {mistake.name for mistake in own()} == set()
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("page", ["verify.md", "cookbook/candle-and-sam-cpp.md"])
+def test_mistakes_that_a_page_names_are_known(page: str) -> None:
+    known = {mistake.name for mistake in own()}
+    rows = re.findall(r"\|([^|\n]+)\|$", (DOCS / page).read_text(), re.MULTILINE) if "candle" in page else []
+    named = {row.strip() for row in rows} - {"named", "---"}
+    assert named <= known
