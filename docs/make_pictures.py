@@ -1,6 +1,9 @@
 """Makes the pictures of README and docs from the photographs in tests/data with the demo model.  Run: make docs."""
 
 import json
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ import refsam
 from refsam.drawing import overlay
 from refsam.files import atomic_write
 from refsam.images import read_image
+from refsam.verify import Case, open_port, verify
+from refsam.verify.report import to_html
 
 HERE = Path(__file__).parent
 PHOTOS = HERE.parent / "tests" / "data" / "photos"
@@ -18,6 +23,10 @@ HEIGHT = 320
 """Of one picture in a sheet, in pixels."""
 
 IN_README = ("kitten.jpg", "hens.jpg")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PAGE = (1180, 1500)
+"""Width and height of what is shown of a report."""
 
 
 def main() -> None:
@@ -32,6 +41,30 @@ def main() -> None:
         rows[entry["photo"]] = [answered(predictor, image, click), answered(predictor, image, box)]
     save(sheet([rows[photo] for photo in IN_README]), HERE / "pictures" / "readme.jpg")
     save(sheet(list(rows.values())), HERE / "pictures" / "demo.jpg")
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print(f"pictures/report.jpg stays as it is: it needs one of {', '.join(BROWSERS)}")
+    else:
+        save(shown(report(), browser), HERE / "pictures" / "report.jpg")
+
+
+def report() -> str:
+    """The page of what refsam verify finds of the iOS app's path with the demo model."""
+    model = refsam.load("demo")
+    image = read_image(PHOTOS / "kitten.jpg")
+    case = Case(image, {"point_coords": [[590, 390]], "point_labels": [1]}, "kitten")
+    return to_html(verify(open_port("app", model=model), model, [case]))
+
+
+def shown(page: str, browser: str) -> Image.Image:
+    """The page as a browser shows it."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "report.html").write_text(page)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={PAGE[0]},{PAGE[1]}"]
+        target = [f"--screenshot={folder}/report.png", f"file://{folder}/report.html"]
+        subprocess.run([browser, *options, *target], check=True, capture_output=True)
+        with Image.open(f"{folder}/report.png") as picture:
+            return picture.convert("RGB")
 
 
 def answered(predictor: refsam.SamPredictor, image: np.ndarray, prompt: dict[str, Any]) -> Image.Image:
