@@ -25,7 +25,7 @@ HEIGHT = 320
 IN_README = ("kitten.jpg", "hens.jpg")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PAGE = (1180, 1500)
+PAGE = (1180, 1330)
 """Width and height of what is shown of a report."""
 
 
