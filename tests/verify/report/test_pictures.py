@@ -10,8 +10,8 @@ from verify.report.outcomes import app, clean, scaled_neck
 
 from refsam.ops.window import window_partition
 from refsam.transforms import normalize_and_pad
-from refsam.verify.report.maps import as_map, heat, magnitude, pixels, smaller
-from refsam.verify.report.pictures import FLIPPED, MOST_MAPS, PORT, REFERENCE, mask_picture, pictures_of
+from refsam.verify.report.maps import SIDE, as_map, heat, magnitude, photo, pixels, smaller
+from refsam.verify.report.pictures import FLIPPED, MOST_MAPS, PHOTO_SIDE, PORT, REFERENCE, mask_picture, pictures_of
 
 pytestmark = pytest.mark.core
 
@@ -91,3 +91,10 @@ def test_masks_have_both_outlines_and_every_flipped_pixel() -> None:
     mixed = np.rint(0.35 * 128 + 0.65 * np.array(FLIPPED)).astype(np.uint8)
     assert drawn[20, 47].tolist() == drawn[0, 59].tolist() == mixed.tolist()
     assert drawn[20, 30].tolist() == [128, 128, 128]
+
+
+def test_the_worst_pictures_fit_into_three_megabytes() -> None:
+    noise = np.random.RandomState(0)
+    heatmap = heat(noise.uniform(size=(SIDE, SIDE)), 1.0)
+    drawn = photo(noise.randint(0, 256, (PHOTO_SIDE, PHOTO_SIDE, 3)).astype(np.uint8))
+    assert 3 * MOST_MAPS * len(heatmap) + 4 * len(drawn) < 3_000_000, "the photograph and three masks"
