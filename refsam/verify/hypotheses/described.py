@@ -5,7 +5,9 @@ from refsam.verify.hypothesis import Hypothesis
 WHAT: dict[str, str] = {
     # preprocessing
     "no antialias": "four-tap bilinear however much the picture shrinks: cv2.INTER_LINEAR, a texture sampler, sam.cpp, ultralytics",
-    "no antialias, no half pixel": "one bilinear sample at x * scale: the picture moves by half a pixel as well (a Metal sampler at xy / size)",
+    "texture sampled without the half pixel": "a sampler at (x, y) / size, where the middle of the pixel is at (x + 0.5, y + 0.5) / size",
+    "no antialias, texture sampled without the half pixel": "both, which a texture's bilinear sample at xy / size is (the iOS app)",
+    "no antialias, no half pixel": "cv2.warpAffine, as in samexporter: four taps at x * scale",
     "align_corners resize": "the corner pixels' centres stay on each other",
     "nearest resize": "the pixel under each corner: cv2.INTER_NEAREST, torch's mode 'nearest'",
     "nearest resize at centres": "the pixel under each centre: Pillow's NEAREST, torch's 'nearest-exact'",
