@@ -21,7 +21,7 @@ from refsam.cli.verify_results import Results, write_html
 from refsam.errors import InputError
 from refsam.verify import verify as verified
 from refsam.verify.comparison import K
-from refsam.verify.report import Record, record, to_json
+from refsam.verify.report import Record, in_colour, record, to_json
 
 Factor = Annotated[float, Parameter(name=["-k", "--k"], help="How many rounding budgets a stage may be off.")]
 Stages = Annotated[str | None, Parameter(help="Glob patterns of stages, separated by commas (default: blocks and their parts).")]
@@ -102,10 +102,16 @@ def verify(
     if as_json:
         print_json(to_json(records))
     else:
-        print(summary(records))
+        text = summary(records)
+        print(in_colour(text) if _in_colour() else text)
         for path in written:
             print(f"wrote {path}")
     return OK if all(records) else DIFFERENCE
+
+
+def _in_colour() -> bool:
+    """Where a person is watching who has not said no (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _identity(asked: Asked) -> dict[str, Any]:

@@ -52,11 +52,11 @@ def smaller(x: Float[Array, "H W"], side: int = SIDE) -> Float[Array, "h w"]:
     return padded.reshape(height // step, step, width // step, step).max(axis=(1, 3))
 
 
-def heat(x: Float[Array, "H W"], most: float) -> str:
-    """A PNG of RAMP's colours, from 0 to `most`, as a data URI."""
+def heat(x: Float[Array, "H W"], most: float, least: float = 0.0) -> str:
+    """A PNG of RAMP's colours, from `least` to `most`, as a data URI."""
     from PIL import Image
 
-    levels = np.clip(x / most, 0, 1) if most > 0 else np.zeros_like(x)
+    levels = np.clip((x - least) / (most - least), 0, 1) if most > least else np.zeros_like(x)
     picture = Image.fromarray(np.rint(levels * 255).astype(np.uint8))
     picture.putpalette(_palette().tobytes())
     return _uri(picture, "PNG", optimize=True)

@@ -111,8 +111,8 @@ def _heatmap(result: StageResult, truth: Array, value: Array) -> Heatmap | None:
         reference, port = (photo(shrunk(pixels(result.stage, x), SIDE)) for x in (ours, theirs))
         return Heatmap(result.stage, reference, port, difference, brightest / allowed, "picture")
     maps = [smaller(magnitude(x)) for x in (ours, theirs)]
-    peak = float(np.quantile(maps[0], _BRIGHTEST))
-    reference, port = (heat(x, peak) for x in maps)
+    least, most = (float(level) for level in np.quantile(maps[0], (1 - _BRIGHTEST, _BRIGHTEST)))
+    reference, port = (heat(x, most, least) for x in maps)
     return Heatmap(result.stage, reference, port, difference, brightest / allowed, "map")
 
 

@@ -27,10 +27,11 @@ def render_text(outcome: Outcome | Record, *, colour: bool = False) -> str:
         colour: whether to add ANSI colours.
     """
     text = outcome.text if isinstance(outcome, Record) else plain_text(outcome)
-    return _coloured(text) if colour else text
+    return in_colour(text) if colour else text
 
 
-def _coloured(text: str) -> str:
+def in_colour(text: str) -> str:
+    """Any text of the reports' grammar with ANSI colours."""
     from rich.console import Console
     from rich.text import Text
 

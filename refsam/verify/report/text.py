@@ -54,12 +54,16 @@ def _strip(outcome: Outcome) -> list[str]:
 
 
 def _failing(failing: tuple[StageResult, ...]) -> list[str]:
-    lines = [
-        f"{result.required_k:>10.3g} {result.difference.relative_l2:>8.2g}  {'>' if result.local_fault else ' '}{result.stage}"
-        for result in failing[:_MOST]
-    ]
+    lines = [f"{_figures(result)}  {'>' if result.local_fault else ' '}{result.stage}" for result in failing[:_MOST]]
     rest = len(failing) - len(lines)
     return [*lines, f"  and {rest} more"] if rest > 0 else lines
+
+
+def _figures(result: StageResult) -> str:
+    """Required k and relative L2, or why there are none."""
+    if result.difference.comparable:
+        return f"{result.required_k:>10.3g} {result.difference.relative_l2:>8.2g}"
+    return f"{'not finite' if result.difference.nan or result.difference.inf else 'other shape':>19}"
 
 
 def _notes(outcome: Outcome) -> Iterator[str]:

@@ -85,11 +85,17 @@ class Row:
         self.dtype: str = row["dtype"]
         self.layout: str = row["layout"] or row["swapped"]
         self.nmse, self.psnr, self.cosine = number(row["nmse"]), number(row["psnr"]), number(row["cosine"], 6)
-        elements = math.prod(row["shape"])
-        self.mismatched = f"{row['mismatched']} / {elements} ({100 * row['mismatched'] / max(elements, 1):.3g}%)"
+        self.mismatched = _mismatched(row)
         self.local = number(row["local"]["error"] / row["local"]["budget"]) if row["local"] else ""
         self.greatest = _greatest(row)
         self.bar = _bar(row["required_k"], k)
+
+
+def _mismatched(row: Mapping[str, Any]) -> str:
+    if row["relative_l2"] is None:
+        return "–"
+    elements = math.prod(row["shape"])
+    return f"{row['mismatched']} / {elements} ({100 * row['mismatched'] / max(elements, 1):.3g}%)"
 
 
 def _greatest(row: Mapping[str, Any]) -> str:

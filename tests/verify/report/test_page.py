@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from verify.report.outcomes import Mistaken, app, clean, few, outcome, scaled_neck
 
-from refsam.verify.report import Record, record, to_html
+from refsam.verify.report import Record, record, render_text, to_html
 from refsam.verify.report.page import MOST_DETAILS
 from refsam.verify.report.pictures import Pictures
 
@@ -119,7 +119,10 @@ def test_wrong_shapes_and_values_that_are_no_numbers_have_their_words() -> None:
         broken[0, 0, 0, 0] = np.nan
         return {**shown, "image_encoder.neck.1": cut, "low_res_masks": broken}
 
-    page = Page(to_html([outcome(Mistaken("broken", spoil=spoil))]))
+    made = record(outcome(Mistaken("broken", spoil=spoil)))
+    assert "        other shape  >image_encoder.neck.1\n" in render_text(made)
+    assert "         not finite  >low_res_masks\n" in render_text(made)
+    page = Page(to_html([made]))
     assert "the reference has shape 1 x 32 x 4 x 4" in page.text
     assert "1 NaN, 0 infinite" in page.text
 
