@@ -76,6 +76,9 @@ def _refsam() -> Iterator[Contender]:
     for name in sorted(BACKENDS, key=lambda name: name != OURS):
         builder = "benchmarks.contenders.refsam_numpy:Refsam"
         yield Contender(name, builder, settings={"backend": name}, by_default=name == OURS)
+    for precision in ("fp32", "fp16"):
+        builder = "benchmarks.contenders.coreml_packages:CoreMlPackages"
+        yield Contender(f"coreml-{precision}", builder, ("coremltools",), settings={"precision": precision}, by_default=False)
 
 
 MACHINE = Contender("machine", "benchmarks.contenders.machine:Machine")

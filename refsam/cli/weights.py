@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from refsam import checkpoint, resources, weights_store
 from refsam.checkpoint import Checkpoint
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, progress
+from refsam.errors import InputError
 
 MAX_TABLES = 100
 """Of a metadata text: more are shown as they are, since tables within tables could be too deep to print."""
@@ -19,6 +20,9 @@ app = App(name="weights", help="Download, convert, check and describe weights fi
 Mirror = Annotated[str | None, Parameter(help="Address of a folder that has the same file (default: $REFSAM_MIRROR).")]
 Force = Annotated[bool, Parameter(negative=(), help="Download it although it is in the cache already.")]
 Dtype = Annotated[Literal["float32", "float16"], Parameter(help="float16 takes half the space and rounds each value to 11 bits.")]
+Base = Annotated[
+    str | None, Parameter(help="For packages: where the tensors of mask prompts and boxes come from, e.g. mobile_sam.")
+]
 Expect = Annotated[
     str | None, Parameter(help="Exit with 1 where nothing proves that the file is these pinned weights, e.g. mobile_sam.")
 ]
@@ -37,15 +41,39 @@ def fetch(name: str = "mobile_sam", /, *, mirror: Mirror = None, force: Force = 
 
 
 @app.command
-def convert(source: Path, target: Path, /, *, dtype: Dtype = "float32", as_json: JsonFlag = False) -> int:
-    """Write the weights file SOURCE (.pt or .safetensors) as .safetensors to TARGET."""
-    weights_store.convert(source, target, dtype)
+def convert(source: Path, target: Path, /, *, dtype: Dtype = "float32", base: Base = None, as_json: JsonFlag = False) -> int:
+    """Write the weights SOURCE (.pt, .safetensors, or a folder of Core ML packages) as .safetensors to TARGET."""
+    if source.is_dir():
+        notes = _from_packages(source, base, target, dtype)
+    elif base is not None:
+        raise InputError(f"--base completes Core ML packages, and {source} is no folder of them")
+    else:
+        weights_store.convert(source, target, dtype)
+        notes = {}
     written = checkpoint.load(target)
     if as_json:
-        print_json(_summary(written))
+        print_json({**_summary(written), **notes})
     else:
         print(f"{target}: {len(written.tensors)} tensors, {dtype}, sha256 {written.sha256}")
+        if notes:
+            print(f"of the base {base}: {', '.join(notes['tensors_of_base'])}")
+            print("packages and weights agree (relative L2): " + ", ".join(f"{k} {v:.1e}" for k, v in notes["agreement"].items()))
     return OK
+
+
+def _from_packages(folder: Path, base: str | None, target: Path, dtype: str) -> dict[str, Any]:
+    """Convert; what to tell about it."""
+    from refsam.coreml import weights_file
+
+    if not weights_file.is_package_set(folder):
+        raise InputError(f"{folder} is a folder without ImageEncoder, PromptEncoder and MaskDecoder.mlpackage")
+    if base is None:
+        raise InputError(
+            "Core ML packages have no tensors for mask prompts and boxes (prompt_encoder.mask_downscaling.*, point_embeddings.2"
+            " and .3); name a checkpoint of the same architecture that they are taken from, e.g. --base mobile_sam"
+        )
+    recovered, distances = weights_file.convert(folder, checkpoint.load(weights_store.locate(base)), target, dtype)
+    return {"tensors_of_base": list(recovered.from_base), "agreement": distances}
 
 
 @app.command

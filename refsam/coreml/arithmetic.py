@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from refsam.coreml.half import round_to_half
 from refsam.coreml.types import TensorType, check_elements
 from refsam.errors import InputError, PackageError
 from refsam.types import Array
@@ -28,10 +29,10 @@ Precision = Literal["fp64", "fp32", "fp16", "fp16-accumulate"]
 ACCUMULATED = 16
 """Products that are summed before a sum is rounded, where accumulation is float16."""
 
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 """Elements of one block of an elementwise chain, whose temporaries stay in the cache."""
 
-PRODUCTS = 1 << 22
+PRODUCTS = 1 << 25
 """Multiplications of one tile of a matrix product. Tiles depend on shapes only: the bits do not depend on the threads."""
 
 MAX_PRODUCTS = 1 << 36
@@ -66,24 +67,32 @@ class Arithmetic:
 
     def step(self, x: Array) -> Array:
         """A result within an operation: rounded where such steps are."""
-        return _round_half(x) if self.accumulates_half else x
+        return round_to_half(x) if self.accumulates_half else x
 
-    def half(self, x: Array) -> Array:
-        """The nearest float16 numbers, in the type of `x`; what is beyond 65504 becomes infinity."""
-        return self.blocks(_round_half, x)
+    def half(self, x: Array, in_place: bool = False) -> Array:
+        """The nearest float16 numbers, in the type of `x`; what is beyond 65504 becomes infinity.
 
-    def blocks(self, function: Callable[[Array], Array], x: Array) -> Array:
-        """An elementwise function, block by block on all threads."""
-        if x.size <= BLOCK:
-            return function(x)
-        flat = x.reshape(-1)
-        result = np.empty(x.size, x.dtype)
+        `in_place`: nobody needs `x` any more.
+        """
+        return self.blocks(round_to_half, x, x if in_place and x.flags.c_contiguous and x.flags.writeable else None)
+
+    def blocks(self, function: Callable[[Array, Array], object], x: Array, out: Array | None = None) -> Array:
+        """An elementwise function of (input, output), block by block on all threads. `out` may be `x`."""
+        result = np.empty(x.shape, x.dtype) if out is None else out
+        flat, target = x.reshape(-1), result.reshape(-1)
 
         def one(start: int) -> None:
-            result[start : start + BLOCK] = function(flat[start : start + BLOCK])
+            function(flat[start : start + BLOCK], target[start : start + BLOCK])
 
-        self.each(one, range(0, x.size, BLOCK))
-        return result.reshape(x.shape)
+        if x.size <= BLOCK:
+            function(flat, target)
+        else:
+            self.each(one, range(0, x.size, BLOCK))
+        return result
+
+    def mapped(self, function: Callable[[Array], Array], x: Array) -> Array:
+        """As `blocks`, of a function that returns its result."""
+        return self.blocks(lambda part, out: np.copyto(out, function(part), casting="unsafe"), x)
 
     def each(self, function: Callable[[Any], None], items: Any) -> None:
         """Call `function` for each item, on all threads."""
@@ -95,8 +104,8 @@ class Arithmetic:
         for _ in self.pool.map(quiet, items):
             pass
 
-    def dot(self, a: Array, b: Array) -> Array:
-        """The matrix product a @ b of the last two axes, the others broadcast, on all threads."""
+    def dot(self, a: Array, b: Array, bias: Array | None = None) -> Array:
+        """The matrix product a @ b of the last two axes, the others broadcast, on all threads; plus `bias`, broadcast to it."""
         if a.ndim < 2 or b.ndim < 2:
             return self.product(a, b)
         batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -106,6 +115,7 @@ class Arithmetic:
         check_work(products)
         out = np.empty(shape, np.result_type(a, b))
         a, b = np.broadcast_to(a, (*batch, *a.shape[-2:])), np.broadcast_to(b, (*batch, *b.shape[-2:]))
+        added = None if bias is None else np.broadcast_to(bias, shape)
         axis = max((0, len(shape) - 2, len(shape) - 1), key=lambda i: shape[i])
         step = -(-shape[axis] // max(1, min(shape[axis], products // PRODUCTS)))
 
@@ -113,19 +123,25 @@ class Arithmetic:
             part = (slice(None),) * axis + (slice(start, start + step),)
             left = a if axis == len(shape) - 1 else a[part]
             right = b if axis == len(shape) - 2 else b[part]
-            out[part] = self.product(left, right)
+            target = out[part]
+            self.product(left, right, target)
+            if added is not None:
+                np.add(target, added[part], out=target)
 
         self.each(tile, range(0, shape[axis], max(step, 1)))
         return out
 
-    def product(self, a: Array, b: Array) -> Array:
+    def product(self, a: Array, b: Array, out: Array | None = None) -> Array:
         """As `dot`, on the calling thread."""
         if not self.accumulates_half or a.dtype.kind != "f":
-            return np.matmul(a, b)
+            return np.asarray(np.matmul(a, b, out=out))
         total = self.step(np.matmul(a[..., :ACCUMULATED], _terms(b, 0)))
         for start in range(ACCUMULATED, a.shape[-1], ACCUMULATED):
             total = self.step(total + self.step(np.matmul(a[..., start : start + ACCUMULATED], _terms(b, start))))
-        return total
+        if out is None:
+            return total
+        out[...] = total
+        return out
 
 
 def check_work(products: int) -> None:
@@ -143,11 +159,6 @@ def arithmetic(precision: str | None, threads: int | None = None) -> Iterator[Ar
         )
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         yield Arithmetic(precision, pool)
-
-
-def _round_half(x: Array) -> Array:
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        return x.astype(np.float16).astype(x.dtype)
 
 
 def _terms(b: Array, start: int) -> Array:

@@ -182,7 +182,7 @@ def compute(operation: Operation, bound: Mapping[str, Any], c: Arithmetic) -> li
     results = found if isinstance(found, list) else [found]
     if len(results) < len(operation.outputs):
         raise PackageError(f"it has {len(operation.outputs)} results, and {operation.type} makes {len(results)}")
-    return [_result(value, output, c, definition.moves) for value, output in zip(results, operation.outputs, strict=False)]
+    return [_result(value, output, c, definition.moves, bound) for value, output in zip(results, operation.outputs, strict=False)]
 
 
 def arguments(operation: Operation, values: Mapping[str, Any], c: Arithmetic) -> dict[str, Any]:
@@ -196,12 +196,13 @@ def arguments(operation: Operation, values: Mapping[str, Any], c: Arithmetic) ->
     return bound
 
 
-def stored(x: Array, kind: TensorType, c: Arithmetic, exact: bool = False) -> Array:
-    """`x` as this type keeps it. `exact`: its values came from tensors of that type, so there is nothing to round."""
+def stored(x: Array, kind: TensorType, c: Arithmetic, exact: bool = False, fresh: bool = False) -> Array:
+    """`x` as this type keeps it. `exact`: its values came from tensors of that type, so there is nothing to round.
+    `fresh`: nobody else has its memory, so that may be written to."""
     if not kind.is_float:
         return x.astype(BY_NAME[kind.dtype].numpy, copy=False)
     x = x.astype(c.dtype, copy=False)
-    return x if exact or not c.rounds(kind) else c.half(x)
+    return x if exact or not c.rounds(kind) else c.half(x, fresh)
 
 
 def _argument(argument: Argument, values: Mapping[str, Any], c: Arithmetic) -> Any:
@@ -232,7 +233,7 @@ def _constant(operation: Operation, values: Mapping[str, Any], c: Arithmetic) ->
     return {operation.name: _value(operation.attributes["val"], c)}
 
 
-def _result(value: Any, output: Output, c: Arithmetic, moves: bool) -> Any:
+def _result(value: Any, output: Output, c: Arithmetic, moves: bool, inputs: Mapping[str, Any]) -> Any:
     if not isinstance(output.type, TensorType):
         raise UnsupportedOp(f"its result is a {output.type}; refsam computes tensors")
     array = np.asarray(value)
@@ -240,7 +241,9 @@ def _result(value: Any, output: Output, c: Arithmetic, moves: bool) -> Any:
     if len(declared) != array.ndim or any(n not in (None, m) for n, m in zip(declared, array.shape, strict=True)):
         raise PackageError(f"its result has shape {array.shape}, and the program declares {output.type}")
     check_elements("its result", array.shape)
-    return stored(array, output.type, c, exact=moves and not c.accumulates_half)
+    given = (x for value in inputs.values() for x in (value if isinstance(value, list) else [value]))
+    fresh = not any(isinstance(x, np.ndarray) and np.may_share_memory(array, x) for x in given)
+    return stored(array, output.type, c, exact=moves and not c.accumulates_half, fresh=fresh)
 
 
 def _finished(value: Any, kind: TensorType | None) -> Array:

@@ -88,8 +88,21 @@ def test_compressed_weights_are_those_that_coremltools_makes(packages: Path, nam
 def test_precisions_are_in_order(packages: Path) -> None:
     program = coreml.load(packages / "MaskDecoder.iOS15.fp16.mlpackage")
     truth = program.run(case("MaskDecoder", 100), "fp64")["masks"]
-    errors = [error(program.run(case("MaskDecoder", 100), p)["masks"], truth) for p in PRECISIONS[1:]]
-    assert 1e-8 < errors[0] < 1e-5 < 1e-4 < errors[1] < errors[2] < FP16
+    single, half, sums = (error(program.run(case("MaskDecoder", 100), p)["masks"], truth) for p in PRECISIONS[1:])
+    assert 1e-8 < single < 1e-5 < 1e-4 < half < FP16
+    assert half != sums < FP16  # its sums are of 32 terms: which of the two is nearer is chance
+
+
+def test_sums_of_float16_lose_more_the_longer_they_are() -> None:
+    a, b = np.random.RandomState(0).normal(0, 1, (2, 64, 4096)).astype(np.float16).astype(np.float32)
+    truth = a.astype(np.float64) @ b.T.astype(np.float64)
+    errors = []
+    for precision in ("fp16", "fp16-accumulate"):
+        with arithmetic(precision) as c:
+            errors.append(error(c.half(c.dot(a, b.T)), truth))
+    # One rounding, and 256 roundings of sums that grow like the root of their terms: the root of 256 / 2 times as much.
+    assert errors[0] < 2**-11
+    assert 4 < errors[1] / errors[0] < 30
 
 
 def test_as_typed_is_float16_where_the_program_says_so(packages: Path) -> None:

@@ -110,11 +110,11 @@ def test_no_fault_is_found_in_clean_runs(packages: Path, name: str, precision: s
     assert len(verdict.ops) == sum(len(op.outputs) for op in program.ops if not op.is_constant)
 
 
-def reordered(_self: Arithmetic, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def reordered(_self: Arithmetic, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """The sum of products in three strided parts, the last first."""
     rows = b if b.ndim == 1 else np.swapaxes(b, -1, -2)
     parts = [a[..., i::3] @ (rows[i::3] if b.ndim == 1 else np.swapaxes(rows[..., i::3], -1, -2)) for i in (2, 0, 1)]
-    return parts[0] + parts[1] + parts[2]
+    return np.add(parts[0] + parts[1], parts[2], out=out)
 
 
 @pytest.mark.parametrize("name", [name for name in PLAIN if ".iOS15." in name])

@@ -13,7 +13,7 @@ from refsam.coreml.types import check_elements
 from refsam.errors import PackageError, UnsupportedOp
 from refsam.types import Array
 
-COLUMNS = 1 << 22
+COLUMNS = 1 << 20
 """Elements of the columns that are made at once."""
 
 Pads = list[tuple[int, int]]
@@ -86,34 +86,46 @@ def conv(
     steps, gaps = numbers(strides, axes, 1), numbers(dilations, axes, 1)
     if split < 1 or weight.shape[1] * split != x.shape[1] or len(weight) % split:
         raise PackageError(f"{split} groups and a weight of shape {weight.shape} do not fit an input of shape {x.shape}")
-    windows = _windows(_padded(x, padding(pad_type, pad, kernel, steps, gaps)), kernel, steps, gaps)
+    pads = padding(pad_type, pad, kernel, steps, gaps)
+    if split == 1 and max(*kernel, *steps) == 1 and not any(map(any, pads)):
+        return _pointwise(c, x, weight, bias)
+    windows = _windows(_padded(x, pads), kernel, steps, gaps)
     out = np.empty((len(x), len(weight), *windows.shape[2 : 2 + axes]), x.dtype)
     check_elements("the result", out.shape)
     check_work(out.size * math.prod(weight.shape[1:]))
+    shift = np.zeros(len(weight), x.dtype) if bias is None else bias
     if weight.shape[1] == 1 and not c.accumulates_half:
-        _depthwise(c, windows, weight, out)
+        _depthwise(c, windows, weight, shift, out)
     else:
-        _grouped(c, windows, weight, split, out)
-    return out if bias is None else np.add(out, bias.reshape((-1,) + (1,) * axes), out=out)
+        _grouped(c, windows, weight, shift, split, out)
+    return out
 
 
-def _depthwise(c: Arithmetic, windows: Array, weight: Array, out: Array) -> None:
+def _pointwise(c: Arithmetic, x: Array, weight: Array, bias: Array | None) -> Array:
+    """One matrix product of the channels."""
+    columns = x.reshape(*x.shape[:2], -1)
+    out = c.dot(weight.reshape(weight.shape[:2]), columns, None if bias is None else bias[:, None])
+    return out.reshape(len(x), len(weight), *x.shape[2:])
+
+
+def _depthwise(c: Arithmetic, windows: Array, weight: Array, bias: Array, out: Array) -> None:
     """Each output sees one channel: a sum of shifted products, channel by channel so that the sum stays in the cache."""
     each = out.shape[1] // windows.shape[1]
     offsets = list(itertools.product(*(range(k) for k in weight.shape[2:])))
 
     def channel(index: tuple[int, int]) -> None:
         item, output = index
-        image, kernel = windows[item, output // each], weight[output, 0]
-        total = image[(..., *offsets[0])] * kernel[offsets[0]]
-        for offset in offsets[1:]:
-            total += image[(..., *offset)] * kernel[offset]
-        out[item, output] = total
+        image, kernel, total = windows[item, output // each], weight[output, 0], out[item, output]
+        total[...] = bias[output]
+        product = np.empty_like(total)
+        for offset in offsets:
+            np.multiply(image[(..., *offset)], kernel[offset], out=product)
+            np.add(total, product, out=total)
 
     c.each(channel, list(itertools.product(range(out.shape[0]), range(out.shape[1]))))
 
 
-def _grouped(c: Arithmetic, windows: Array, weight: Array, groups: int, out: Array) -> None:
+def _grouped(c: Arithmetic, windows: Array, weight: Array, bias: Array, groups: int, out: Array) -> None:
     """Every patch becomes a column, a matrix product does the rest; band by band of the first spatial axis."""
     inputs, outputs, axes = weight.shape[1], len(weight) // groups, weight.ndim - 2
     row = weight[0].size * math.prod(out.shape[3:])
@@ -125,6 +137,7 @@ def _grouped(c: Arithmetic, windows: Array, weight: Array, groups: int, out: Arr
         part = windows[item, group * inputs : (group + 1) * inputs, start : start + step].transpose(to_columns)
         mine = slice(group * outputs, (group + 1) * outputs)
         product = c.product(weight[mine].reshape(outputs, -1), part.reshape(weight[0].size, -1))
+        product += bias[mine, None]
         out[item, mine, start : start + step] = product.reshape(outputs, *part.shape[1 + axes :])
 
     c.each(band, list(itertools.product(range(len(out)), range(groups), range(0, out.shape[2], step))))

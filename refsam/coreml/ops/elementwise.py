@@ -41,7 +41,7 @@ def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Array]:
 
 def _unary(function: Callable[[Any], Any]) -> Callable[..., Array]:
     def compute(c: Arithmetic, x: Array) -> Array:
-        return c.blocks(lambda part: np.asarray(function(part)), x)
+        return c.mapped(lambda part: np.asarray(function(part)), x)
 
     return compute
 
@@ -89,7 +89,7 @@ def inverse(x: Array, epsilon: float | Array = 1e-4) -> Array:
 @op("log")
 def log(c: Arithmetic, x: Array, epsilon: float | Array = 1e-45) -> Array:
     """ln(x + epsilon)."""
-    return c.blocks(lambda part: np.log(part + np.asarray(epsilon, x.dtype)), x)
+    return c.mapped(lambda part: np.log(part + np.asarray(epsilon, x.dtype)), x)
 
 
 @op("rsqrt")

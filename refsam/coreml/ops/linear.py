@@ -16,8 +16,7 @@ from refsam.types import Array
 def linear(c: Arithmetic, x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x W^T + b over the last axis."""
     rows = x.reshape(-1, x.shape[-1])  # one large product instead of one for each window
-    y = c.dot(rows, weight.T).reshape(*x.shape[:-1], len(weight))
-    return y if bias is None else y + bias
+    return c.dot(rows, weight.T, bias).reshape(*x.shape[:-1], len(weight))
 
 
 @op("matmul")
