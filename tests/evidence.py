@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     write(folder / "kernel-faults.md", kernel_evidence.kernel_faults())
     write(folder / "kernel-random-faults.md", kernel_evidence.kernel_random_faults())
     write(folder / "kernel-fuzzing.md", kernel_evidence.kernel_fuzzing())
-    for name in ("package_faults", "executor_faults", "fuzzing"):
+    for name in ("package_faults", "executor_faults", "drawn_faults", "fuzzing"):
         write(folder / f"coreml-{name.replace('_', '-')}.md", getattr(coreml_evidence, f"coreml_{name}")())
 
 

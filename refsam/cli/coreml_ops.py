@@ -53,6 +53,8 @@ def print_package(verdict: PackageVerdict) -> None:
         print(f"  between the last values that are right and the first wrong one: {', '.join(map(one_line, fault.segment))}")
     for name, error in verdict.epsilon:
         print(f"known converter fault at batch_norm {one_line(name)}: a needless epsilon makes it {error:.2e} too small")
+    for name, factor in verdict.overflow[:SHOWN]:
+        print(f"overflows float16 on these inputs: {one_line(name)}, {factor:.3g} times its greatest number")
     worst = max((found.error for found in verdict.found), default=0.0)
     print(f"{verdict.part}: {len(verdict.found)} results are refsam's, the worst off by {worst:.1e} (relative L2)")
     print(f"faults of less than {verdict.budget:.0e} are hidden by the precision of the weights")

@@ -1,7 +1,10 @@
 """Damaged packages: bytes changed, pieces gone, doubled or moved. Whatever happens is a PackageError or an InputError."""
 
+import os
 import random
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from coreml.packages import case
@@ -42,10 +45,50 @@ def attack(folder: Path, original: dict[Path, bytes], seed: int) -> str:
     path = rng.choice([path, *(p for p in original if p.suffix == ".mlmodel")])  # most of what can go wrong is there
     path.write_bytes(damaged(original[path], rng))
     try:
-        program = coreml.load(folder)
-        program.run({name: np.asarray(x) for name, x in case("PromptEncoder", 1).items()}, threads=1)
-    except InputError as error:
-        return type(error).__name__
+        return outcome(folder)
     finally:
         path.write_bytes(original[path])
+
+
+def outcome(folder: Path) -> str:
+    """Load and run the package: the name of the error that it may raise, or "ran". Any other exception is the caller's."""
+    part = folder.name.split(".")[0]
+    try:
+        given = {name: np.asarray(x) for name, x in case(part, 1).items()}
+        coreml.load(folder).run(given, threads=1)
+    except InputError as error:
+        return type(error).__name__
     return "ran"
+
+
+class FilesOpened:
+    """Which files Python opens while this is entered. An audit hook cannot be taken away again, so one serves all."""
+
+    _active: ClassVar[list["FilesOpened"]] = []
+
+    def __init__(self) -> None:
+        self.paths: set[Path] = set()
+
+    def __enter__(self) -> "FilesOpened":
+        if not _HOOKED:
+            _HOOKED.append(True)
+            sys.addaudithook(_hook)
+        self._active.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._active.remove(self)
+
+    def outside(self, folder: Path) -> list[Path]:
+        """Those that are not within `folder`, and are no modules that Python loads just then."""
+        code = (".py", ".pyc", ".so")
+        return [path for path in self.paths if path.suffix not in code and not path.is_relative_to(folder.resolve())]
+
+
+_HOOKED: list[bool] = []
+
+
+def _hook(event: str, arguments: tuple[object, ...]) -> None:
+    if event == "open" and FilesOpened._active and isinstance(arguments[0], str):
+        for watcher in FilesOpened._active:
+            watcher.paths.add(Path(os.path.realpath(arguments[0])))

@@ -208,6 +208,12 @@ CASES = [
            lambda t, F, p: F.interpolate(p["x"], size=(5, 9), mode="bilinear", align_corners=True))
       for mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS")],
     Case("crop", {"x": IMAGE, "crop_height": i(1, 2), "crop_width": i(0, 3)}, lambda t, F, p: p["x"][:, :, 1:5, 0:3]),
+    Case("resize", {"x": IMAGE, "shape": i(5, 9), "resized_dims": n(2), "sampling_mode": "UNALIGN_CORNERS"},
+         lambda t, F, p: F.interpolate(p["x"], size=(5, 9), mode="bilinear", align_corners=False)),
+    Case("resize", {"x": IMAGE, "shape": i(1, 0, 9), "resized_dims": n(2), "sampling_mode": "STRICT_ALIGN_CORNERS"},
+         lambda t, F, p: F.interpolate(p["x"], size=(p["x"].shape[2], 9), mode="bilinear", align_corners=True)),
+    Case("resize", {"x": IMAGE, "shape": i(5, 9), "resized_dims": n(1), "interpolation_mode": "NEAREST_NEIGHBOR"},
+         lambda t, F, p: F.interpolate(p["x"], size=(p["x"].shape[2], 9), mode="nearest")),
 ]  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coreml import fuzz_structure
 from coreml.faults import field, varint
-from coreml.fuzz import SOURCE, attack
+from coreml.fuzz import SOURCE, FilesOpened, attack, outcome
 from coreml.packages import case
 
 from refsam import coreml
@@ -43,6 +44,24 @@ def test_damaged_packages_are_refused_or_run(package: Path, monkeypatch: pytest.
     assert all(path.is_relative_to(package.resolve()) for path in opened)
     assert results["ran"] < 250 < 400 == results.total()
     assert results["PackageError"] > 100
+    assert slowest < 10
+
+
+@pytest.mark.parametrize("source", fuzz_structure.SOURCES)
+def test_packages_of_a_wrong_structure_are_refused_or_run(packages: Path, tmp_path: Path, source: str) -> None:
+    """A seeded part of what make evidence does ten thousand times; an exception that is no InputError would be raised here."""
+    package = Path(shutil.copytree(packages / f"{source}.mlpackage", tmp_path / f"{source}.mlpackage"))
+    tree = fuzz_structure.tree_of(package)
+    assert outcome(package) == "ran"
+    slowest, results = 0.0, Counter()
+    with FilesOpened() as opened:
+        for seed in range(25):
+            start = time.process_time()
+            results[fuzz_structure.attack(package, tree, seed)] += 1
+            slowest = max(slowest, time.process_time() - start)
+    assert not opened.outside(package)
+    assert results["PackageError"] > 5
+    assert results["ran"] < results.total() == 25
     assert slowest < 10
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coreml.evidence import drawn_outcome
 from coreml.faults import IN_EXECUTORS, IN_PACKAGES, Fault, faulty_dump, faulty_package, target
 from coreml.packages import CONFIG, case, names
 from standin import standin_weights
@@ -95,6 +96,16 @@ def test_a_fault_in_an_executor_is_named(packages: Path, fault: Fault, stored: s
         assert {found.name for found in verdict.faults} <= {place, *users(program, place)}
 
 
+@pytest.mark.parametrize("in_executor", [False, True])
+@pytest.mark.parametrize("seed", [25, 26, 27])
+def test_a_fault_drawn_by_lot_is_never_named_elsewhere(
+    packages: Path, tmp_path: Path, model: MobileSam, seed: int, in_executor: bool
+) -> None:
+    """Seeds that make evidence does not have."""
+    _, _, named, _ = drawn_outcome(packages, tmp_path, model, "fp16", seed, in_executor)
+    assert named in ("yes", "below the budget")
+
+
 def users(program: coreml.Program, name: str) -> list[str]:
     """The operations right after it."""
     return [op.name for op in program.ops if any(name in group for group in op.inputs.values())]
@@ -155,6 +166,18 @@ def test_overflow_and_subnormals_are_told(packages: Path) -> None:
     overflowing = [op for op in judge_run(program, large, dump).ops if op.headroom < 1]
     assert overflowing
     assert all(np.isinf(dump[op.name]).any() for op in overflowing)
+
+
+def test_a_package_that_overflows_on_these_inputs_says_where(packages: Path, model: MobileSam) -> None:
+    """Of a float32 package nothing is said."""
+    given = case("MaskDecoder", 1)
+    large = {**given, "image_embeddings": given["image_embeddings"] * np.float32(1e5)}
+    for stored, overflows in (("fp16", True), ("fp32", False)):
+        program = coreml.load(packages / f"MaskDecoder.iOS15.{stored}.mlpackage")
+        assert not judge_package(program, model, given).overflow
+        found = judge_package(program, model, large).overflow
+        assert bool(found) == overflows
+        assert all(factor > 1 for _, factor in found)
 
 
 def test_a_dump_of_something_else_is_refused(packages: Path) -> None:

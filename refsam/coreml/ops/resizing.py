@@ -86,6 +86,25 @@ def resize_nearest_neighbor(x: Array, target_size_height: Any, target_size_width
     return _nearest(x, int(target_size_height), int(target_size_width))
 
 
+@op("resize")
+def resize(x: Array, shape: Any, resized_dims: Any, interpolation_mode: str = "LINEAR", sampling_mode: str = "DEFAULT") -> Array:
+    """To the last one or two lengths of `shape`; 0 keeps that axis's length."""
+    count, lengths = int(resized_dims), [int(n) for n in np.ravel(shape)]
+    if count not in (1, 2) or count > len(lengths) or x.ndim < 3:
+        raise UnsupportedOp(
+            f"resize of {count} axes of {x.ndim} to {lengths}; the last one or two, of at least three, are computed"
+        )
+    wanted = [*x.shape[-2:-count], *lengths[-count:]]
+    height, width = (n or m for n, m in zip(wanted, x.shape[-2:], strict=True))
+    if interpolation_mode == "LINEAR":
+        return bilinear(x, height, width, sampling_mode)
+    if interpolation_mode != "NEAREST_NEIGHBOR" or sampling_mode != "DEFAULT":
+        raise UnsupportedOp(
+            f"resize {interpolation_mode!r:.40} with sampling_mode {sampling_mode!r:.40} is not among what refsam computes"
+        )
+    return _nearest(x, height, width)
+
+
 @op("crop", moves=True)
 def crop(x: Array, crop_height: Any, crop_width: Any) -> Array:
     """Without these many rows at the top and bottom, and columns at the left and right."""
