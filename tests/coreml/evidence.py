@@ -23,7 +23,7 @@ from refsam import coreml
 from refsam.coreml.verdicts import judge_package, judge_run
 from refsam.model.sam import MobileSam
 
-FUZZED = 10_000
+FUZZED, MISBUILT = 10_000, 5_000
 DRAWN = 25
 
 
@@ -135,7 +135,7 @@ def coreml_fuzzing() -> Iterable[str]:
     yield "# Damaged Core ML packages"
     yield ""
     yield f"*Bytes*: {FUZZED} seeded damages of one to four places in a package of the prompt encoder, each loaded and run."
-    yield f"*Structure*: {FUZZED} programs of one to three changes to the tree of messages (tests/coreml/fuzz_structure.py), divided among"
+    yield f"*Structure*: {MISBUILT} programs of one to three changes to the tree of messages (tests/coreml/fuzz_structure.py), divided among"
     yield f"{', '.join(fuzz_structure.SOURCES)}."
     yield ""
     counts: Counter[tuple[str, str]] = Counter()
@@ -169,5 +169,5 @@ def _attacks(packages: Path) -> Iterable[tuple[str, Callable[[], str]]]:
         tree = fuzz_structure.tree_of(other)
         yield from (
             ("structure", partial(fuzz_structure.attack, other, tree, seed))
-            for seed in range(FUZZED // len(fuzz_structure.SOURCES))
+            for seed in range(MISBUILT // len(fuzz_structure.SOURCES))
         )
