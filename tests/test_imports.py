@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parents[1] / "refsam"
 
 # A module may import those of its own layer (without a circle) and of the layers above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "config", "parameters", "resources", "files", "blas"),
+    ("types", "errors", "config", "parameters", "resources", "files", "blas", "threads"),
     ("ops",),
     ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
     ("model", "transforms", "masks", "regions", "crops", "drawing"),

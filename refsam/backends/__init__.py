@@ -45,13 +45,6 @@ BACKENDS: dict[str, Callable[[int | None], Ops]] = {
 }
 
 
-def default_threads() -> int:
-    """How many threads a backend computes on where nobody says: $REFSAM_THREADS, else the CPUs that this process may use."""
-    from refsam.backends.fast.workers import thread_count
-
-    return thread_count()
-
-
 def create(name: str, threads: int | None = None) -> Ops:
     """The operations of the backend of this name, on this many threads.
 

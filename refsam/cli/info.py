@@ -13,6 +13,7 @@ import refsam
 from refsam import backends, checkpoint, loading, weights_store
 from refsam.cli.common import OK, JsonFlag, one_line, print_json
 from refsam.errors import RefsamError
+from refsam.threads import thread_count
 
 PACKAGES = ("numpy", "pillow", "safetensors", "jaxtyping", "threadpoolctl", "cyclopts", "rich")
 
@@ -28,7 +29,7 @@ def info(*, as_json: JsonFlag = False) -> int:
         "blas": _blas(),
         "backends": sorted(backends.BACKENDS),
         "default_backend": loading.DEFAULT_BACKEND,
-        "threads": backends.default_threads(),
+        "threads": thread_count(),
         "cache": weights_store.cache_folder(),
         "weights": {name: _weights(name) for name in _names()},
     }

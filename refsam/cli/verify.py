@@ -12,13 +12,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from refsam.backends import default_threads
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
 from refsam.cli.model import ModelOptions
 from refsam.cli.results import check_suffix
 from refsam.cli.verify_port import CaseOptions, PortOptions, Precision, Task
 from refsam.cli.verify_results import Results, write_html
 from refsam.errors import InputError
+from refsam.threads import thread_count
 from refsam.verify import verify as verified
 from refsam.verify.comparison import K
 from refsam.verify.report import Record, in_colour, record, to_json
@@ -91,7 +91,7 @@ def verify(
     tasks = (cases or CaseOptions()).tasks()
     options = model or ModelOptions()
     if options.threads is None:
-        options = replace(options, threads=max(1, default_threads() // jobs))
+        options = replace(options, threads=max(1, thread_count() // jobs))
     settings = {"k": k, "stages": stages, "explain": explain, "threads": options.threads}
     asked = Asked(port, how or PortOptions(), options, precision, settings)
     results = None if out is None else Results(out, _identity(asked), resume)

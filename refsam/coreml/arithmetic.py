@@ -6,7 +6,6 @@ the range in which a device's result should lie.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 from refsam.coreml.half import round_to_half
 from refsam.coreml.types import TensorType, check_elements
 from refsam.errors import InputError, PackageError
+from refsam.threads import thread_count
 from refsam.types import Array
 
 PRECISIONS = ("fp64", "fp32", "fp16", "fp16-accumulate")
@@ -157,7 +157,7 @@ def arithmetic(precision: str | None, threads: int | None = None) -> Iterator[Ar
         raise InputError(
             f"precision is {precision!r}; it has to be one of {', '.join(PRECISIONS)}, or None: as the program is typed"
         )
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(thread_count(threads)) as pool:
         yield Arithmetic(precision, pool)
 
 

@@ -72,7 +72,7 @@ class Program:
             inputs: an array for each name in `inputs`.
             precision: None, as the program is typed; "fp64", "fp32", "fp16", "fp16-accumulate" (see coreml/arithmetic.py).
             observe: called after every operation that is not a constant.
-            threads: by default one for each core; the result does not depend on it.
+            threads: None: $REFSAM_THREADS, else the CPUs that this process may use; the result does not depend on it.
 
         Raises InputError for an input that is missing, unknown or of another shape; PackageError, which names the operation,
         where the program asks for something impossible; UnsupportedOp where refsam has no such operation.

@@ -2,7 +2,6 @@
 
 import _ctypes
 import ctypes
-import os
 import tempfile
 import threading
 import weakref
@@ -58,7 +57,7 @@ class Library:
         if workers == 1:
             self._copies[0](ctypes.byref(jobs[0]))
         else:
-            list(_pool().map(lambda copy, job: copy(ctypes.byref(job)), self._copies, jobs))
+            list(_pool(self._options.workers).map(lambda copy, job: copy(ctypes.byref(job)), self._copies, jobs))
         for job in jobs:
             if job.diverged_group:
                 raise error(
@@ -112,5 +111,5 @@ def _load(path: Path, owner: Library) -> Callable[..., None]:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="refsam-emulator")
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, thread_name_prefix="refsam-emulator")

@@ -1,17 +1,12 @@
 """What an emulated device is like: everything that differs between real GPUs, and between lucky and unlucky runs."""
 
-import os
 from dataclasses import dataclass, field
 
 from refsam.errors import InputError
+from refsam.threads import thread_count
 
 GROUP_LIMIT = 1024
 WIDTHS = (16, 32, 64)
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -21,7 +16,8 @@ class Options:
     Args:
         checked: run every kernel in a process of its own with every memory access checked. What that costs depends on the kernel:
             docs/evidence/emulator.md has measured figures.
-        threads: CPU threads that groups are shared out to; None: all that this process may use. Checked mode uses one.
+        threads: CPU threads that groups are shared out to; None: $REFSAM_THREADS, else the CPUs that this process may
+            use. Checked mode uses one.
         group_size: greatest number of threads in a group; Apple's pipelines say 256 to 1024.
         simd_width: lanes of a SIMD-group, 16, 32 or 64; Apple's GPUs have 32.
         seed: 0 runs groups and SIMD-groups in order; another number shuffles both.
@@ -53,8 +49,7 @@ class Options:
         for name in ("seed", "noise"):
             if not 0 <= getattr(self, name) < 2**32:
                 raise InputError(f"{name} is {getattr(self, name)}; it is a number from 0 to 2**32 - 1")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"threads is {self.threads}; it is 1 or more")
         if self.step_limit < 1:
             raise InputError(f"step_limit is {self.step_limit}; it is 1 or more")
-        object.__setattr__(self, "workers", 1 if self.checked else self.threads or usable_cpus())
+        workers = thread_count(self.threads)
+        object.__setattr__(self, "workers", 1 if self.checked else workers)

@@ -1,15 +1,13 @@
-"""The thread pool: every task once, errors, several callers, and how many threads there are."""
+"""The thread pool: every task once, errors, several callers."""
 
 import os
 import threading
-from typing import Any
 
 import pytest
 from threadpoolctl import threadpool_info
 
-from refsam import InputError
 from refsam.backends.fast.scratch import Scratch
-from refsam.backends.fast.workers import THREADS_VARIABLE, Workers, thread_count
+from refsam.backends.fast.workers import Workers
 from refsam.blas import one_blas_thread
 
 pytestmark = pytest.mark.core
@@ -105,20 +103,6 @@ def test_memory_taken_in_a_task_is_free_for_the_next_one() -> None:
     starts: list[int] = []
     Workers(1).map(lambda scratch: starts.append(scratch.take(1000).ctypes.data), [()] * 5)
     assert len(set(starts[1:])) == 1
-
-
-def test_threads_come_from_the_argument_then_the_environment_then_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
-    assert thread_count() >= 1
-    monkeypatch.setenv(THREADS_VARIABLE, "3")
-    assert (thread_count(), thread_count(2)) == (3, 2)
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
-def test_another_number_of_threads_is_refused(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
-    monkeypatch.setenv(THREADS_VARIABLE, value)
-    with pytest.raises(InputError, match=f"REFSAM_THREADS is {value}; it has to be a whole number from 1"):
-        thread_count()
 
 
 def test_the_hosts_blas_setting_is_not_touched_by_many_callers() -> None:

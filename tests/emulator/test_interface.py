@@ -8,6 +8,7 @@ from emulator.sources import HEAD, IDENTITY, SQUARE
 
 from refsam import emulator as mc
 from refsam.errors import InputError, RefsamError
+from refsam.threads import THREADS_VARIABLE
 
 
 @pytest.fixture(params=[False, True], ids=["fast", "checked"])
@@ -161,6 +162,11 @@ def test_devices_are_listed() -> None:
 def test_options_without_sense_are_named(options: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
         mc.Device(**options)
+
+
+def test_threads_are_as_many_as_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(THREADS_VARIABLE, "3")
+    assert [mc.Device(**options).options.workers for options in ({}, {"threads": 2}, {"checked": True})] == [3, 2, 1]
 
 
 def test_errors_are_refsams() -> None:

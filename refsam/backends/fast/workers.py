@@ -3,32 +3,17 @@
 Results do not depend on the number of threads because tasks do not: which thread runs a task is chance, what it computes is not.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec
 
-from refsam.backends.fast import cpus, scratch
+from refsam.backends.fast import scratch
 from refsam.backends.fast.scratch import Scratch
 from refsam.blas import one_blas_thread
-from refsam.errors import InputError
-
-THREADS_VARIABLE = "REFSAM_THREADS"
+from refsam.threads import thread_count
 
 P = ParamSpec("P")
-
-
-def thread_count(threads: int | None = None) -> int:
-    """`threads`, else $REFSAM_THREADS, else the CPUs that this process may use. Raises InputError for less than 1."""
-    text = os.environ.get(THREADS_VARIABLE) if threads is None else str(threads)
-    if not text:
-        return cpus.usable()
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise InputError(
-            f"{'threads' if threads is not None else THREADS_VARIABLE} is {text}; it has to be a whole number from 1"
-        )
-    return int(text)
 
 
 class Workers:

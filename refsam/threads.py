@@ -1,15 +1,33 @@
-"""How many CPUs this process may use: those of its affinity, and no more than a container's quota pays for."""
+"""How many threads compute: as many as were asked for, else as many as there are CPUs that this process may use."""
 
 import math
 import os
 from pathlib import Path
 
+from refsam.errors import InputError
+
+THREADS_VARIABLE = "REFSAM_THREADS"
 CGROUP = Path("/sys/fs/cgroup")
 """Where Linux shows a container its own limits."""
 
 
-def usable(cgroup: Path = CGROUP) -> int:
-    """At least 1. Threads beyond a quota are stopped by the system for the rest of each period, all at once."""
+def thread_count(threads: int | None = None) -> int:
+    """`threads`, else $REFSAM_THREADS, else the CPUs that this process may use. Raises InputError for less than 1."""
+    text = os.environ.get(THREADS_VARIABLE) if threads is None else str(threads)
+    if not text:
+        return usable_cpus()
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise InputError(
+            f"{'threads' if threads is not None else THREADS_VARIABLE} is {text}; it has to be a whole number from 1"
+        )
+    return int(text)
+
+
+def usable_cpus(cgroup: Path = CGROUP) -> int:
+    """The CPUs of this process's affinity, and no more than a container's quota pays for; at least 1.
+
+    Threads beyond a quota are stopped by the system for the rest of each period, all at once.
+    """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return math.ceil(min(affinity, quota(cgroup)))
 

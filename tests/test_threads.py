@@ -1,12 +1,14 @@
-"""How many CPUs the fast backend takes: affinity and the quotas of both versions of cgroups."""
+"""How many threads: the argument, the environment, affinity, and the quotas of both versions of cgroups."""
 
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from refsam.backends.fast.cpus import quota, usable
+from refsam import InputError
+from refsam.threads import THREADS_VARIABLE, quota, thread_count, usable_cpus
 
 pytestmark = pytest.mark.core
 
@@ -36,4 +38,18 @@ def test_the_quota_is_read(tmp_path: Path, files: dict[str, str], expected: floa
 def test_no_more_than_affinity_and_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: str, expected: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     (tmp_path / "cpu.max").write_text(f"{allowed} 100000\n")
-    assert usable(tmp_path) == expected
+    assert usable_cpus(tmp_path) == expected
+
+
+def test_threads_come_from_the_argument_then_the_environment_then_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(THREADS_VARIABLE, raising=False)
+    assert thread_count() >= 1
+    monkeypatch.setenv(THREADS_VARIABLE, "3")
+    assert (thread_count(), thread_count(2)) == (3, 2)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_another_number_of_threads_is_refused(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    monkeypatch.setenv(THREADS_VARIABLE, value)
+    with pytest.raises(InputError, match=f"REFSAM_THREADS is {value}; it has to be a whole number from 1"):
+        thread_count()
