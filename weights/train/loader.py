@@ -10,16 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .photo_scenes import PhotoScenes, paste, photo_view
 from .pool import ScenePool
 from .prompts import Prompts, prompts
+from .scenes import Scene
 
 PER_IMAGE = ("image", "groups")
+PHOTO_SHARE = 0.2  # of the pictures are photographs with outlined objects
+PASTED_SHARE = 0.3  # of all pictures get objects cut out of photographs
 
 
 class Loader:
     """`next()` gives one batch of `images` images with `prompts` prompts each, prompts of all images in one row."""
 
-    def __init__(self, folder: Path, seed: list[int], images: int, prompts: int, size: int, ahead: int = 3) -> None:
+    def __init__(
+        self, folder: Path, seed: list[int], images: int, prompts: int, size: int, photos: PhotoScenes, ahead: int = 3
+    ) -> None:
+        self.photos = photos
         self.pool, self.images, self.prompts, self.size = ScenePool(folder), images, prompts, size
         self.rng = np.random.default_rng(seed)
         self.ready: queue.Queue[dict[str, Tensor]] = queue.Queue(ahead)
@@ -34,8 +41,17 @@ class Loader:
         while self.pool.count[0] < 128:
             time.sleep(0.5)
         while True:
-            scenes = [self.pool.draw(self.rng) for _ in range(self.images)]
+            scenes = [self._scene() for _ in range(self.images)]
             self.ready.put(as_batch([prompts(self.rng, s, self.prompts, self.size) for s in scenes]))
+
+    def _scene(self) -> Scene:
+        """A scene of the pool or a photograph, at times with objects of other photographs in front."""
+        scenes, cutouts = self.photos
+        if scenes and self.rng.random() < PHOTO_SHARE:
+            drawn = photo_view(self.rng, scenes[self.rng.integers(len(scenes))])
+        else:
+            drawn = self.pool.draw(self.rng)
+        return paste(self.rng, drawn, cutouts) if cutouts and self.rng.random() < PASTED_SHARE else drawn
 
 
 def as_batch(samples: list[Prompts]) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ from .grouping import GroupingHead
 from .loader import Loader
 from .losses import OBJECT, sam_loss
 from .model import Config, Sam, fit_biases, normalise
-from .photos import training_photos
+from .photo_scenes import photo_scenes
+from .photos import labelled_photos, training_photos
 from .pool import keep_painting
 from .rounds import Asked, chosen_mask, corrective_clicks, encode, first_round
 
@@ -47,7 +48,9 @@ class Options:
     processes: int
     size: int
     paint: float
+    threads: int = 0
     start: Path | None = None
+    keep_statistics: bool = False
     ema: float = 0.999
     cooled_ema: float = 0.98  # the falling learning rate averages by itself
 
@@ -97,6 +100,15 @@ def learning_rate(o: Options, number: int, elapsed: float) -> float:
     warm = min(1.0, (number + 1) / WARM_UP)
     left = o.minutes * 60 - elapsed
     return o.lr * warm * (min(1.0, max(0.0, left / (o.cooldown * 60))) if o.cooldown else 1.0)
+
+
+def begin_step(sam: Sam, keep_statistics: bool) -> None:
+    """Training mode; with `keep_statistics`, BatchNorm normalises as it will in use, which lets a batch be small."""
+    sam.train()
+    if keep_statistics:
+        for module in sam.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
 
 def share_gradients(modules: nn.Module) -> None:
@@ -159,7 +171,7 @@ def worker(rank: int, o: Options) -> None:
     """One training process; rank 0 also logs and saves."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29517")
     dist.init_process_group("gloo", rank=rank, world_size=o.processes)
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) // o.processes))
+    torch.set_num_threads(o.threads or max(1, (os.cpu_count() or 2) // o.processes))
     torch.manual_seed(0)
     sam = Sam(Config().at(o.size)).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
@@ -178,7 +190,7 @@ def worker(rank: int, o: Options) -> None:
         ema.load_state_dict(sam.state_dict())
     ema.eval()
     first = number
-    loader = Loader(o.folder / "pool", seed=[rank, number], images=o.images, prompts=o.prompts, size=o.size)
+    loader = Loader(o.folder / "pool", seed=[rank, number], images=o.images, prompts=o.prompts, size=o.size, photos=photo_scenes(labelled_photos(), o.folder))
     shared = np.random.default_rng(number)  # the same on every process: how many rounds
     own = np.random.default_rng([rank, number])
     started = saved = time.monotonic()
@@ -187,7 +199,7 @@ def worker(rank: int, o: Options) -> None:
         lr = learning_rate(o, number, time.monotonic() - started)
         for group in opt.param_groups:
             group["lr"] = lr
-        sam.train()
+        begin_step(sam, o.keep_statistics)
         parts = step(sam, head, loader.next(), own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS)))
         share_gradients(both)
         norm = torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
@@ -223,15 +235,18 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8, help="per image")
     parser.add_argument("--size", type=int, default=256, help="of the pictures: 128 for a quick start, then 256")
     parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/train/start.safetensors")
+    parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's statistics stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second")
+    parser.add_argument("--threads", type=int, default=0, help="per process; 0: as many as there are cores for each")
+    parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second; 0: only those painted before")
     o = Options(**vars(parser.parse_args()))
     o.folder.mkdir(parents=True, exist_ok=True)
     (o.folder / "STOP").unlink(missing_ok=True)
-    painter = mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)
-    painter.start()
+    painters = [mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)] if o.paint else []
+    for painter in painters:
+        painter.start()
     trainers = mp.spawn(worker, (o,), o.processes, join=False)
-    pids = [os.getpid(), painter.pid, *(p.pid for p in trainers.processes)]
+    pids = [os.getpid(), *(p.pid for p in painters), *(p.pid for p in trainers.processes)]
     (o.folder / "PIDS").write_text(" ".join(map(str, pids)) + "\n")
     while not trainers.join():
         pass
