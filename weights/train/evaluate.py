@@ -1,8 +1,11 @@
-"""The scores of the demo model: `python -m weights.train.evaluate WEIGHTS [--scenes 200] [--json FILE]`.
+"""The scores of the demo model: `python -m weights.train.evaluate WEIGHTS [--scenes 100] [--json FILE] [--against OTHER]`.
 
-WEIGHTS is weights/demo.safetensors or a training checkpoint. Scenes are procedural with seeds below 10,000 (training
-starts at 1,000,000) and no photographs in them; photographs are those under tests/data/photos, none of them trained on.
-Any model that can `embed` a picture and `predict` from prompts can be scored (`Segmenter`).
+WEIGHTS is weights/demo.safetensors, or any file that refsam opens, and refsam computes; or a training checkpoint (.pt), which
+needs torch. --against says how far the masks of OTHER are the same, such as of the checkpoint that was exported in float16.
+
+Scenes are procedural with seeds below 10,000 (training starts at 1,000,000) and no photographs in them; photographs are those
+under tests/data/photos, none of them trained on. Any model that can `embed` a picture and `predict` from prompts can be scored
+(`Segmenter`).
 """
 
 import argparse
@@ -136,11 +139,17 @@ def score_scene(model: Segmenter, seed: int) -> Iterator[dict[str, object]]:
                "corrected": rounds[-1], "predicted": click.predicted.tolist(), "true": click.true.tolist()}  # fmt: skip
 
 
+def at_input_size(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
+    """The picture with SIZE pixels on its longer side, and its scale."""
+    h, w = image.shape[:2]
+    scale = SIZE / max(h, w)
+    return cv2.resize(image, (int(w * scale + 0.5), int(h * scale + 0.5)), interpolation=cv2.INTER_AREA), scale
+
+
 def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
     """One row per object of a held-out photograph."""
     h, w = photo.image.shape[:2]
-    scale = SIZE / max(h, w)
-    small = cv2.resize(photo.image, (int(w * scale + 0.5), int(h * scale + 0.5)), interpolation=cv2.INTER_AREA)
+    small, scale = at_input_size(photo.image)
     embedding = model.embed(small)
     for name, mask in photo.masks.items():
         logits = boxed(model, embedding, bounds(mask) * np.float32(scale))
@@ -175,16 +184,46 @@ def table(scores: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
+def agreement(one: Segmenter, other: Segmenter, photos: list[Photo]) -> float:
+    """Mean IoU of the masks that two models give for the boxes of the photographs' objects."""
+    same = []
+    for photo in photos:
+        h, w = photo.image.shape[:2]
+        small, scale = at_input_size(photo.image)
+        embeddings = [model.embed(small) for model in (one, other)]
+        for mask in photo.masks.values():
+            box = bounds(mask) * np.float32(scale)
+            pair = [boxed(m, e, box) for m, e in zip((one, other), embeddings, strict=True)]
+            same.append(iou(*(full_size(logits, h, w) for logits in pair)))
+    return float(np.mean(same))
+
+
+def opened(path: Path) -> Segmenter:
+    """The model in a weights file, on refsam, or in a training checkpoint, on torch."""
+    if path.suffix == ".pt":
+        from .torch_segmenter import TorchSegmenter, load
+
+        return TorchSegmenter(load(path))
+    import refsam
+
+    from .numpy_segmenter import NumpySegmenter
+
+    return NumpySegmenter(refsam.load(path))
+
+
 def main() -> None:
     """The command."""
-    from .torch_segmenter import TorchSegmenter, load
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
-    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--against", type=Path)
     args = parser.parse_args()
-    scores, rows, photo_rows = evaluate(TorchSegmenter(load(args.weights)), args.scenes, held_out_photos())
+    model, photos = opened(args.weights), held_out_photos()
+    if args.against:
+        print(f"mean IoU of the masks of both, from boxes: {agreement(model, opened(args.against), photos):.4f}")
+        return
+    scores, rows, photo_rows = evaluate(model, args.scenes, photos)
     print(table(scores), json.dumps(scores), sep="\n")
     if args.json:
         args.json.write_text(json.dumps({"scores": scores, "scenes": rows, "photos": photo_rows}, indent=1) + "\n")

@@ -9,35 +9,32 @@ import datetime
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
+from numpy.typing import NDArray
 
-from .model import Config, Sam, fit_biases
+from refsam.checkpoint import save
+
+from .model import DEMO, Sam, fit_biases
 
 TARGET = Path(__file__).parents[1] / "demo.safetensors"
 LIMIT = 12_000_000  # bytes
 
 
-def half_precision(sam: Sam) -> dict[str, Tensor]:
-    """The tensors of the model as float16, checked to fit its range."""
-    tensors = {k: v for k, v in sam.state_dict().items() if "num_batches_tracked" not in k}
-    halves = {k: v.half().contiguous() for k, v in tensors.items()}
-    wrong = [k for k, v in halves.items() if not torch.isfinite(v).all()]
-    if wrong:
-        raise ValueError(f"not finite in float16: {wrong}")
-    lost = [k for k, v in halves.items() if k.endswith("running_var") and bool((v == 0).any())]
+def tensors(sam: Sam) -> dict[str, NDArray[np.float32]]:
+    """The tensors of the model. Raises ValueError where a variance would vanish in float16 and divide by next to nothing."""
+    found = {k: v.numpy() for k, v in sam.state_dict().items() if "num_batches_tracked" not in k}
+    lost = [k for k, v in found.items() if k.endswith("running_var") and not v.astype(np.float16).all()]
     if lost:
         raise ValueError(f"variances that vanish in float16: {lost}")
-    return halves
+    return found
 
 
-def metadata(sam: Sam, step: int, scores: dict[str, object]) -> dict[str, str]:
+def metadata(step: int, scores: dict[str, object]) -> dict[str, str]:
     """What a reader of the file must know; values are strings, as safetensors wants them."""
     return {
         "format": "pt",
         "name": "refsam demo",
-        "config": json.dumps(sam.config.as_dict()),
         "architecture": "MobileSAM (TinyViT encoder, SAM prompt encoder and mask decoder), smaller widths",
         "training": f"{step} steps from random weights on procedural scenes; see weights/train and weights/CARD.md",
         "scores": json.dumps(scores),
@@ -54,10 +51,10 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=TARGET)
     args = parser.parse_args()
     state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    sam = Sam(Config())
+    sam = Sam(DEMO)
     sam.load_state_dict(fit_biases(state["ema"], sam))
     scores = json.loads(args.scores.read_text())["scores"] if args.scores else {}
-    save_file(half_precision(sam), args.to, metadata(sam, state["step"], scores))
+    save(args.to, tensors(sam), sam.config, metadata(state["step"], scores), "float16")
     size = args.to.stat().st_size
     print(f"{args.to.name}: {size:,} bytes, step {state['step']}")
     if size > LIMIT:

@@ -16,6 +16,8 @@ from .prompts import Prompts, prompts
 from .scenes import Scene
 
 PER_IMAGE = ("image", "groups")
+LEAST_SCENES = 128  # to begin with
+PATIENCE = 300.0  # seconds without a new scene
 PHOTO_SHARE = 0.2  # of the pictures are photographs with outlined objects
 PASTED_SHARE = 0.3  # of all pictures get objects cut out of photographs
 
@@ -29,20 +31,36 @@ class Loader:
         self.photos = photos
         self.pool, self.images, self.prompts, self.size = ScenePool(folder), images, prompts, size
         self.rng = np.random.default_rng(seed)
-        self.ready: queue.Queue[dict[str, Tensor]] = queue.Queue(ahead)
+        self.ready: queue.Queue[dict[str, Tensor] | Exception] = queue.Queue(ahead)
         threading.Thread(target=self._fill, daemon=True).start()
 
     def next(self) -> dict[str, Tensor]:
-        """The next batch; waits for it."""
-        return self.ready.get()
+        """The next batch; waits for it. Raises RuntimeError where making it failed, as would all later ones."""
+        made = self.ready.get()
+        if isinstance(made, Exception):
+            self.ready.put(made)
+            raise RuntimeError("the loader has stopped") from made
+        return made
 
     def _fill(self) -> None:
         cv2.setNumThreads(1)
-        while self.pool.count[0] < 128:
+        try:
+            self._wait_for_scenes()
+            while True:
+                scenes = [self._scene() for _ in range(self.images)]
+                self.ready.put(as_batch([prompts(self.rng, s, self.prompts, self.size) for s in scenes]))
+        except Exception as error:
+            self.ready.put(error)
+
+    def _wait_for_scenes(self) -> None:
+        """Raises TimeoutError where the painter has painted nothing for PATIENCE seconds."""
+        count, since = -1, time.monotonic()
+        while self.pool.count[0] < LEAST_SCENES:
+            if self.pool.count[0] != count:
+                count, since = int(self.pool.count[0]), time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                raise TimeoutError(f"{count} of {LEAST_SCENES} scenes to begin with, and no new one for {PATIENCE} s")
             time.sleep(0.5)
-        while True:
-            scenes = [self._scene() for _ in range(self.images)]
-            self.ready.put(as_batch([prompts(self.rng, s, self.prompts, self.size) for s in scenes]))
 
     def _scene(self) -> Scene:
         """A scene of the pool or a photograph, at times with objects of other photographs in front."""

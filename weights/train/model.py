@@ -5,44 +5,30 @@ keeps channels last). test: `python -m weights.train.model` compares it with ups
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from mobile_sam.modeling import MaskDecoder, PromptEncoder, TinyViT, TwoWayTransformer
 from torch import Tensor, nn
 
+from refsam.config import Config
+
 from .two_way import two_way
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-@dataclass(frozen=True)
-class Config:
-    """The numbers of the model; stored as JSON in the weights file under "config"."""
+DEMO = Config(
+    image_size=256, embed_dims=(40, 80, 128, 320), depths=(1, 2, 3, 1), num_heads=(1, 2, 4, 10), window_sizes=(8, 8, 16, 8),
+    decoder_mlp_dim=512,
+)  # fmt: skip
 
-    image_size: int = 256
-    embed_dims: tuple[int, ...] = (40, 80, 128, 320)
-    depths: tuple[int, ...] = (1, 2, 3, 1)
-    num_heads: tuple[int, ...] = (1, 2, 4, 10)
-    window_sizes: tuple[int, ...] = (8, 8, 16, 8)
-    prompt_embed_dim: int = 256
-    mask_in_chans: int = 16
-    decoder_depth: int = 2
-    decoder_num_heads: int = 8
-    decoder_mlp_dim: int = 512
-    num_multimask_outputs: int = 3
-    iou_head_depth: int = 3
-    iou_head_hidden_dim: int = 256
 
-    def at(self, size: int) -> "Config":
-        """The same model for another image size: no window larger than its stage's grid."""
-        grids = (size // 4, size // 8, size // 16, size // 16)
-        return replace(self, image_size=size, window_sizes=tuple(map(min, self.window_sizes, grids)))
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain lists and numbers, for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+def at_size(config: Config, size: int) -> Config:
+    """The same model for another image size: no window larger than its stage's grid."""
+    windows = map(min, config.window_sizes, (size // 4, size // 8, size // 16, size // 16))
+    return replace(config, image_size=size, window_sizes=tuple(windows))
 
 
 class Sam(nn.Module):
@@ -51,7 +37,7 @@ class Sam(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        size, grid, dim = config.image_size, config.image_size // 16, config.prompt_embed_dim
+        size, grid, dim = config.image_size, config.embedding_size, config.prompt_embed_dim
         self.image_encoder = TinyViT(
             img_size=size, num_classes=0, embed_dims=list(config.embed_dims), depths=list(config.depths),
             num_heads=list(config.num_heads), window_sizes=list(config.window_sizes), drop_path_rate=0.0,
@@ -85,7 +71,7 @@ class Sam(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Normalised, padded pictures (B, 3, S, S) -> embeddings (B, C, S/16, S/16)."""
-        enc, grid = self.image_encoder, self.config.image_size // 16
+        enc, grid = self.image_encoder, self.config.embedding_size
         x = enc.patch_embed(x)
         for layer in enc.layers:
             x = layer(x)
@@ -139,7 +125,7 @@ def upscale(layers: nn.Sequential, src: Tensor, hyper: Tensor) -> Tensor:
 def check() -> None:
     """Our `decode` against upstream's own decoder, on random weights and prompts."""
     torch.manual_seed(0)
-    sam = Sam(Config()).eval()
+    sam = Sam(DEMO).eval()
     points = torch.rand(6, 2, 2) * 256, torch.randint(0, 2, (6, 2))
     with torch.inference_mode():
         embedding = sam.encode(torch.randn(1, 3, 256, 256))

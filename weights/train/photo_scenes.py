@@ -69,7 +69,11 @@ def photo_scenes(photos: list[Photo], folder: Path) -> PhotoScenes:
     kept = folder / "photos.npz"
     if not kept.exists():
         found = [photo_scene(photo) for photo in photos]
-        arrays = {f"{photo.name}/{part}": getattr(s, part) for photo, s in zip(photos, found, strict=True) for part in ("leaves", "tree")}
+        arrays = {
+            f"{photo.name}/{part}": getattr(s, part)
+            for photo, s in zip(photos, found, strict=True)
+            for part in ("leaves", "tree")
+        }
         temporary = folder / f"photos-{os.getpid()}.npz"
         np.savez_compressed(temporary, **arrays)
         temporary.replace(kept)

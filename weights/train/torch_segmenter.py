@@ -1,33 +1,29 @@
 """The torch twin behind the protocol of evaluate.py, and how its weights are opened."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors import safe_open
 from torch import Tensor
 
+from refsam import checkpoint
+
 from .evaluate import Logits, Prompt
-from .model import Config, Sam, fit_biases, normalise
+from .model import DEMO, Sam, fit_biases, normalise
 
 
 def load(path: Path) -> Sam:
-    """A model from weights/*.safetensors, or the averaged weights of a training checkpoint."""
-    if path.suffix != ".safetensors":
-        sam = Sam(Config())
-        state = torch.load(path, map_location="cpu", weights_only=True)["ema"]
-        sam.load_state_dict(fit_biases(state, sam))
-        return sam.eval()
-    with safe_open(path, "pt") as file:
-        fields = json.loads(file.metadata()["config"])
-        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (no mapping)
-    sam = Sam(Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}))
-    missing, unknown = sam.load_state_dict(tensors, strict=False)
-    if unknown or any("num_batches_tracked" not in name for name in missing):
-        raise ValueError(f"{path}: missing {missing}, unknown {unknown}")
+    """A model from a file that refsam opens, or the averaged weights of a training checkpoint."""
+    if path.suffix == ".safetensors":
+        opened = checkpoint.load(path)
+        sam = Sam(opened.config)
+        state = {name: torch.from_numpy(tensor) for name, tensor in opened.tensors.items()}
+    else:
+        sam = Sam(DEMO)
+        state = fit_biases(torch.load(path, map_location="cpu", weights_only=True)["ema"], sam)
+    sam.load_state_dict({**sam.state_dict(), **state})
     return sam.eval()
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .grouping import GroupingHead
 from .loader import Loader
 from .losses import OBJECT, sam_loss
-from .model import Config, Sam, fit_biases, normalise
+from .model import DEMO, Sam, at_size, fit_biases, normalise
 from .photo_scenes import photo_scenes
 from .photos import labelled_photos, training_photos
 from .pool import keep_painting
@@ -173,7 +173,7 @@ def worker(rank: int, o: Options) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=o.processes)
     torch.set_num_threads(o.threads or max(1, (os.cpu_count() or 2) // o.processes))
     torch.manual_seed(0)
-    sam = Sam(Config().at(o.size)).look_where_clicked()
+    sam = Sam(at_size(DEMO, o.size)).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
     both = nn.ModuleList([sam, head])
     ema, opt, number = copy.deepcopy(sam), optimizer(both, o.lr), 0
@@ -190,7 +190,8 @@ def worker(rank: int, o: Options) -> None:
         ema.load_state_dict(sam.state_dict())
     ema.eval()
     first = number
-    loader = Loader(o.folder / "pool", seed=[rank, number], images=o.images, prompts=o.prompts, size=o.size, photos=photo_scenes(labelled_photos(), o.folder))
+    photos = photo_scenes(labelled_photos(), o.folder)
+    loader = Loader(o.folder / "pool", [rank, number], o.images, o.prompts, o.size, photos)
     shared = np.random.default_rng(number)  # the same on every process: how many rounds
     own = np.random.default_rng([rank, number])
     started = saved = time.monotonic()
@@ -235,18 +236,18 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8, help="per image")
     parser.add_argument("--size", type=int, default=256, help="of the pictures: 128 for a quick start, then 256")
     parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/train/start.safetensors")
-    parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's statistics stay as they are: for small batches")
+    parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="per process; 0: as many as there are cores for each")
     parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second; 0: only those painted before")
     o = Options(**vars(parser.parse_args()))
     o.folder.mkdir(parents=True, exist_ok=True)
     (o.folder / "STOP").unlink(missing_ok=True)
-    painters = [mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)] if o.paint else []
-    for painter in painters:
+    painter = mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)
+    if o.paint:
         painter.start()
     trainers = mp.spawn(worker, (o,), o.processes, join=False)
-    pids = [os.getpid(), *(p.pid for p in painters), *(p.pid for p in trainers.processes)]
+    pids = [os.getpid(), *(p.pid for p in (painter, *trainers.processes) if p.pid)]
     (o.folder / "PIDS").write_text(" ".join(map(str, pids)) + "\n")
     while not trainers.join():
         pass

@@ -1,0 +1,134 @@
+"""The evaluation, by models whose scores are known beforehand."""
+
+import numpy as np
+import pytest
+
+import refsam
+from weights.train.eval_photos import Photo, held_out_photos
+from weights.train.evaluate import (
+    BOUNDS,
+    CORRECTIONS,
+    MIN_SHARE,
+    Prompt,
+    agreement,
+    asked_objects,
+    deepest,
+    evaluate,
+    full_size,
+    iou,
+    score_photo,
+    table,
+)  # fmt: skip
+from weights.train.numpy_segmenter import NumpySegmenter
+from weights.train.prompts import bounds, shrink
+from weights.train.scenes import HELD_OUT_SEEDS, scene
+
+
+class Fixed:
+    """Answers every prompt with the same masks, the second of three ranked first."""
+
+    def __init__(self, mask: np.ndarray) -> None:
+        self.mask = mask
+
+    def embed(self, image):
+        return None
+
+    def predict(self, embedding, prompt: Prompt, several: bool):
+        if not several:
+            return self.mask[None], np.ones(1, np.float32)
+        return np.stack([-np.ones_like(self.mask), self.mask, -self.mask]), np.array([0.2, 0.9, 0.4], np.float32)
+
+
+def logits_of(mask: np.ndarray) -> np.ndarray:
+    return shrink(mask).astype(np.float32) / 127.5 - 1
+
+
+def test_masks_at_full_size_are_those_that_logits_were_made_of() -> None:
+    """A disc of 80 pixels' radius, to half a pixel at its outline: 1 - 2 pi r / 2 / (pi r^2) = 0.99."""
+    yy, xx = np.mgrid[:256, :256]
+    disc = np.hypot(xx - 120, yy - 130) < 80
+    assert iou(full_size(logits_of(disc), 256, 256), disc) > 0.985
+    large = np.hypot(np.mgrid[:1024, :512][1] - 256, np.mgrid[:1024, :512][0] - 500) < 200
+    small = np.zeros((256, 256), bool)
+    small[:, :128] = large[2::4, 2::4]
+    assert iou(full_size(logits_of(small), 1024, 512), large) > 0.97
+
+
+def test_everything_on_gets_the_objects_shares() -> None:
+    """The mean share of the picture is the mean IoU of a mask of the whole picture."""
+    seeds = range(3)
+    shares = []
+    for seed in seeds:
+        s = scene(seed)
+        shares += [s.mask_of(0, number).mean() for number in asked_objects(np.random.default_rng(seed), s)]
+    scores, rows, _ = evaluate(Fixed(np.ones((64, 64), np.float32)), len(seeds), [])
+    assert scores["objects"] == len(shares) == len(rows)
+    assert scores["box"] == pytest.approx(np.mean(shares), abs=1e-4)
+    assert scores["corrected"] == scores["box"]
+    assert len(scores["rounds"]) == CORRECTIONS + 1
+    assert scores["click"] >= scores["box"]  # the whole that it belongs to is a legal answer too
+    assert scores["best"] == scores["click"]
+    assert min(shares) >= MIN_SHARE
+    assert "photo_box" not in scores
+    predicted, true = (np.concatenate([row[key] for row in rows]) for key in ("predicted", "true"))
+    assert scores["correlation"] == pytest.approx(np.corrcoef(predicted, true)[0, 1], abs=1e-4)
+
+
+def test_a_photograph_by_the_truth_itself() -> None:
+    image = np.zeros((300, 512, 3), np.uint8)
+    mask = np.zeros((300, 512), bool)
+    mask[100:200, 40:300] = True
+    small = np.zeros((256, 256), bool)
+    small[:150] = mask[::2, ::2]
+    photo = Photo("a", image, {"plank": mask})
+    (row,) = score_photo(Fixed(logits_of(small)), photo)
+    assert (row["photo"], row["object"]) == ("a", "plank")
+    assert row["photo_box"] > 0.97
+    assert agreement(Fixed(logits_of(small)), Fixed(logits_of(small)), [photo]) == 1
+    assert agreement(Fixed(logits_of(small)), Fixed(-logits_of(small)), [photo]) < 0.01
+
+
+def test_the_deepest_point_of_a_ring_with_a_thick_side() -> None:
+    area = np.zeros((50, 60), bool)
+    area[10:40, 10:50] = True
+    area[15:35, 30:46] = False
+    x, y = deepest(area)
+    assert 18 <= x <= 21
+    assert area[y, x]
+
+
+def test_seeds_that_training_may_have_seen_are_refused() -> None:
+    with pytest.raises(ValueError, match="not held out"):
+        evaluate(Fixed(np.ones((64, 64), np.float32)), HELD_OUT_SEEDS + 1, [])
+
+
+def test_the_table_shows_every_bound() -> None:
+    lines = table({"click": 0.5, "box": 0.6}).splitlines()
+    assert len(lines) == 2 + len(BOUNDS)
+    assert "| click | 0.78 | 0.90 | 0.5 |" in lines
+    assert "| correlation | 0.60 | 0.85 | none |" in lines
+
+
+def test_refsam_behind_the_protocol_gives_what_the_predictor_gives() -> None:
+    """On a picture that is 256 pixels wide already, where both see the same pixels and the same prompts."""
+    model = refsam.load("demo")
+    image = scene(5).image
+    box = bounds(scene(5).mask_of(0, scene(5).objects()[0]))
+    mine, predictor = NumpySegmenter(model), refsam.SamPredictor(model)
+    predictor.set_image(image)
+    embedding = mine.embed(image)
+    clicks, labels = np.float32([[60, 90], [200, 31]]), np.float32([1, 0])
+    _, ious, logits = predictor.predict(clicks, labels.astype(int))
+    three, predicted = mine.predict(embedding, Prompt(clicks, labels), several=True)
+    np.testing.assert_array_equal(three, logits)
+    np.testing.assert_array_equal(predicted, ious)
+    _, ious, single = predictor.predict(box=box, mask_input=logits[:1], multimask_output=False)
+    one, predicted = mine.predict(embedding, Prompt(box=box, mask=three[0]), several=False)
+    np.testing.assert_array_equal(one, single)
+    np.testing.assert_array_equal(predicted, ious)
+
+
+def test_there_are_held_out_photographs() -> None:
+    photos = held_out_photos()
+    assert len(photos) >= 8
+    assert sum(len(photo.masks) for photo in photos) >= 60

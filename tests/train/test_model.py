@@ -1,0 +1,130 @@
+"""The torch twin that is trained: the same graph as refsam's, and what is exported of it. Needs torch."""
+
+import json
+
+import numpy as np
+import pytest
+
+import refsam
+from refsam import MobileSam, checkpoint, resources
+
+pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # those of upstream's own imports
+
+
+@pytest.fixture(scope="module")
+def twin():
+    """The demo model's weights in the torch twin."""
+    from weights.train.torch_segmenter import load
+
+    return load(resources.path("weights", "demo.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def ours() -> MobileSam:
+    return refsam.load("demo", backend="reference")
+
+
+def close(a, b) -> None:
+    """Two float32 computations of one graph: each is off by up to some 1e-6 of its norm (docs/evidence/parity.md)."""
+    assert np.linalg.norm(a - b) < 1e-5 * np.linalg.norm(b)
+
+
+def test_embeddings(twin, ours) -> None:
+    import torch
+
+    x = np.random.default_rng(0).normal(size=(1, 3, 256, 256)).astype(np.float32)
+    with torch.inference_mode():
+        close(twin.encode(torch.from_numpy(x)).numpy(), ours.encode_image(x))
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_prompts_and_masks(twin, ours, boxed: bool) -> None:
+    """Training's prompts of one row (a click, or a box with a corrective click and a mask) are what refsam makes of each."""
+    import torch
+
+    from weights.train.rounds import encode, first_round
+
+    rng = np.random.default_rng(4)
+    embedding = rng.normal(size=(1, 256, 16, 16)).astype(np.float32)
+    clicks, box = rng.uniform(0, 256, (2, 3, 2)).astype(np.float32), np.float32([[10, 20, 90, 200]] * 3)
+    mask = rng.normal(size=(3, 64, 64)).astype(np.float32)
+    flags = torch.full((3,), boxed)
+    asked = first_round(torch.from_numpy(clicks[0]), torch.from_numpy(box), flags)
+    asked = asked.add(torch.from_numpy(clicks[1]), torch.zeros(3), torch.from_numpy(mask), torch.ones(3, dtype=torch.bool))
+    with torch.inference_mode():
+        found = [x.numpy() for x in (*encode(twin, asked), *twin.decode(torch.from_numpy(embedding), *encode(twin, asked)))]
+    if boxed:
+        points, boxes = (clicks[1][:, None], np.zeros((3, 1), int)), box
+    else:
+        points, boxes = (clicks.swapaxes(0, 1), np.array([[1, 0]] * 3)), None
+    sparse, dense = ours.encode_prompts(points, boxes, mask[:, None])
+    close(np.sort(found[0], 1), np.sort(sparse, 1))  # tokens in whatever order: attention does not see it
+    close(found[1], dense)
+    for several, kept in ((True, slice(1, None)), (False, slice(0, 1))):
+        logits, iou = ours.decode_masks(embedding, ours.image_pe, sparse, dense, several)
+        close(found[2][:, kept], logits)
+        close(found[3][:, kept], iou)
+
+
+def test_decoding_is_upstreams(twin) -> None:
+    import torch
+
+    rng = torch.Generator().manual_seed(1)
+    embedding, mask = torch.randn(1, 256, 16, 16, generator=rng), torch.randn(4, 1, 64, 64, generator=rng)
+    points = 256 * torch.rand(4, 2, 2, generator=rng), torch.tensor([[1, 0]] * 4)
+    with torch.inference_mode():
+        sparse, dense = twin.prompt_encoder(points, None, mask)
+        theirs = twin.mask_decoder.predict_masks(embedding, twin.prompt_encoder.get_dense_pe(), sparse, dense)
+        for a, b in zip(twin.decode(embedding, sparse, dense), theirs, strict=True):
+            close(a.numpy(), b.numpy())
+
+
+def test_export_and_back(twin, tmp_path) -> None:
+    from weights.train.export import metadata, tensors
+
+    path = tmp_path / "a.safetensors"
+    checkpoint.save(path, tensors(twin), twin.config, metadata(7, {"click": 0.5}), "float16")
+    opened = checkpoint.load(path)
+    assert opened.config == twin.config
+    assert json.loads(opened.metadata["scores"]) == {"click": 0.5}
+    assert opened.metadata["training"].startswith("7 steps")
+    for name, tensor in twin.state_dict().items():
+        if "num_batches_tracked" not in name:
+            np.testing.assert_array_equal(opened.tensors[name], tensor.numpy().astype(np.float16))
+
+
+def test_a_variance_that_vanishes_is_not_exported(twin) -> None:
+    from weights.train.export import tensors
+
+    variance = twin.image_encoder.patch_embed.seq[0].bn.running_var
+    kept = variance.clone()
+    variance[0] = 1e-9
+    with pytest.raises(ValueError, match="running_var"):
+        tensors(twin)
+    variance.copy_(kept)
+
+
+def test_weights_of_a_smaller_size_fit_the_larger_model() -> None:
+    """Offsets that both windows have keep their bias; greater ones start from zero."""
+    from weights.train.model import DEMO, Sam, at_size, fit_biases
+
+    small, large = Sam(at_size(DEMO, 128)), Sam(DEMO)
+    name = "image_encoder.layers.2.blocks.0.attn.attention_biases"
+    small.get_parameter(name).data.normal_()
+    old = small.get_parameter(name).detach().numpy().reshape(4, 8, 8)
+    large.load_state_dict(fit_biases(small.state_dict(), large))
+    new = large.get_parameter(name).detach().numpy().reshape(4, 16, 16)
+    np.testing.assert_array_equal(new[:, :8, :8], old)
+    assert not new[:, 8:].any()
+    assert not new[:, :, 8:].any()
+
+
+def test_an_attention_that_looks_where_it_was_clicked() -> None:
+    from weights.train.model import DEMO, Sam
+
+    sam = Sam(DEMO).look_where_clicked()
+    for attention in (
+        sam.mask_decoder.transformer.final_attn_token_to_image,
+        sam.mask_decoder.transformer.layers[1].cross_attn_image_to_token,
+    ):
+        np.testing.assert_array_equal(attention.q_proj.weight.detach(), attention.k_proj.weight.detach())

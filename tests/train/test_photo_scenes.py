@@ -1,0 +1,97 @@
+"""Training photographs: their outlined objects as scenes, and pasted in front of others."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weights.train.eval_photos import FOLDER as HELD_OUT
+from weights.train.eval_photos import Photo
+from weights.train.painter import BACKGROUND, THING
+from weights.train.photo_scenes import LEAST_REGION, cutouts, join_small, paste, photo_scene, photo_scenes, photo_view
+from weights.train.photos import FOLDER, labelled_photos
+from weights.train.prompts import VOID
+from weights.train.scenes import Scene, scene
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Photo]:
+    return labelled_photos()
+
+
+@pytest.fixture(scope="module")
+def swans(photos: list[Photo]) -> Photo:
+    return next(photo for photo in photos if photo.name == "swans")
+
+
+@pytest.fixture(scope="module")
+def of_swans(swans: Photo) -> Scene:
+    return photo_scene(swans)
+
+
+def test_masks_fit_their_photographs(photos: list[Photo]) -> None:
+    for photo in photos:
+        assert photo.masks
+        for mask in photo.masks.values():
+            assert mask.shape == photo.image.shape[:2]
+            assert 0.001 < mask.mean() < 0.8
+
+
+def test_no_photograph_of_the_evaluation_is_trained_on(photos: list[Photo]) -> None:
+    pictures = {path.read_bytes() for path in HELD_OUT.glob("*.jpg")}
+    assert pictures
+    assert not any(path.read_bytes() in pictures for path in FOLDER.glob("*.jpg"))
+
+
+def test_every_mask_has_its_recipe() -> None:
+    for path in (FOLDER / "masks").glob("*.recipe.json"):
+        names = [item["name"] for item in json.loads(path.read_text())]
+        made = json.loads(Path(str(path).replace(".recipe", "")).read_text())
+        assert [item["name"] for item in made["objects"]] == names
+
+
+def test_outlined_objects_are_the_things_of_the_scene(swans: Photo, of_swans: Scene) -> None:
+    """All but pieces too small to be told apart."""
+    assert of_swans.objects() == [1, 2]
+    for number, mask in enumerate(swans.masks.values(), 1):
+        np.testing.assert_array_equal(of_swans.mask_of(0, number), mask)
+    assert set(np.unique(of_swans.tree[np.unique(of_swans.leaves), 2])) == {BACKGROUND, THING}
+
+
+def test_small_pieces_join_the_largest_of_their_owner() -> None:
+    leaves = np.zeros((40, 40), np.int64)
+    leaves[:20, :20], leaves[20:, :20], leaves[:3, :3] = 1, 2, 3
+    joined = join_small(leaves, np.array([0, 5, 5, 5]))
+    assert 9 < LEAST_REGION <= 400
+    assert np.unique(joined).tolist() == [0, 1, 2]
+    assert (joined[:3, :3] == 2).all()
+
+
+def test_a_view_is_padded_right_or_below(of_swans: Scene) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        view = photo_view(rng, of_swans)
+        assert view.image.shape == (256, 256, 3)
+        rows, columns = (view.leaves != VOID).any(1), (view.leaves != VOID).any(0)
+        assert (np.diff(rows.astype(int)) <= 0).all()
+        assert (np.diff(columns.astype(int)) <= 0).all()
+
+
+def test_what_is_pasted_is_in_front_and_asked_for(swans: Photo) -> None:
+    before = scene(8)
+    after = paste(np.random.default_rng(1), before, cutouts(swans))
+    new = ~np.isin(after.tree[after.leaves, 0], before.tree[np.unique(before.leaves), 0])
+    assert 0.002 < new.mean() < 0.9
+    assert (after.tree[after.leaves[new], 2] == THING).all()
+    np.testing.assert_array_equal(after.leaves[~new], before.leaves[~new])
+    far = np.abs(after.image.astype(int) - before.image).max(-1) > 0
+    assert (far & ~new).mean() < 0.05  # soft edges, no more
+
+
+def test_regions_are_kept_in_the_run_folder(swans: Photo, tmp_path: Path) -> None:
+    first = photo_scenes([swans], tmp_path)
+    second = photo_scenes([swans], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos.npz"]
+    assert len(second.cutouts) == 2
+    np.testing.assert_array_equal(first.scenes[0].leaves, second.scenes[0].leaves)

@@ -1,0 +1,109 @@
+"""Training prompts: clicks in what they mean, boxes around it, targets that nest, whatever the augmentation."""
+
+import numpy as np
+import pytest
+
+from weights.train.prompts import (
+    MEAN_COLOUR,
+    VOID,
+    Prompts,
+    augment,
+    bounds,
+    group_labels,
+    inner_point,
+    jitter,
+    pad_side,
+    prompts,
+    shrink,
+)
+from weights.train.scenes import Scene, scene
+
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def asked() -> list[Prompts]:
+    rng = np.random.default_rng(5)
+    return [prompts(rng, scene(seed), 6, size) for seed, size in ((3, SIZE), (8, SIZE), (21, 128))]
+
+
+def test_a_click_lies_in_the_mask_of_its_level(asked: list[Prompts]) -> None:
+    """Coverage of the cell under the click: more than nothing, as cells at an edge are partly covered."""
+    for p in asked:
+        for targets, level, (x, y) in zip(p.targets, p.level, p.point, strict=True):
+            assert targets[level][int(y) // 4, int(x) // 4] > 0
+
+
+def test_parts_are_in_objects_and_objects_in_wholes(asked: list[Prompts]) -> None:
+    for p in asked:
+        part, thing, whole = np.moveaxis(p.targets.astype(int), 1, 0)
+        assert (part <= thing).all()
+        assert (thing <= whole).all()
+
+
+def test_a_level_is_valid_where_it_differs_from_the_next(asked: list[Prompts]) -> None:
+    for p in asked:
+        assert p.valid[:, 1].all()
+        assert p.valid[np.arange(len(p.level)), p.level].all()
+        same_part = (p.targets[:, 0] == p.targets[:, 1]).all((1, 2))
+        assert not (p.valid[:, 0] & same_part).any()
+
+
+def test_boxes_are_in_the_picture_and_near_the_mask(asked: list[Prompts]) -> None:
+    for p in asked:
+        for targets, level, box in zip(p.targets, p.level, p.box, strict=True):
+            tight = bounds(targets[level] > 0) * 4  # of cells: up to a cell wider than the mask
+            size = np.tile(tight[2:] - tight[:2], 2)
+            assert (np.abs(box - tight) <= 0.1 * size + 4).all()
+            assert box.min() >= 0
+            assert box.max() <= p.image.shape[0]
+
+
+def test_bounds_and_jitter() -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[3:7, 10:25] = True
+    box = bounds(mask)
+    assert box.tolist() == [10, 3, 25, 7]
+    moved = [jitter(np.random.default_rng(n), box, 256) for n in range(200)]
+    assert any((m != box).any() for m in moved)
+    assert all((np.abs(m - box) <= 0.1 * np.array([15, 4, 15, 4]) + 1e-5).all() for m in moved)
+
+
+def test_a_click_is_not_right_at_the_edge_of_a_disc() -> None:
+    """At least 15 % of the greatest depth, which is the radius of 40: 6 pixels, less the chamfer metric's 5 %."""
+    yy, xx = np.mgrid[:100, :100]
+    distance = np.hypot(xx - 50, yy - 50)
+    rng = np.random.default_rng(1)
+    clicks = [inner_point(rng, distance < 40) for _ in range(300)]
+    assert max(distance[y, x] for x, y in clicks) <= 40 - 0.15 * 40 * 0.95 + 1
+
+
+def test_coverage_is_the_mean_of_sixteen_pixels() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[:2, :4] = True
+    np.testing.assert_array_equal(shrink(mask), np.array([[round(255 / 2), 0], [0, 0]]))
+
+
+def test_padding_is_void_and_never_asked_for() -> None:
+    s = scene(3)
+    image, leaves = pad_side(np.random.default_rng(2), s.image, s.leaves)
+    padded = leaves == VOID
+    assert padded.any()
+    assert (image[padded] == MEAN_COLOUR).all()
+    p = prompts(np.random.default_rng(3), Scene(image, leaves, s.tree), 20)
+    labels = group_labels(Scene(image, leaves, s.tree))
+    assert (labels[:, labels[1] == VOID] == VOID).all()
+    void = (p.groups[1] == VOID).repeat(4, 0).repeat(4, 1)
+    assert not any(void[int(y), int(x)] for x, y in p.point)
+
+
+def test_augmenting_keeps_every_leafs_colour_with_it() -> None:
+    """A scene of two colours stays one of two colours, each where its leaf is, but for the blend along their edge."""
+    leaves = np.zeros((SIZE, SIZE), np.uint8)
+    leaves[:, 100:] = 1
+    image = np.where(leaves[..., None] == 1, 200, 40).astype(np.uint8).repeat(3, 2)
+    for seed in range(8):
+        view = augment(np.random.default_rng(seed), Scene(image, leaves, scene(3).tree))
+        means = [np.median(view.image[view.leaves == leaf], 0) for leaf in (0, 1) if (view.leaves == leaf).any()]
+        spread = [np.abs(view.image[view.leaves == leaf] - m).max(-1) > 3 for leaf, m in enumerate(means) if len(means) == 2]
+        assert all(s.mean() < 0.05 for s in spread)
