@@ -94,6 +94,7 @@ def dense_pe(s: Scope, side: int) -> Float[Array, "1 D E E"]:
     return (s / "pe_layer").tap(encoding)[None]
 
 
+@replaceable
 def position_encoding(s: Scope, coords: Float[Array, "*N 2"]) -> Float[Array, "*N D"]:
     """Random Fourier features: sine and cosine of 2 pi times random projections of coordinates scaled from [0, 1] to [-1, 1].
 

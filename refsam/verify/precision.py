@@ -1,21 +1,24 @@
 """The precisions that a port can declare, and a model that computes in one of them.
 
-A precision is where numbers are rounded: the weights once, and every operation's result and every stage. Sums inside an operation
-are float32's, as on a GPU; a port that sums in float16 too is coarser than `fp16` says, by less than a factor of two on this
-model, and the bound's factor k has room for that.
+A precision is where numbers are rounded: the weights once, and every operation's result and every stage; so are the coordinates
+of prompts and each step of their encoding. Sums inside an operation are float32's, as on a GPU; a port that sums in float16 is
+coarser than `fp16` says, by less than a factor of two on this model, and the bound's factor k has room for that.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.model import prompt_encoder
 from refsam.model.sam import MobileSam
 from refsam.ops import Ops
+from refsam.scope import Scope
 from refsam.types import Array
 from refsam.verify.hooks import Rounding, hooked
+from refsam.verify.pipeline import definition
 
 
 def to_float32(x: Array) -> Array:
@@ -82,15 +85,22 @@ def precision_of(name: str) -> Precision:
     return found
 
 
-_OPS = tuple(name for name, value in vars(Ops).items() if isinstance(value, staticmethod))
+OPERATIONS = tuple(name for name, value in vars(Ops).items() if isinstance(value, staticmethod))
+"""The names of the model's operations."""
 
 
 class RoundingOps(Ops):
-    """The definition's operations, each result rounded."""
+    """Operations (the definition's by default), each result rounded, and positions encoded from rounded coordinates."""
 
-    def __init__(self, values: Rounding) -> None:
-        for name in _OPS:
-            setattr(self, name, _then(getattr(Ops, name), values))
+    def __init__(self, values: Rounding, ops: Ops | None = None) -> None:
+        self.inner = ops or Ops()
+        self.functions = _positions(values)
+        for name in OPERATIONS:
+            setattr(self, name, _then(getattr(self.inner, name), values))
+
+    def replacement(self, name: str) -> Callable[..., Any] | None:
+        """The inner operations' own, else what rounds where no operation and no stage shows it."""
+        return self.inner.replacement(name) or self.functions.get(name)
 
 
 def _then(op: Callable[..., Array], rounding: Rounding) -> Callable[..., Array]:
@@ -100,6 +110,29 @@ def _then(op: Callable[..., Array], rounding: Rounding) -> Callable[..., Array]:
     return rounded
 
 
+def _positions(values: Rounding) -> dict[str, Callable[..., Any]]:
+    """The prompt encoder's functions of coordinates, each step stored: float16 has half pixels beyond 512 and whole angles of
+    6e-4 of a turn, which costs more than all else in a prompt."""
+
+    def place(coords: Array) -> Array:
+        return values(values(coords) + coords.dtype.type(0.5)) - coords.dtype.type(0.5)
+
+    def embed_points(s: Scope, coords: Array, labels: Array, pad: bool, image_size: int) -> Array:
+        return definition(prompt_encoder.embed_points)(s, place(coords), labels, pad, image_size)
+
+    def embed_boxes(s: Scope, boxes: Array, image_size: int) -> Array:
+        return definition(prompt_encoder.embed_boxes)(s, place(boxes), image_size)
+
+    def position_encoding(s: Scope, coords: Array) -> Array:
+        matrix = s["positional_encoding_gaussian_matrix"]
+        projected = values(values(values(2 * values(coords.astype(matrix.dtype))) - 1) @ matrix)
+        angles = values(projected * values(np.full((), 2 * np.pi, matrix.dtype)))
+        return values(np.concatenate([np.sin(angles), np.cos(angles)], axis=-1))
+
+    functions = (embed_points, embed_boxes, position_encoding)
+    return {f"prompt_encoder.{function.__name__}": function for function in functions}
+
+
 def model_of_precision(model: MobileSam, precision: str) -> MobileSam:
     """The model as a port of this precision computes it, in float32 arithmetic on the definition.
 
@@ -107,8 +140,16 @@ def model_of_precision(model: MobileSam, precision: str) -> MobileSam:
         model: gives weights and config; of any dtype and backend.
         precision: a name in PRECISIONS.
     """
-    chosen = precision_of(precision)
-    tensors = {name: chosen.weights(tensor.astype(np.float32)) for name, tensor in model.scope.weights.items()}
-    if chosen.values is to_float32:
-        return MobileSam(tensors, model.config, Ops(), "float32", model.metadata)
-    return hooked(MobileSam(tensors, model.config, RoundingOps(chosen.values), "float32", model.metadata), values=chosen.values)
+    plain = MobileSam(model.scope.weights, model.config, Ops(), "float32", model.metadata)
+    return at_precision(plain, precision_of(precision))
+
+
+def at_precision(model: MobileSam, precision: Precision) -> MobileSam:
+    """A float32 model with its weights, and the results of its own operations, rounded to a precision."""
+    rounded = object.__new__(MobileSam)
+    rounded.__dict__.update(model.__dict__)
+    rounded.__dict__.pop("image_pe", None)
+    weights = {name: precision.weights(tensor) for name, tensor in model.scope.weights.items()}
+    ops = model.scope.ops if precision.values is to_float32 else RoundingOps(precision.values, model.scope.ops)
+    rounded.scope = replace(model.scope, weights=weights, ops=ops, memo={})
+    return rounded if precision.values is to_float32 else hooked(rounded, values=precision.values, replaced=True)

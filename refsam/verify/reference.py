@@ -29,7 +29,7 @@ from refsam.verify.precision import model_of_precision, precision_of
 Budget = Mapping[str, float]
 """Stage name -> relative L2 that rounding costs there."""
 
-CACHE_VERSION = "1"
+CACHE_VERSION = "2"
 CACHE_BYTES = 8 << 30
 """Of all references that are kept; one of MobileSAM with the outputs of every block takes 0.3 GiB."""
 

@@ -1,5 +1,7 @@
 """Rounding to a declared precision."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from standin import TINY, standin_weights
@@ -9,6 +11,8 @@ from refsam import InputError, MobileSam, Trace
 from refsam.verify.precision import model_of_precision, precision_of, to_bf16, to_fp16, to_int8_weights
 
 pytestmark = pytest.mark.core
+
+WIDE = dataclasses.replace(TINY, image_size=1024)
 
 
 def test_fp16_overflows_as_on_a_device() -> None:
@@ -49,3 +53,13 @@ def test_float32_is_the_definition_itself() -> None:
     ours = case.run(model_of_precision(tiny(), "float32"), Trace("low_res_masks"))
     plain = case.run(MobileSam(standin_weights(TINY), TINY), Trace("low_res_masks"))
     assert np.array_equal(ours["low_res_masks"], plain["low_res_masks"])
+
+
+def test_an_fp16_model_encodes_positions_of_rounded_coordinates() -> None:
+    """A half pixel is lost beyond 512 where coordinates are stored: the tokens have to show it."""
+    coords, labels = np.array([[[600.3, 41.7]]]), np.array([[1]])
+    exact = MobileSam(standin_weights(WIDE), WIDE).encode_prompts((coords, labels))[0]
+    rounded = model_of_precision(MobileSam(standin_weights(WIDE), WIDE), "fp16").encode_prompts((coords, labels))[0]
+    lost = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 2**-11 < lost < 0.05
+    assert np.array_equal(rounded, rounded.astype(np.float16).astype(np.float32))
