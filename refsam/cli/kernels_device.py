@@ -24,7 +24,9 @@ class DeviceOptions:
     group_size: Annotated[int | None, Parameter(help="Greatest number of threads in a group.")] = None
     simd_width: Annotated[int | None, Parameter(help="16, 32 or 64.")] = None
     keep_denormals: Annotated[bool, Parameter(negative=(), help="Do not flush them to zero.")] = False
-    threads: Annotated[int | None, Parameter(help="CPU threads.")] = None
+    cpu_threads: Annotated[
+        int | None, Parameter(help="CPU threads (default: $REFSAM_THREADS, else the CPUs that there are).")
+    ] = None
 
     def open(self) -> Device:
         """The device. Raises InputError where an option is not for it, BackendUnavailable where it is not there."""
@@ -37,7 +39,7 @@ class DeviceOptions:
             "group_size": self.group_size,
             "simd_width": self.simd_width,
             "flush_denormals": False if self.keep_denormals else None,
-            "threads": self.threads,
+            "threads": self.cpu_threads,
         }
         chosen = {key: value for key, value in options.items() if value is not None}
         if name == "metal" and chosen:

@@ -35,7 +35,7 @@ def run(
 ) -> int:
     """Run KERNEL of FILE.metal with one VALUE for each of its buffers, in order.
 
-    A VALUE is a file (.npy, or raw bytes of the buffer's type), TYPE:SHAPE for an array of zeros (float32:3x4), or parameters:
+    A VALUE is a file (.npy of the buffer's type, or its raw bytes), TYPE:SHAPE for zeros (float32:3x4), or parameters:
     5, or n=5,mean=1:2:3 for a struct. With --checked the emulator finds races, wrong accesses and missing barriers.
     """
     source = sources.read(file)
@@ -55,10 +55,17 @@ def run(
         print_json({"file": file, "kernel": kernel, "threads": threads, "buffers": rows})
     else:
         for row in rows:
-            where = f", wrote {row['file']}" if row["file"] else ""
-            shape = "x".join(map(str, row["shape"]))
-            print(f"buffer {row['buffer']} {row['name']}: {row['dtype']} {shape}, {row['min']:.6g} to {row['max']:.6g}{where}")
+            print(_line(row))
     return OK
+
+
+def _line(row: dict[str, Any]) -> str:
+    """`_summary` for people."""
+    shape = "x".join(map(str, row["shape"]))
+    extent = [] if row["min"] is None else [f"{row['min']:.6g} to {row['max']:.6g}"]
+    nan = [f"{row['nan']} NaN"] if row["nan"] else []
+    file = [f"wrote {row['file']}"] if row["file"] else []
+    return f"buffer {row['buffer']} {row['name']}: " + ", ".join([f"{row['dtype']} {shape}", *extent, *nan, *file])
 
 
 def _target(word: str, signature: Sequence[Argument]) -> tuple[int, Path]:
@@ -90,6 +97,7 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 
 def _array(path: Path, dtype: np.dtype[Any]) -> Array:
+    """A file's content: .npy says its own type, which the runner holds against the buffer's; other bytes are read as `dtype`."""
     try:
         loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.fromfile(path, dtype)
     except (OSError, ValueError, EOFError) as error:
@@ -112,18 +120,29 @@ def _parameters(word: str, argument: Argument, source: str) -> bytes:
 
 def _numbers(text: str) -> list[float | int]:
     try:
-        return [float(n) if re.search(r"[.e]|inf|nan", n) else int(n, 0) for n in text.split(":")]
+        return [_number(n) for n in text.split(":")]
     except ValueError:
         raise InputError(f"{text!r} is not a number, nor several with colons between them") from None
 
 
+def _number(text: str) -> float | int:
+    """5, 0xe0, 1e-6, inf: whole numbers first, since an integer field takes no float, and 0xe0 has no exponent."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        return float(text)
+
+
 def _summary(argument: Argument, array: Array, path: Path | None) -> dict[str, Any]:
+    """A row of the output: the range is that of the numbers, and what is none is counted."""
+    numbers = array[~np.isnan(array)]
     return {
         "buffer": argument.index,
         "name": argument.name,
         "dtype": str(array.dtype),
         "shape": list(array.shape),
-        "min": float(array.min()),
-        "max": float(array.max()),
+        "min": float(numbers.min()) if numbers.size else None,
+        "max": float(numbers.max()) if numbers.size else None,
+        "nan": array.size - numbers.size,
         "file": path,
     }

@@ -78,11 +78,14 @@ def _source(content: Any) -> memoryview | None:
 
 
 def guarded(length: int) -> tuple[memoryview, int]:
-    """Zeroed memory that ends where an unreadable page begins, and its address."""
+    """Zeroed memory that ends where an unreadable page begins, and its address. Raises error where there is not so much."""
     page = mmap.PAGESIZE
     rounded = -(-length // ALIGNMENT) * ALIGNMENT
     pages = -(-rounded // page) * page
-    mapping = mmap.mmap(-1, pages + 2 * page)
+    try:
+        mapping = mmap.mmap(-1, pages + 2 * page)
+    except (OSError, OverflowError):
+        raise error("Could not make buffer") from None
     whole = (ctypes.c_ubyte * len(mapping)).from_buffer(mapping)
     base = ctypes.addressof(whole)
     for border in (base, base + page + pages):

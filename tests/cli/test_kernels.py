@@ -80,6 +80,20 @@ def test_run_runs_a_kernel_on_files(run, square: Path, folder: Path) -> None:
     assert np.load(folder / "y.npy").tolist() == [0, 2, 8, 18, 32]
 
 
+def test_run_counts_what_is_no_number_and_takes_hexadecimal_ones(run, square: Path, folder: Path) -> None:
+    np.save(folder / "x.npy", np.float32([2, np.nan, 3, np.nan] + [3] * 10))
+    for count, extent in (("0xe", "4 to 9, 2 NaN"), ("1e1", None)):
+        words = ("x.npy", "float32:14", f"n={count},scale=1:1:1", "--threads", "14", "--cpu-threads", "1")
+        code, out, err = run("kernels", "run", square, "square", *words, *ON_EMULATOR)
+        assert (code, out) == ((0, f"buffer 1 y: float32 14, {extent}\n") if extent else (2, ""))
+    assert "Size.n is 10.0, which does not fit its type uint32" in err
+    np.save(folder / "x.npy", np.full(4, np.nan, np.float32))
+    words = ("x.npy", "float32:4", "n=4,scale=1:1:1", "--threads", "4", "--json")
+    code, out, _ = run("kernels", "run", square, "square", *words, *ON_EMULATOR)
+    (row,) = json.loads(out)["buffers"]
+    assert (row["min"], row["max"], row["nan"]) == (None, None, 4)
+
+
 def test_run_in_checked_mode_names_the_fault(run, square: Path) -> None:
     square.write_text(SQUARE.replace("if (i < p.n)", ""))
     words = ("x.npy", "float32:5", "n=5,scale=1:2:3", "--threads", "5", "--checked")

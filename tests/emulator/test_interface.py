@@ -56,8 +56,8 @@ def test_buffers_are_views_of_one_memory(device: mc.Device) -> None:
     assert str(device.buffer(8)) == "metalcompute.Buffer(length=8)"
 
 
-@pytest.mark.parametrize("content", [0, -4, b"", np.zeros((0, 3))])
-def test_an_empty_buffer_is_refused(device: mc.Device, content: object) -> None:
+@pytest.mark.parametrize("content", [0, -4, b"", np.zeros((0, 3)), 1 << 50, 1 << 70])
+def test_a_buffer_of_an_impossible_size_is_refused(device: mc.Device, content: object) -> None:
     with pytest.raises(mc.error, match="Could not make buffer"):
         device.buffer(content)
 
