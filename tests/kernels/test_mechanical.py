@@ -44,7 +44,7 @@ def test_a_random_fault_is_noticed(seed: int, tmp_path) -> None:
     assert caught_by(mutant, tmp_path / "kernels") is not None or mutant.name in EQUIVALENT, mutant.name
 
 
-@pytest.mark.parametrize("seed", range(1000, 1006))
+@pytest.mark.parametrize("seed", range(1000, 1004))
 def test_broken_kernels_leave_python_alive(seed: int, tmp_path) -> None:
     """They run in this very process, as far as Python is concerned."""
     here = os.getpid()
