@@ -156,12 +156,14 @@ def search(
     while scores and len(chosen) < AT_MOST:
         best = max(scores.values())
         enough = explained + WORTHWHILE * (1 - explained) if chosen else ENOUGH
-        if not best >= enough or (chosen and 1 - explained < bench.rounding):  # "not": all are NaN where the port's stage is
+        if not best >= enough:  # "not": all are NaN where the port's stage is
             break
         tied = [h for h, score in scores.items() if 1 - score <= max(2 * (1 - best), _TIE)]
         taken = _most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0]
         chosen += taken.parts or [taken]
         explained = scores[taken]
+        if 1 - explained < bench.rounding:
+            break
         left = [h for h in tried if h not in chosen]
         scores = dict(zip(left, bench.scores([[*chosen, h] for h in left], threads), strict=True))
     names, remedies = tuple(h.name for h in chosen), tuple(h.remedy for h in chosen)
