@@ -81,6 +81,8 @@ def test_decoding_is_upstreams(twin) -> None:
 
 def test_export_and_back(twin, tmp_path) -> None:
     from weights.train.export import metadata, tensors
+    from weights.train.model import DEMO, Sam
+    from weights.train.train import begin_with
 
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, tensors(twin), twin.config, metadata(7, {"click": 0.5}), "float16")
@@ -88,9 +90,13 @@ def test_export_and_back(twin, tmp_path) -> None:
     assert opened.config == twin.config
     assert json.loads(opened.metadata["scores"]) == {"click": 0.5}
     assert opened.metadata["training"].startswith("7 steps")
+    again = Sam(DEMO)
+    assert begin_with(path, again) == 7
     for name, tensor in twin.state_dict().items():
         if "num_batches_tracked" not in name:
-            np.testing.assert_array_equal(opened.tensors[name], tensor.numpy().astype(np.float16))
+            half = tensor.numpy().astype(np.float16)
+            np.testing.assert_array_equal(opened.tensors[name], half)
+            np.testing.assert_array_equal(again.state_dict()[name], half)
 
 
 def test_a_variance_that_vanishes_is_not_exported(twin) -> None:

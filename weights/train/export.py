@@ -36,7 +36,8 @@ def metadata(step: int, scores: dict[str, object]) -> dict[str, str]:
         "format": "pt",
         "name": "refsam demo",
         "architecture": "MobileSAM (TinyViT encoder, SAM prompt encoder and mask decoder), smaller widths",
-        "training": f"{step} steps from random weights on procedural scenes; see weights/train and weights/CARD.md",
+        "steps": str(step),  # from here train.py --start goes on
+        "training": f"{step} steps from random weights on scenes and photographs; see weights/train and weights/CARD.md",
         "scores": json.dumps(scores),
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "licence": "Apache-2.0",
