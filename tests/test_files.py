@@ -53,6 +53,13 @@ def test_a_folder_takes_the_place_of_the_one_before(tmp_path):
     assert others(tmp_path, "results") == []
 
 
+def test_a_folder_for_which_there_is_no_room_leaves_the_old_one(tmp_path):
+    (tmp_path / "results").mkdir()
+    with pytest.raises(InputError, match=r"cannot write .*results: No space"), files.atomic_folder(tmp_path / "results"):
+        raise OSError(28, "No space left on device")
+    assert others(tmp_path, "results") == []
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path, error):
     (tmp_path / "results").mkdir()

@@ -1,16 +1,13 @@
 """A converted program as an .mlpackage folder, byte for byte the same for the same program, whole or not there."""
 
 import json
-import os
-import secrets
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from refsam.errors import InputError
+from refsam.files import atomic_folder
 
 AUTHOR = "com.apple.CoreML"
 ITEMS = {"model.mlmodel": "CoreML Model Specification", "weights": "CoreML Model Weights"}
@@ -22,6 +19,7 @@ _DATE = "com.github.apple.coremltools.conversion_date"
 def write(target: Path, spec: Any, weights: Path) -> None:
     """Write the package `target` from a model's protobuf and its weight.bin; an older package there is replaced."""
     spec.description.metadata.userDefined.pop(_DATE, None)  # the one thing that differs from day to day
+    check_replaceable(target)
     with atomic_folder(target) as folder:
         data = folder / "Data" / AUTHOR
         (data / "weights").mkdir(parents=True)
@@ -40,41 +38,9 @@ def _manifest() -> dict[str, Any]:
     return {"fileFormatVersion": "1.0.0", "itemInfoEntries": entries, "rootModelIdentifier": identifiers["model.mlmodel"]}
 
 
-@contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of the package `target` when the block ends, and is gone where it fails.
-
-    Raises InputError where `target` cannot be written, or is something else than a package.
-    """
-    check_replaceable(target)
-    building = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
-    try:
-        building.mkdir()
-        yield building
-        _replace(target, building)
-    except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
 def check_replaceable(target: Path) -> None:
     """Raise InputError where `target` is there and is no package: nothing else is ever deleted."""
     if target.is_symlink() or (target.exists() and not (target / "Manifest.json").is_file()):
         raise InputError(f"cannot write {target}: there is something else than an .mlpackage of this name")
     if not target.parent.is_dir():
         raise InputError(f"cannot write {target}: there is no folder {target.parent}")
-
-
-def _replace(target: Path, new: Path) -> None:
-    """Systems cannot exchange two folders at once: the older one steps aside, and comes back where the newer cannot move in."""
-    old = target.with_name(f"{new.name}.old")
-    if target.exists():
-        target.rename(old)
-    try:
-        new.rename(target)
-    except OSError:
-        with suppress(OSError):
-            os.rename(old, target)  # noqa: PTH104
-        raise
-    shutil.rmtree(old, ignore_errors=True)

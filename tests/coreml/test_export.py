@@ -17,7 +17,6 @@ from refsam.coreml import export_layers, load
 from refsam.coreml.app_parts import ModelParts
 from refsam.coreml.check_rounding import position_error
 from refsam.coreml.export import INTERFACES, PACKAGES, export
-from refsam.coreml.export_package import atomic_folder
 from refsam.errors import BackendUnavailable, InputError
 from refsam.parameters import parameter_shapes
 from refsam.verify.difference import relative_l2
@@ -145,22 +144,6 @@ def test_a_link_is_not_followed(tmp_path):
     (tmp_path / PACKAGES["prompt_encoder"]).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="something else"):
         export(tiny(), tmp_path, parts=("prompt_encoder",))
-
-
-def test_a_package_that_cannot_be_finished_leaves_the_older_one(tmp_path):
-    target = tmp_path / "a.mlpackage"
-    with atomic_folder(target) as folder:
-        (folder / "Manifest.json").write_text("older")
-    with pytest.raises(InputError, match=r"cannot write .*a.mlpackage: No space"):
-        fill_half(target)
-    assert (target / "Manifest.json").read_text() == "older"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def fill_half(target: Path) -> None:
-    with atomic_folder(target) as folder:
-        (folder / "Manifest.json").write_text("newer")
-        raise OSError(28, "No space left on device")
 
 
 def test_a_file_where_the_folder_should_be_is_refused(tmp_path):

@@ -79,6 +79,17 @@ def compute_one(op: str, **given: object) -> np.ndarray:
         return function.function(**given, **({"c": c} if function.wants_arithmetic else {}))
 
 
+def test_infinities_do_not_become_nan() -> None:
+    x = np.array([[np.inf, 1.0, 2.0], [-np.inf, -np.inf, -np.inf]], np.float32)
+    with arithmetic("fp32") as c, np.errstate(all="ignore"):
+        outputs = (Output("y", TensorType("fp32", (2, 3))),)
+        (sums,) = compute(Operation("cumsum", {}, outputs), {"x": x, "axis": 1, "exclusive": True}, c)
+        outputs = (Output("y", TensorType("fp32", (2,))),)
+        (logs,) = compute(Operation("reduce_log_sum_exp", {}, outputs), {"x": x, "axes": [1]}, c)
+    assert sums.tolist() == [[0, np.inf, np.inf], [0, -np.inf, -np.inf]]
+    assert logs.tolist() == [np.inf, -np.inf]
+
+
 def test_sampling_points_of_the_documentation() -> None:
     """The examples in coremltools' text of resize_bilinear, two pixels wide."""
     from refsam.coreml.ops.resizing import sample_points

@@ -38,7 +38,8 @@ def reduce_log_sum_exp(x: Array, axes: Any = None, keep_dims: Any = False) -> Ar
     """ln sum e^x; the greatest is subtracted first."""
     over = None if axes is None else tuple(int(a) for a in np.ravel(axes))
     greatest = np.max(x, axis=over, keepdims=True)
-    result = np.log(np.sum(np.exp(x - greatest), axis=over, keepdims=True)) + greatest
+    shift = np.where(np.isfinite(greatest), greatest, 0)  # of nothing but -inf the logarithm is -inf, not NaN
+    result = np.log(np.sum(np.exp(x - shift), axis=over, keepdims=True)) + shift
     return result if bool(keep_dims) else np.asarray(np.squeeze(result, over))
 
 
@@ -60,5 +61,7 @@ def cumsum(x: Array, axis: Any = 0, exclusive: Any = False, reverse: Any = False
     along = int(axis)
     x = np.flip(x, along) if bool(reverse) else x
     total = np.cumsum(x, along)
-    total = total - x if bool(exclusive) else total
+    if bool(exclusive):  # moved on by one: taking x off again would leave a NaN behind an infinity
+        total = np.roll(total, 1, along)
+        total[(slice(None),) * (along % x.ndim) + (0,)] = 0
     return np.flip(total, along) if bool(reverse) else total
