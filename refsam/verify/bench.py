@@ -52,10 +52,10 @@ class Bench:
         self.base = MobileSam(model.scope.weights, model.config, Ops(), "float32", model.metadata)
         self.area = area_of(stage)
         self.image, self.side = reference.case.image, model.config.image_size
-        self.measure(np.asarray(candidate[stage] if target is None else target, np.float64))
+        self.measure(np.asarray(candidate[stage] if target is None else target, np.float64), reference.measured_budget(stage))
 
-    def measure(self, target: Array) -> None:
-        """Take `target` for what the port has, and note how far it is from the reference."""
+    def measure(self, target: Array, budget: float = 0.0) -> None:
+        """Take `target` for what the port has and note how far it is from the reference; rounding costs it `budget`, if known."""
         self.target = target
         self._pixels: dict[Any, Pixels] = {}
         self._plain_corner: Array | None = None
@@ -67,7 +67,7 @@ class Bench:
             self.plain = np.empty(0)
         distance = self._distance_of(self.plain)
         self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
-        rounding = max(_ROUNDING, 2 * self.reference.measured_budget(self.stage))  # of the port's run and of ours
+        rounding = max(_ROUNDING, 2 * budget)  # of the port's run and of ours
         self.rounding = min(1.0, (rounding * norm / self.unexplained) ** 2) if self.unexplained else 1.0
 
     def whole_path(self, hypothesis: Hypothesis) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from golden.cases import CASES, demo
-from golden.test_golden import golden, run
+from golden.test_golden import FOLDED, golden, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from standin import TINY, standin_weights
@@ -192,16 +192,17 @@ def test_so_it_does_for_any_prompts_in_tiles_of_any_size(
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.core if "tiny" in name else ()) for name in CASES])
-def test_logits_lose_at_most_twice_what_torch_loses(name: str) -> None:
+def test_logits_lose_no_more_than_the_folding_may(name: str) -> None:
     """On the embedding of float64, rounded once; torch's loss is that of its decoder on its own embedding."""
     case, truth = CASES[name], run(name, "float64").whole
     predictor = SamPredictor(MobileSam(case.weights, case.config, backends.create("fast")))
     predictor.set_embedding(truth["image_encoder"].astype(np.float32), case.size)
+    errors = []
     for kind, prompt in case.prompts.items():
-        logits = predictor.predict(**prompt)[2]
         stage = f"{kind}/low_res_masks"
-        allowed = 2 * golden(name).stages[stage]["float32_error"]
-        assert loss(logits[None], truth[stage]) <= allowed, f"{stage}: allowed {allowed:.2e}"
+        errors.append((loss(predictor.predict(**prompt)[2][None], truth[stage]), golden(name).stages[stage]["float32_error"]))
+    ours, theirs = (rms(np.array(each)) for each in zip(*errors, strict=True))  # one prompt's loss is a draw of luck
+    assert ours <= FOLDED * theirs, f"{ours:.2e}, torch {theirs:.2e}"
 
 
 @pytest.mark.core

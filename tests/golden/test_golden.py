@@ -19,6 +19,11 @@ from refsam import MobileSam, SamPredictor, Trace, backends, transforms
 # below float32's error.
 FLOAT64_PARITY = 1e-12
 
+# The fast backend's decoder multiplies with the weights of values after the sum over keys, not before (fewer products where there
+# are few tokens). What keys have in common then cancels after the sum: up to 2.6 times torch's error (measured: the demo model,
+# AMD Zen 3), 1.3 times without that folding.
+FOLDED = 3
+
 TINY_CASES = [name for name in CASES if name.startswith("tiny")]
 
 
@@ -95,13 +100,15 @@ def check_float32(name: str, backend: str) -> None:
     """The embedding and the logits are at most twice as far from float64 as torch's own float32.
 
     What a prompt's logits lose is a draw of luck, ours and torch's: of 7 prompts one may come out at 2.4 times torch's error and
-    another at 0.6, and on the next processor others do. So logits are held against torch's over all prompts of a case.
+    another at 0.6, and on the next processor others do. So logits are held against torch's over all prompts of a case. The fast
+    backend's may lose three times as much (`FOLDED`).
     """
     stages = golden(name).stages
     for group in (["image_encoder"], [stage for stage in stages if stage.endswith("low_res_masks")]):
         errors = [(float32_error(name, stage, backend), stages[stage]["float32_error"]) for stage in group]
         ours, theirs = np.sqrt(np.mean(np.square(errors), axis=0))
-        assert ours <= 2 * theirs, f"{', '.join(group)}: {ours:.2e}, torch {theirs:.2e}"
+        factor = FOLDED if backend == "fast" and group != ["image_encoder"] else 2
+        assert ours <= factor * theirs, f"{', '.join(group)}: {ours:.2e}, torch {theirs:.2e}"
 
 
 def check_masks(name: str, backend: str) -> None:
