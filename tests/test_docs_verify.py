@@ -61,6 +61,14 @@ def parts(page: str) -> Iterator[Part]:
             yield Part(found["language"], found["block"])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_for_good() -> None:
+    """`pytester` forgets the modules that were first imported in its test, and the C parts of these cannot be loaded twice."""
+    for name in ("numpy.fft", "coremltools", "onnxruntime"):
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
     """A port's project, in which the test runs: weights, photographs, the files of its ports."""

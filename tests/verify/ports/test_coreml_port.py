@@ -11,7 +11,7 @@ from verify.mistaken import cases
 
 from refsam import MobileSam
 from refsam.coreml.constants import write_image_pe
-from refsam.coreml.export import PACKAGES
+from refsam.coreml.export import PACKAGES, export
 from refsam.errors import BackendUnavailable, InputError
 from refsam.verify import Case, open_port, verify
 from refsam.verify.ports.coreml import OWN_PE
@@ -41,6 +41,15 @@ def test_fp16_packages_hold_at_their_precision(folders: dict[str, Path]) -> None
     assert found, found
     assert OWN_PE in found.notes
     assert "prompt_encoder.sparse_prompt_embeddings" in found.candidate
+
+
+@pytest.mark.coremltools
+@pytest.mark.parametrize(("precision", "declared"), [("fp32", "float32"), ("fp16", "fp16")])
+def test_refsams_own_packages_hold_at_their_precision(precision: str, declared: str, tmp_path: Path) -> None:
+    export(MODEL, tmp_path, precision=precision)  # type: ignore[arg-type]
+    port = open_port(tmp_path, model=MODEL)
+    assert port.precision == declared
+    assert next(verify(port, MODEL, [CASE], cached=False))
 
 
 def test_what_the_converter_does_to_float32_packages_is_found_and_named(folders: dict[str, Path]) -> None:
