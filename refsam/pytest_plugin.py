@@ -18,11 +18,11 @@ from refsam.files import atomic_write
 from refsam.images import read_image
 from refsam.loading import WEIGHTS_VARIABLE, load
 from refsam.model.sam import MobileSam
-from refsam.tracing import Trace
 from refsam.types import Array
 from refsam.verify import Case, Outcome, Port, Reference, open_port, verify
+from refsam.verify.reference import in_float64
 from refsam.verify.report import Record, record, render_text, to_html, to_json
-from refsam.verify.steps import all_stages, default_stages
+from refsam.verify.steps import all_stages, default_stages, matching
 
 NO_WEIGHTS = (
     "the port is judged by the reference's weights, so they have to be named: --refsam-weights FILE, mobile_sam or demo;"
@@ -126,8 +126,8 @@ class Session:
         """The names that `refsam_stage` runs through."""
         if not self.settings.stages:
             return default_stages(self.model.config)[:-1]  # masks are compared by pixels, with the port as a whole
-        wanted = Trace(self.settings.stages)
-        return [name for name in all_stages(self.model) if wanted.wants(name)]
+        with _plainly():
+            return matching(all_stages(self.model), self.settings.stages)
 
     def case(self, path: Path) -> Case:
         """A picture with the prompt of the options, by default a point in its middle."""
@@ -141,9 +141,8 @@ class Session:
 
     def reference(self, case: Case) -> Reference:
         """The truth of all stages that the options ask for, cached between runs."""
-        exact = MobileSam(self.model.scope.weights, self.model.config, dtype="float64", metadata=self.model.metadata)
         with _plainly():
-            return Reference(exact, case, self.stages()).load_or_measure(self.settings.precision or "float32")
+            return Reference(in_float64(self.model), case, self.stages()).load_or_measure(self.settings.precision or "float32")
 
     def outcome(self, case: Case) -> Outcome:
         """Of the port of the options."""

@@ -11,7 +11,9 @@ import pytest
 from jaxtyping import install_import_hook
 
 with install_import_hook("refsam", "beartype.beartype"):
-    import refsam  # noqa: F401 - imported here so that the hook is what loads it
+    from refsam import checkpoint  # imported here so that the hook is what loads refsam
+
+from standin import TINY, standin_weights  # after the hook: it imports refsam
 
 # Machines of CI are slow and shared: no deadline. The seed is fixed there, so that a run can be repeated.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=30)
@@ -37,6 +39,14 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     monkeypatch.setenv("REFSAM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     for name in ("REFSAM_WEIGHTS", "REFSAM_MIRROR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the tiny model's stand-in weights."""
+    path = tmp_path_factory.mktemp("weights") / "standin.safetensors"
+    checkpoint.save(path, standin_weights(TINY), TINY)
+    return path
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ops.checks import backwards, misaligned
 from standin import TINY, standin_weights
 
 import refsam
-from refsam import MobileSam, SamPredictor, backends, checkpoint, loading, transforms
+from refsam import MobileSam, SamPredictor, backends, loading, transforms
 
 ROOT = Path(__file__).parents[1]
 IMAGE = picture((48, 77))
@@ -55,16 +55,9 @@ def test_a_trace_of_results_changes_nothing_on_the_fast_backend_either() -> None
     assert digest(traced) == digest(model("fast"))
 
 
-@pytest.fixture(scope="module")
-def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoint.save(path, standin_weights(TINY), TINY)
-    return path
-
-
 @each_backend
-def test_the_number_of_threads_asked_for_does_not_show(weights_file: Path, backend: str) -> None:
-    digests = {digest(refsam.load(weights_file, backend=backend, threads=threads)) for threads in (None, 1, 2, 7)}
+def test_the_number_of_threads_asked_for_does_not_show(standin: Path, backend: str) -> None:
+    digests = {digest(refsam.load(standin, backend=backend, threads=threads)) for threads in (None, 1, 2, 7)}
     assert digests == {digest(model(backend))}
 
 
@@ -76,9 +69,9 @@ print(test_determinism.digest(refsam.load(sys.argv[3])))
 """
 
 
-def test_the_number_of_blas_threads_of_the_process_does_not_show(weights_file: Path) -> None:
+def test_the_number_of_blas_threads_of_the_process_does_not_show(standin: Path) -> None:
     variables = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    command = [sys.executable, "-c", PROGRAM, str(ROOT), str(ROOT / "tests"), str(weights_file)]
+    command = [sys.executable, "-c", PROGRAM, str(ROOT), str(ROOT / "tests"), str(standin)]
     processes = []
     for threads in ("1", "2", ""):
         bare = {name: value for name, value in os.environ.items() if name not in variables}

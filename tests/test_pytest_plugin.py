@@ -5,10 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from standin import TINY, standin_weights
 from verify.mistaken import picture
-
-from refsam import checkpoint
 
 pytest_plugins = ["pytester"]
 
@@ -44,19 +41,12 @@ MISTAKEN = """
 """
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    checkpoint.save(path, standin_weights(TINY), TINY)
-    return path
-
-
 @pytest.fixture
-def suite(pytester: pytest.Pytester, weights: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+def suite(pytester: pytest.Pytester, standin: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A port's project: weights, a photograph, an ini file."""
     monkeypatch.syspath_prepend(ROOT)
     monkeypatch.syspath_prepend(pytester.path)
-    (pytester.path / "tiny.safetensors").symlink_to(weights)
+    (pytester.path / "tiny.safetensors").symlink_to(standin)
     Image.fromarray(picture(98, 150)).save(pytester.path / "photo.png")
     pytester.makefile(".ini", pytest=INI)
     return pytester

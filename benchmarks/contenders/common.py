@@ -1,5 +1,6 @@
 """What contenders share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -52,6 +53,31 @@ def batched(decode: Decode, count: int, side: int, notes: dict[str, Any]) -> Run
     best = min(sizes, key=lambda size: _seconds(lambda: _decode_all(decode, coords[:trial], labels[:trial], size)))
     notes["batch"] = best
     return lambda: _decode_all(decode, coords, labels, best)
+
+
+class EncoderAndDecoder(ABC):
+    """The rows of a contender that has `encode` and `decode` on NumPy arrays."""
+
+    side: int
+    notes: dict[str, Any]
+
+    @abstractmethod
+    def encode(self, input_image: np.ndarray) -> np.ndarray:
+        """(1, 3, S, S) -> the image embedding."""
+
+    @abstractmethod
+    def decode(self, features: np.ndarray, coords: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The embedding, points (B, 1, 2) and labels (B, 1) -> mask logits."""
+
+    def encoder(self) -> Run:
+        """One encoding."""
+        input_image = inputs.input_image(self.side)
+        return lambda: self.encode(input_image)
+
+    def decoder(self, count: str) -> Run:
+        """`count` prompts on one embedding, prompt encoder included."""
+        features = self.encode(inputs.input_image(self.side))
+        return batched(lambda *prompts: self.decode(features, *prompts), int(count), self.side, self.notes)
 
 
 def _decode_all(decode: Decode, coords: np.ndarray, labels: np.ndarray, size: int) -> np.ndarray:

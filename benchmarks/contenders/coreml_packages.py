@@ -8,10 +8,10 @@ import numpy as np
 
 import refsam
 from benchmarks import inputs
-from benchmarks.contenders.common import Run, batched, blas
+from benchmarks.contenders.common import EncoderAndDecoder, blas
 
 
-class CoreMlPackages:
+class CoreMlPackages(EncoderAndDecoder):
     """Rows of encoder and decoder."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -49,13 +49,3 @@ class CoreMlPackages:
         names, program = self.names[part], self.programs[part]
         found = program.run(dict(zip(names.inputs, values, strict=True)), threads=self.threads)
         return [found[name] for name in names.outputs]
-
-    def encoder(self) -> Run:
-        """ImageEncoder.mlpackage."""
-        input_image = inputs.input_image(self.side)
-        return lambda: self.encode(input_image)
-
-    def decoder(self, count: str) -> Run:
-        """PromptEncoder.mlpackage and MaskDecoder.mlpackage."""
-        features = self.encode(inputs.input_image(self.side))
-        return batched(lambda *prompts: self.decode(features, *prompts), int(count), self.side, self.notes)

@@ -4,11 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import inputs
-from benchmarks.contenders.common import Run, batched
+from benchmarks.contenders.common import EncoderAndDecoder
 
 
-class OnnxRuntime:
+class OnnxRuntime(EncoderAndDecoder):
     """Rows of encoder and decoder; it has no pre- and postprocessing."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -37,13 +36,3 @@ class OnnxRuntime:
         """Mask logits of a batch of points."""
         prompts = {"image_embeddings": features, "point_coords": coords, "point_labels": labels}
         return self.decoder_session.run(None, prompts)[0]
-
-    def encoder(self) -> Run:
-        """The encoder's graph."""
-        input_image = inputs.input_image(self.side)
-        return lambda: self.encode(input_image)
-
-    def decoder(self, count: str) -> Run:
-        """The decoder's graph, prompt encoder included."""
-        features = self.encode(inputs.input_image(self.side))
-        return batched(lambda *prompts: self.decode(features, *prompts), int(count), self.side, self.notes)

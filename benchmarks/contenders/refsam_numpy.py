@@ -7,12 +7,12 @@ import numpy as np
 
 import refsam
 from benchmarks import inputs
-from benchmarks.contenders.common import Run, Timed, batched, blas, everything, split
+from benchmarks.contenders.common import EncoderAndDecoder, Run, Timed, blas, everything, split
 from benchmarks.work import encoder_stages
 from refsam.tracing import Trace
 
 
-class Refsam:
+class Refsam(EncoderAndDecoder):
     """All rows."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -42,16 +42,6 @@ class Refsam:
         image = read_image(path)
         predictor.set_image(image)
         return predictor.predict([[image.shape[1] / 2, image.shape[0] / 2]], [1])[0]
-
-    def encoder(self) -> Run:
-        """encode_image."""
-        input_image = inputs.input_image(self.side)
-        return lambda: self.encode(input_image)
-
-    def decoder(self, count: str) -> Run:
-        """encode_prompts and decode_masks."""
-        features = self.encode(inputs.input_image(self.side))
-        return batched(lambda coords, labels: self.decode(features, coords, labels), int(count), self.side, self.notes)
 
     def stages(self) -> Run:
         """encode_image, with the time at which each block was done."""

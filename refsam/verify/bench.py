@@ -60,11 +60,7 @@ class Bench:
         self._pixels: dict[Any, Pixels] = {}
         self._plain_corner: Array | None = None
         norm = float(np.linalg.norm(self.target))
-        try:
-            with np.errstate(all="ignore"):
-                self.plain = self.value(Pipeline())
-        except (RefsamError, ValueError, IndexError):
-            self.plain = np.empty(0)
+        self.plain = self._value_or_nothing(Pipeline())
         distance = self._distance_of(self.plain)
         self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
         rounding = max(_ROUNDING, 2 * budget)  # of the port's run and of ours
@@ -80,7 +76,7 @@ class Bench:
 
     def explained(self, hypotheses: Sequence[Hypothesis]) -> float:
         """How much of the squared difference these explain together; less than 0 where they make it greater."""
-        distance = self._distance(pipeline_of(hypotheses))
+        distance = self._distance_of(self._value_or_nothing(pipeline_of(hypotheses)))
         return 1 - (distance / self.unexplained) ** 2 if self.unexplained else 0.0
 
     def scores(self, sets: Sequence[Sequence[Hypothesis]], threads: int) -> list[float]:
@@ -137,16 +133,16 @@ class Bench:
         """How well these fit here: 1 where they explain what is wrong, 0 where they change nothing, -1 where they do harm."""
         return max(self.explained(hypotheses), -1.0)
 
-    def _distance(self, pipeline: Pipeline) -> float:
-        """|port - reference under this pipeline|, infinite where it gives something of another shape."""
+    def _value_or_nothing(self, pipeline: Pipeline) -> Array:
+        """`value`, and an empty array where these mistakes cannot be made here."""
         try:
             with np.errstate(all="ignore"):
-                value = self.value(pipeline)
+                return self.value(pipeline)
         except (RefsamError, ValueError, IndexError):
-            return math.inf
-        return self._distance_of(value)
+            return np.empty(0)
 
     def _distance_of(self, value: Array) -> float:
+        """|port - value|, infinite where that is of another shape."""
         if value.shape != self.target.shape or not np.isfinite(value).all():
             return math.inf
         return float(np.linalg.norm(self.target - value))

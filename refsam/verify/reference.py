@@ -65,6 +65,13 @@ class Case:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def in_float64(model: MobileSam) -> MobileSam:
+    """The definition in float64 on a model's weights: what references are computed with."""
+    if model.dtype == np.float64:
+        return model
+    return MobileSam(model.scope.weights, model.config, dtype="float64", metadata=model.metadata)
+
+
 class Reference:
     """The float64 run of a case, and the budgets of each precision that was asked for.
 

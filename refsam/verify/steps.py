@@ -1,12 +1,13 @@
 """The model cut into steps, each from one stage to the next: what can be computed on a port's own intermediate results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from refsam.config import Config
+from refsam.errors import InputError
 from refsam.model import tiny_vit
 from refsam.model.layers import to_map
 from refsam.model.sam import MobileSam
@@ -107,6 +108,15 @@ def all_stages(model: MobileSam) -> list[str]:
     mask = np.zeros((1, small.config.mask_size, small.config.mask_size))
     predictor.predict(np.ones((1, 2)), np.ones(1), np.array([0, 0, 9, 9]), mask)
     return list(trace.names)
+
+
+def matching(known: Iterable[str], patterns: str) -> list[str]:
+    """The stages of `known` that glob patterns, separated by commas, ask for. Raises InputError where one asks for none."""
+    names, wanted = list(known), Trace(patterns)
+    for pattern in wanted.patterns:
+        if not any(Trace(pattern).wants(name) for name in names):
+            raise InputError(f"no stage has a name like {pattern!r}; refsam trace lists them all")
+    return [name for name in names if wanted.wants(name)]
 
 
 class _Names(Trace):

@@ -6,9 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam import backends, transforms
-from refsam.errors import InputError
 from refsam.model.sam import MobileSam
-from refsam.ops import Ops
 from refsam.tracing import Trace
 from refsam.types import Array, Bool, Float
 from refsam.verify.comparison import K
@@ -19,8 +17,8 @@ from refsam.verify.masks import mask_differences
 from refsam.verify.outcome import Outcome
 from refsam.verify.ports.port import Port
 from refsam.verify.precision import precision_of
-from refsam.verify.reference import Case, Reference
-from refsam.verify.steps import all_stages, default_stages
+from refsam.verify.reference import Case, Reference, in_float64
+from refsam.verify.steps import all_stages, default_stages, matching
 from refsam.verify.verdict import judge
 
 POSTPROCESSED = "masks: the reference's postprocessing of the port's low_res_masks"
@@ -59,7 +57,7 @@ def verify(
     Raises InputError for a precision or stages that there are not, and what the port raises.
     """
     known = all_stages(model)
-    wanted = default_stages(model.config) if stages is None else _matching(known, stages)
+    wanted = default_stages(model.config) if stages is None else matching(known, stages)
     tried = None if hypotheses is None else tuple(hypotheses)
     models = _Models.of(model, threads)
     for case in cases:
@@ -89,20 +87,8 @@ class _Models(NamedTuple):
 
     @classmethod
     def of(cls, model: MobileSam, threads: int) -> "_Models":
-        weights = model.scope.weights
-        exact = model if model.dtype == np.float64 else MobileSam(weights, model.config, Ops(), "float64", model.metadata)
-        quick = MobileSam(weights, model.config, backends.create("fast", threads), "float32", model.metadata)
-        return cls(exact, quick)
-
-
-def _matching(known: Iterable[str], patterns: str) -> list[str]:
-    """The stages that glob patterns ask for. Raises InputError where one asks for none."""
-    names = list(known)
-    for pattern in Trace(patterns).patterns:
-        if not any(Trace(pattern).wants(name) for name in names):
-            raise InputError(f"no stage has a name like {pattern!r}; refsam trace lists them all")
-    wanted = Trace(patterns)
-    return [name for name in names if wanted.wants(name)]
+        quick = MobileSam(model.scope.weights, model.config, backends.create("fast", threads), "float32", model.metadata)
+        return cls(in_float64(model), quick)
 
 
 def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> tuple[Bool[Array, "M H W"], str]:

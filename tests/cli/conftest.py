@@ -1,21 +1,12 @@
-"""A small stand-in checkpoint and a picture, in a folder of their own that is the current one."""
+"""A picture in a folder of its own that is the current one, and the console run there on the stand-in weights."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from standin import TINY, standin_weights
 
-from refsam import checkpoint
 from refsam.cli import main
-
-
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "standin.safetensors"
-    checkpoint.save(path, standin_weights(TINY), TINY)
-    return path
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
 from refsam.verify.ports.coreml import open_coreml
-from refsam.verify.ports.port import arrays
+from refsam.verify.ports.port import arrays, check_points_only, chosen_masks
 from refsam.verify.reference import Case
 
 Way: TypeAlias = Literal["binary", "source", "reference"]
@@ -44,7 +44,7 @@ class AppPort:
         coords, labels = app.map_points(_points(case))
         sparse, dense = self.parts.embed(coords, labels)
         logits, scores = self.parts.decode(embedding, sparse, dense)
-        chosen = slice(1, None) if case.prompts.get("multimask_output", True) else slice(0, 1)
+        chosen = chosen_masks(case)
         masks = [self._mask(mask, app) for mask in logits[0, chosen]]
         return arrays(
             {
@@ -65,10 +65,8 @@ class AppPort:
 
 
 def _points(case: Case) -> list[Point]:
-    for name in ("box", "mask_input"):
-        if case.prompts.get(name) is not None:
-            raise InputError(f"the app takes points only, and the prompt has a {name}; leave it out of the case")
-    coords, labels = case.prompts.get("point_coords", ()), case.prompts.get("point_labels", ())
+    check_points_only(case, "the app")
+    coords, labels = case.prompts["point_coords"], case.prompts["point_labels"]
     return [Point(float(x), float(y), int(label)) for (x, y), label in zip(coords, labels, strict=True)]
 
 

@@ -16,7 +16,7 @@ from refsam.model.prompt_encoder import PADDING
 from refsam.model.sam import MobileSam
 from refsam.types import Array, Float
 from refsam.verify.ports.coreml_inside import Inside
-from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays
+from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays, check_points_only, chosen_masks
 from refsam.verify.reference import Case
 
 OWN_PE = "prompt_encoder.pe_layer: the reference's; the packages take it as an input"
@@ -65,7 +65,7 @@ class CoreMLPort:
             found |= self.inside.run(given, coords, labels, stages)
         embedding, (sparse, dense) = self.parts.encode(given), self.parts.embed(coords, labels)
         masks, scores = self.parts.decode(embedding, sparse, dense)
-        chosen = slice(1, None) if case.prompts.get("multimask_output", True) else slice(0, 1)
+        chosen = chosen_masks(case)
         found |= {
             "input_image": given,
             "image_encoder": embedding,
@@ -78,11 +78,7 @@ class CoreMLPort:
 
     def _points(self, case: Case) -> tuple[Float[Array, "1 N 2"], Float[Array, "1 N"]]:
         """Points in the input frame and the padding point, in float32."""
-        for name in ("box", "mask_input"):
-            if case.prompts.get(name) is not None:
-                raise InputError(f"the packages take points only, and the prompt has a {name}; leave it out of the case")
-        if case.prompts.get("point_coords") is None:
-            raise InputError("the packages need at least one point")
+        check_points_only(case, "the set of packages")
         scaled = transforms.apply_coords(case.prompts["point_coords"], case.size, self.model.config.image_size)
         coords = np.concatenate([scaled, np.zeros((1, 2))])[None].astype(np.float32)
         return coords, np.array([[*case.prompts["point_labels"], PADDING]], np.float32)

@@ -17,7 +17,7 @@ from refsam.errors import BackendUnavailable, InputError
 from refsam.model.prompt_encoder import PADDING
 from refsam.model.sam import MobileSam
 from refsam.types import Array, Float
-from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays
+from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays, chosen_masks
 from refsam.verify.reference import Case
 
 Layout: TypeAlias = Literal["upstream", "samexporter"]
@@ -156,7 +156,7 @@ class OnnxPort:
             raise InputError(f"{decoder.path} has no input mask_input, and the prompt has one; leave it out of the case")
         results = decoder.run({name: value for name, value in feeds.items() if name in decoder.inputs})
         wanted = {name: results[name] for name in ("low_res_masks", "iou_predictions", "masks") if name in results}
-        return self._chosen(decoder, wanted, bool(prompts.get("multimask_output", True)))
+        return self._chosen(decoder, wanted, case)
 
     def _points(self, case: Case) -> tuple[Float[Array, "1 N 2"], Float[Array, "1 N"]]:
         """Points, then the corners of the box as points of labels 2 and 3, then the padding point, in the input frame."""
@@ -172,15 +172,14 @@ class OnnxPort:
             raise InputError("the decoder needs at least one point or a box")
         return coords[None].astype(np.float32), np.array([labels], np.float32)
 
-    def _chosen(self, decoder: Graph, results: dict[str, Array], multimask: bool) -> dict[str, Array]:
+    def _chosen(self, decoder: Graph, results: dict[str, Array], case: Case) -> dict[str, Array]:
         """Of the four masks those that the case asks for."""
-        count = results["iou_predictions"].shape[-1]
-        if count == 1 and multimask:
+        count, wanted = results["iou_predictions"].shape[-1], chosen_masks(case)
+        if count == 1 and wanted.stop is None:
             hint = "export it without --return-single-mask, or ask for a single mask"
             raise InputError(f"{decoder.path} gives only the mask that it chose, so the others cannot be judged; {hint}")
         if count == 1 or count != self.model.config.num_multimask_outputs + 1:
             return results
-        wanted = slice(1, None) if multimask else slice(0, 1)
         return {name: value[..., wanted] if name == "iou_predictions" else value[:, wanted] for name, value in results.items()}
 
 

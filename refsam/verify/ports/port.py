@@ -68,6 +68,20 @@ def load_function(name: str) -> Callable[..., Any]:
     return found
 
 
+def chosen_masks(case: Case) -> slice:
+    """Of the masks that a decoder gives, which the case asks for: the single one comes first, then the three candidates."""
+    return slice(1, None) if case.prompts.get("multimask_output", True) else slice(0, 1)
+
+
+def check_points_only(case: Case, who: str) -> None:
+    """Raises InputError where the case has another prompt than points, or none."""
+    for name in ("box", "mask_input"):
+        if case.prompts.get(name) is not None:
+            raise InputError(f"{who} takes points only, and the prompt has a {name}; leave it out of the case")
+    if case.prompts.get("point_coords") is None:
+        raise InputError(f"{who} needs at least one point")
+
+
 def input_image(case: Case, image_size: int) -> Array:
     """What the reference's preprocessing makes of the picture, for ports that have none of their own."""
     return transforms.preprocess(case.image, image_size)

@@ -110,8 +110,8 @@ def kind_of(words: tuple[str, ...], chosen: str | None) -> Kind:
         if kind.recognises(words):
             return kind
     missing = next((word for word in words if not Path(word).exists()), None)
-    reason = f"there is no file {missing}, and" if missing else ""
-    raise InputError(f"{' '.join(words)} is no port: {reason} it is none of the kinds that are known; {_listed(known.values())}")
+    reason = f"there is no file {missing}, and " if missing else ""
+    raise InputError(f"{' '.join(words)} is no port: {reason}it is none of the kinds that are known; {_listed(known.values())}")
 
 
 def _listed(known: Iterable[Kind]) -> str:
