@@ -124,6 +124,13 @@ def test_one_test_for_each_stage_and_picture(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*::test_stage[[]second-low_res_masks[]] PASSED*"])
 
 
+def test_a_pattern_that_no_stage_has_is_no_run_without_tests(suite: pytest.Pytester) -> None:
+    suite.makepyfile("def test_stage(refsam_port, refsam_stage): ...")
+    result = run(suite, "--refsam-stages", "image_encoder,low_res_msks")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*refsam: no stage has a name like 'low_res_msks'; refsam trace lists them all"])
+
+
 def test_stages_that_the_test_has_itself_and_the_reference(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

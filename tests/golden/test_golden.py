@@ -19,9 +19,9 @@ from refsam import MobileSam, SamPredictor, Trace, backends, transforms
 # below float32's error.
 FLOAT64_PARITY = 1e-12
 
-# The fast backend's decoder folds projections into few tokens: a score is one product over all channels of a pixel, not over a head's
-# few. With that product in float64 the loss is torch's, so it is what costs digits: up to 2.6 times torch's error (the demo model,
-# AMD Zen 3), 1.4 times where `decoder_attention.fold_pays` says no.
+# The fast backend's decoder folds projections into few tokens: a score is one product over all channels of a pixel, not over
+# a head's few. With that product in float64 the loss is torch's, so it is what costs digits: up to 2.6 times torch's error (demo
+# model, AMD Zen 3), 1.4 times where `decoder_attention.fold_pays` says no.
 FOLDED = 3
 
 TINY_CASES = [name for name in CASES if name.startswith("tiny")]
