@@ -86,6 +86,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request:
         photo.resize((160, 120)).save(folder / "photos" / "one.png")
         photo.resize((90, 120)).save(folder / "photos" / "two.png")
     monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "my_port", raising=False)  # another test's, or another page's
     monkeypatch.setattr(hypothesis, "_registered", {})
     return folder
 
@@ -105,7 +106,6 @@ def test_a_page_runs_as_it_stands(page: Path, project: Path, pytester: pytest.Py
         else:
             assert part.kind in ("command", "json", *NOT_RUN), part
     assert done
-    sys.modules.pop("my_port", None)
 
 
 def run(command: str, project: Path, pytester: pytest.Pytester) -> int:
