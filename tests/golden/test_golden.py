@@ -111,6 +111,20 @@ def check_float32(name: str, backend: str) -> None:
         assert ours <= factor * theirs, f"{', '.join(group)}: {ours:.2e}, torch {theirs:.2e}"
 
 
+def check_fast_decoder(name: str) -> None:
+    """The fast decoder alone, on float64's embedding rounded once; torch's loss is that of its decoder on its own embedding."""
+    case, truth, facts = CASES[name], run(name, "float64").whole, golden(name).stages
+    predictor = SamPredictor(MobileSam(case.weights, case.config, backends.create("fast")))
+    predictor.set_embedding(truth["image_encoder"].astype(np.float32), case.size)
+    errors = []
+    for kind, prompt in case.prompts.items():
+        exact = truth[stage := f"{kind}/low_res_masks"]
+        error = np.linalg.norm(predictor.predict(**prompt)[2][None] - exact) / np.linalg.norm(exact)
+        errors.append((error, facts[stage]["float32_error"]))
+    ours, theirs = np.sqrt(np.mean(np.square(errors), axis=0))
+    assert ours <= FOLDED * theirs, f"the decoder alone: {ours:.2e}, torch {theirs:.2e}"
+
+
 def check_masks(name: str, backend: str) -> None:
     """Equal to upstream's float32 masks except where the logit is within both sides' float32 error of the threshold."""
     theirs = golden(name)
@@ -141,6 +155,7 @@ def test_case(name: str) -> None:
     for backend in ("reference", "fast"):
         check_float32(name, backend)
         check_masks(name, backend)
+    check_fast_decoder(name)
 
 
 @pytest.mark.core
