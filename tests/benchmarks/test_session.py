@@ -1,4 +1,4 @@
-"""A whole run, end to end, with the demo model; and what a run makes of what its processes say."""
+"""A whole run, end to end, with a tiny model; and what a run makes of what its processes say."""
 
 import json
 from pathlib import Path
@@ -79,13 +79,14 @@ def console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return call
 
 
-RUN = ("--weights", "demo", "--contenders", "fast,reference", "--rounds", "2", "--threads", "1")
+RUN = ("--contenders", "fast,reference", "--rounds", "2", "--threads", "1")
 EXAMPLE = "ops/relu/decoder-mlp"
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_a_run_from_end_to_end(console, tmp_path: Path) -> None:
-    code, out, err = console(*RUN, "--only", f"encoder,stages,decoder/1,cold_start,{EXAMPLE}", "--out", "made", "--json")
+def test_a_run_from_end_to_end(console, standin: Path, tmp_path: Path) -> None:
+    asked = ("--weights", str(standin), "--only", f"encoder,stages,decoder/1,cold_start,{EXAMPLE}")
+    code, out, err = console(*RUN, *asked, "--out", "made", "--json")
     assert code == 0, err
     document = Document.load(tmp_path / "made" / "rows.json")
     assert {row["row"] for row in json.loads(out)["rows"]} == set(document.tasks())
@@ -95,7 +96,7 @@ def test_a_run_from_end_to_end(console, tmp_path: Path) -> None:
         assert [row.contender for row in found] == ["fast", "reference"]
         assert all(len(row.seconds) >= 2 and row.difference < 1e-4 for row in found)
     (run,) = document.runs.values()
-    assert (run["threads"], run["weights"]) == (1, "demo")
+    assert (run["threads"], run["weights"]) == (1, str(standin))
     assert set(run["versions"]) == {"fast", "reference"}
     assert set(run["versions"]["fast"]) == {"refsam", "numpy", "blas"}
     assert document.find("cold_start", "fast").peak > 20
