@@ -3,8 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOS := tests/data/photos
 OUT := demo-output
-# Words in the names of core tests that make quick leaves out: larger models, compiled kernels, whole reports, many threads.
-SLOW := demo or odd or emulator or mutants or report or testing or cache or callers or any_prompts
 GATED := encoder,decoder/1,decoder/16,set_image/12MP,predict/12MP
 
 .PHONY: demo test quick lint bench bench-peers bench-gate evidence docs goldens clean
@@ -21,7 +19,7 @@ test: .venv/tested ## everything but the long proofs
 	$(BIN)/python -m pytest -q -n auto
 
 quick: .venv/tested ## the core tests on small models, for every save: within a minute on two cores
-	$(BIN)/python -m pytest -q -n auto -m core -k "not ($(SLOW))"
+	$(BIN)/python -m pytest -q -n auto -m core
 
 lint: .venv/linted ## style, format, types
 	$(BIN)/ruff check .

@@ -10,8 +10,6 @@ from refsam.testing import assert_port_holds, assert_stage_close
 from refsam.verify import compare
 from refsam.verify.report import render_text
 
-pytestmark = pytest.mark.core
-
 NECK = "image_encoder.neck.1"
 
 

@@ -44,7 +44,9 @@ MODELS: dict[str, Callable[[], tuple[Config, dict[str, np.ndarray]]]] = {
     "odd": lambda: (ODD, standin_weights(ODD)),
     "demo": lambda: (demo().config, dict(demo().tensors)),
 }
-EACH_MODEL = pytest.mark.parametrize("name", MODELS)
+EACH_MODEL = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.core if name == "tiny" else ()) for name in MODELS]
+)
 Prompts = dict[str, Any]
 Result = tuple[np.ndarray, np.ndarray]
 
@@ -143,7 +145,6 @@ def check(got: Result, truth: Result, logits_loss: float, score_error: float) ->
     assert rms(got[1] - truth[1]) <= 4 * FACTOR * score_error
 
 
-@pytest.mark.core
 @EACH_MODEL
 @pytest.mark.parametrize("multimask_output", [True, False], ids=["three", "one"])
 def test_scores_and_logits_lose_at_most_twice_what_the_definition_loses(name: str, multimask_output: bool) -> None:
@@ -153,7 +154,6 @@ def test_scores_and_logits_lose_at_most_twice_what_the_definition_loses(name: st
     assert found.error <= 1e-6 * found.score
 
 
-@pytest.mark.core
 @EACH_MODEL
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("multimask_output", [True, False], ids=["three", "one"])
@@ -166,7 +166,6 @@ def test_no_kind_of_prompt_loses_more_than_twice_the_definition_s_greatest_loss(
     check(fast, truth, found.greatest_logits_loss, found.error)
 
 
-@pytest.mark.core
 @settings(max_examples=10)
 @given(
     count=st.integers(1, 13),
@@ -205,7 +204,6 @@ def test_a_slip_in_a_folded_weight_is_noticed(monkeypatch: pytest.MonkeyPatch) -
     assert loss(decode(fresh, features("tiny"), prompts)[0], truth) > FACTOR * ours
 
 
-@pytest.mark.core
 @EACH_MODEL
 @pytest.mark.parametrize("count", [1, 3, 9, 30])
 @pytest.mark.parametrize("masks", [False, True], ids=["points", "masks"])
@@ -218,7 +216,6 @@ def test_the_number_of_threads_does_not_show(monkeypatch: pytest.MonkeyPatch, na
         np.testing.assert_array_equal(one[1], other[1])
 
 
-@pytest.mark.core
 def test_callers_at_the_same_time_get_what_each_gets_alone() -> None:
     fast, config = model("demo", "fast", 2), model("demo").config
     prompts = [draw(config, count, 1, False, 0, seed=count) for count in (1, 6, 20)]
@@ -237,7 +234,6 @@ def test_callers_at_the_same_time_get_what_each_gets_alone() -> None:
         np.testing.assert_array_equal(together[k], alone[k])
 
 
-@pytest.mark.core
 @EACH_MODEL
 def test_a_prompt_in_a_batch_and_alone_differ_by_rounding(name: str) -> None:
     """Both are within FACTOR of the definition's loss of the truth, so twice that of each other."""

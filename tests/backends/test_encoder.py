@@ -38,6 +38,9 @@ MODELS: dict[str, Callable[[], tuple[Config, dict[str, np.ndarray]]]] = {
     "odd": lambda: (ODD, standin_weights(ODD)),
     "demo": lambda: (demo().config, dict(demo().tensors)),
 }
+EACH_MODEL = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.core if name == "tiny" else ()) for name in MODELS]
+)
 
 
 class Call(NamedTuple):
@@ -119,8 +122,7 @@ def losses(name: str) -> list[tuple[str, float, float]]:
     return found
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", MODELS)
+@EACH_MODEL
 def test_each_replaced_function_loses_at_most_twice_what_the_definition_loses(name: str) -> None:
     assert {what.function.__name__ for what in calls(name)} == {
         "patch_embed", "mb_conv", "patch_merging", "tiny_vit_block", "neck"
@@ -140,15 +142,13 @@ def test_a_slip_in_a_fast_function_is_noticed(monkeypatch: pytest.MonkeyPatch) -
     assert error(call(slipped, block), truth) > FACTOR * error(call(model("tiny"), block), truth)
 
 
-@pytest.mark.core
-@pytest.mark.parametrize("name", MODELS)
+@EACH_MODEL
 def test_the_number_of_threads_does_not_show(name: str) -> None:
     one, *others = (model(name, "fast", threads).encode_image(image(name)) for threads in (1, 2, 3))
     for other in others:
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.core
 def test_callers_at_the_same_time_get_what_each_gets_alone() -> None:
     fast = model("demo", "fast", 2)
     images = [image("demo"), image("demo")[..., ::-1].copy()]

@@ -37,7 +37,6 @@ def records(standin, folder):
     return found
 
 
-@pytest.mark.core
 def test_the_picture_with_all_masks_is_drawn_the_largest_first(run, folder, records):
     code, out, err = run(*LOOK)
     assert (code, err) == (0, "")
@@ -49,7 +48,6 @@ def test_the_picture_with_all_masks_is_drawn_the_largest_first(run, folder, reco
     assert all(f"{record['predicted_iou']:.3f}" in out and str(record["area"]) in out for record in records[:20])
 
 
-@pytest.mark.core
 def test_json_is_sa_1bs_document_and_what_made_it(run, folder, records):
     code, out, _ = run(*LOOK, "--json")
     document = json.loads(out)
@@ -62,7 +60,6 @@ def test_json_is_sa_1bs_document_and_what_made_it(run, folder, records):
     assert (document["backend"], document["files"]) == (refsam.loading.DEFAULT_BACKEND, {})
 
 
-@pytest.mark.core
 def test_a_folder_gets_everything(run, folder, records):
     code, out, _ = run(*LOOK, "--out", "new/results", "--json")
     assert code == 0
@@ -79,7 +76,6 @@ def test_a_folder_gets_everything(run, folder, records):
         np.testing.assert_array_equal(pixels, rle_to_mask(record["segmentation"]) * np.uint8(255))
 
 
-@pytest.mark.core
 def test_metadata_csv_has_the_columns_of_upstreams_script(run, folder, records):
     run(*LOOK, "--masks", "masks")
     header, *rows = (folder / "masks" / "metadata.csv").read_text().splitlines()
@@ -137,7 +133,6 @@ def test_an_interrupted_search_leaves_nothing(run, folder, monkeypatch):
     assert sorted(path.name for path in folder.iterdir()) == ["picture.png"]
 
 
-@pytest.mark.core
 def test_where_no_mask_is_left_the_hints_lead_to_one(run, folder):
     """Each run says what to change for the next."""
     changes, hints = {"pred_iou_thresh": 99.0, "stability_score_thresh": 98.0}, []
@@ -157,7 +152,6 @@ def test_where_no_mask_is_left_the_hints_lead_to_one(run, folder):
     assert "0 masks" not in out.splitlines()[-2]
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [

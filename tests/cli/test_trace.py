@@ -12,7 +12,6 @@ from refsam.tracing import Trace
 CLICK = ("trace", "picture.png", "--point", "20,10")
 
 
-@pytest.mark.core
 def test_stages_are_listed_and_saved(run, folder, standin):
     code, out, err = run(*CLICK, "--stages", "image_encoder.layers.*,masks", "--out", "t.safetensors")
     assert (code, err) == (0, "")

@@ -9,7 +9,6 @@ from kernels.mutants import caught_by
 from refsam.metal import sources
 
 
-@pytest.mark.core
 def test_a_token_becomes_another_of_its_kind() -> None:
     text = "#include <metal_stdlib>\nuint n = 3, m = 4; // 5 + 6\nx[[buffer(7)]]; y = n < 8.5f;\n"
     text += "threadgroup_barrier(mem_flags::mem_none);\n"
@@ -22,7 +21,6 @@ def test_a_token_becomes_another_of_its_kind() -> None:
     assert not same_number("n", "0.0f")
 
 
-@pytest.mark.core
 def test_a_seed_gives_the_same_faults_everywhere() -> None:
     first, again = mutants(7, 20), mutants(7, 20)
     assert first == again
@@ -30,7 +28,6 @@ def test_a_seed_gives_the_same_faults_everywhere() -> None:
     assert broken(3) == broken(3) != broken(4)
 
 
-@pytest.mark.core
 def test_every_random_fault_can_be_planted(tmp_path) -> None:
     for place, mutant in enumerate(mutants(2, 40)):
         planted = mutant.plant(tmp_path / str(place))

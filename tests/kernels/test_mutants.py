@@ -27,14 +27,12 @@ def test_a_planted_fault_is_noticed(mutant: Mutant, tmp_path) -> None:
     assert words in catch.words
 
 
-@pytest.mark.core
 def test_faults_have_names_of_their_own() -> None:
     names = [mutant.name for mutant in MUTANTS]
     assert len(set(names)) == len(names) >= 40
     assert set(EXPECTED) <= set(names)
 
 
-@pytest.mark.core
 def test_every_fault_can_be_planted(tmp_path) -> None:
     for place, mutant in enumerate(MUTANTS):
         assert mutant.cases(mutant.plant(tmp_path / str(place)))

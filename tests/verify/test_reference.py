@@ -9,8 +9,6 @@ import refsam
 from refsam import InputError, MobileSam, Trace
 from refsam.verify.reference import Reference
 
-pytestmark = pytest.mark.core
-
 
 def test_budgets_are_the_measured_errors() -> None:
     made = reference("points")

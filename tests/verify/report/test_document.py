@@ -4,14 +4,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from verify.report.outcomes import Mistaken, app, clean, few, outcome, scaled_neck
 
 from refsam.verify.report import record, to_json
 from refsam.verify.report.document import SCHEMA
 from refsam.verify.report.entry import plain
-
-pytestmark = pytest.mark.core
 
 
 def values(document: Any) -> Iterator[Any]:

@@ -13,8 +13,6 @@ from refsam.transforms import normalize_and_pad
 from refsam.verify.report.maps import SIDE, as_map, heat, magnitude, photo, pixels, smaller
 from refsam.verify.report.pictures import FLIPPED, MOST_MAPS, PHOTO_SIDE, PORT, REFERENCE, mask_picture, pictures_of
 
-pytestmark = pytest.mark.core
-
 
 def opened(uri: str) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
