@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam.backends.fast import fold
-from refsam.backends.fast.activation import SCALE_IN, SCALE_OUT, scaled_gelu
+from refsam.backends.fast.activation import SCALE, scaled_gelu
 from refsam.backends.fast.attention import SCORES, Region, WindowAttention, attend, fold_attention, groups, regions
 from refsam.backends.fast.depthwise import Depthwise, depthwise_rows, fold_depthwise
 from refsam.backends.fast.fold import Affine
@@ -25,7 +25,7 @@ WIDENED = 1 << 18
 
 
 class Block(NamedTuple):
-    """The weights of a block; the MLP's norm is folded into `widen`, GELU's scales into both linear maps."""
+    """The weights of a block; the MLP's norm is folded into `widen`, GELU's scale into both linear maps."""
 
     attention: WindowAttention
     local: Depthwise
@@ -35,8 +35,8 @@ class Block(NamedTuple):
 
 def fold_block(s: Scope, num_heads: int, window: int, side: int) -> Block:
     """For a grid of side x side tokens."""
-    widen = fold.affine(*fold.normed_linear(s / "mlp.norm", s / "mlp.fc1"), after=SCALE_IN)
-    narrow = fold.linear(s / "mlp.fc2", before=SCALE_OUT)
+    widen = fold.affine(*fold.normed_linear(s / "mlp.norm", s / "mlp.fc1"), after=SCALE)
+    narrow = fold.linear(s / "mlp.fc2", before=SCALE)
     return Block(fold_attention(s / "attn", num_heads, window), fold_depthwise(s / "local_conv", side), widen, narrow)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam.backends.fast import fold
-from refsam.backends.fast.activation import SCALE_IN, SCALE_OUT, scaled_gelu
+from refsam.backends.fast.activation import SCALE, scaled_gelu
 from refsam.backends.fast.depthwise import Depthwise, depthwise_rows, depthwise_rows_stride_2, fold_depthwise
 from refsam.backends.fast.fold import Affine
 from refsam.backends.fast.layout import channels_first, channels_last, empty, spans
@@ -30,7 +30,7 @@ STEP = 1 << 18
 
 
 class Bottleneck(NamedTuple):
-    """The three convolutions. GELU's scales are folded: see activation.py."""
+    """The three convolutions. GELU's scale is folded: see activation.py."""
 
     expand: Affine
     expand_bias: Float[Array, "W+2 K"]  # zero on the padding, which therefore stays zero through bias and GELU
@@ -44,18 +44,18 @@ class Bottleneck(NamedTuple):
 
 def fold_bottleneck(s: Scope, width: int, after: float = 1.0) -> Bottleneck:
     """For results that are `width` pixels wide and go out times `after`."""
-    expand = fold.pointwise(s / "conv1", after=SCALE_IN)
+    expand = fold.pointwise(s / "conv1", after=SCALE)
     bias = np.zeros((width + 2, len(expand.bias)), np.float32)
     bias[1:-1] = expand.bias
-    depthwise = fold_depthwise(s / "conv2", width, before=SCALE_OUT, after=SCALE_IN)
-    return Bottleneck(expand, bias, depthwise, fold.pointwise(s / "conv3", before=SCALE_OUT, after=after))
+    depthwise = fold_depthwise(s / "conv2", width, before=SCALE, after=SCALE)
+    return Bottleneck(expand, bias, depthwise, fold.pointwise(s / "conv3", before=SCALE, after=after))
 
 
 @replaces(tiny_vit.mb_conv)
 def mb_conv(workers: Workers, s: Scope, x: Float[Array, "B C H W"]) -> Float[Array, "B C H W"]:
     """See tiny_vit.mb_conv."""
     pixels = channels_last(x)
-    w = s.prepared(fold_bottleneck, pixels.shape[2], after=SCALE_IN)
+    w = s.prepared(fold_bottleneck, pixels.shape[2], after=SCALE)
     y = empty(*pixels.shape)
     bands = [(w, *pair, *rows) for pair in zip(pixels, y, strict=True) for rows in spans(pixels.shape[1], BAND)]
     workers.map(mb_conv_band, bands)
@@ -69,11 +69,11 @@ def mb_conv_band(
     residual = scratch.take(w.rows(x.shape[1]), *x.shape[1:])
     for start, stop, projected in bottleneck_rows(scratch, w, x, top, bottom):
         rows = residual[: stop - start]
-        np.multiply(x[start:stop], np.float32(SCALE_IN), out=rows)
+        np.multiply(x[start:stop], np.float32(SCALE), out=rows)
         np.add(rows, w.project.bias, out=rows)
         np.add(rows, projected, out=rows)
         scaled_gelu(scratch, rows)
-        np.multiply(rows, np.float32(1 / SCALE_OUT), out=y[start:stop])
+        np.multiply(rows, np.float32(1 / SCALE), out=y[start:stop])
 
 
 def bottleneck_rows(

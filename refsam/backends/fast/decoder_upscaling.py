@@ -2,7 +2,7 @@
 
 Two transposed convolutions of stride 2 make 4 x 4 values of each pixel, independent of its neighbours: a matrix product, its four
 results again a product each, and the product with the masks' vectors. The first's matrix has each group's mean taken away, so
-that its result has mean zero and LayerNorm needs no more than the variance. GELU's two scales are in the weights.
+that its result has mean zero and LayerNorm needs no more than the variance. GELU's scale is in the weights.
 """
 
 import numpy as np

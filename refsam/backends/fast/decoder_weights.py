@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsam.backends.fast.activation import SCALE_IN, SCALE_OUT
+from refsam.backends.fast.activation import SCALE
 from refsam.config import Config
 from refsam.scope import Scope
 from refsam.types import Array, Float
@@ -161,13 +161,13 @@ def _upscaling(s: Scope) -> Upscaling:
     first, second = (s[f"{n}.weight"].astype(np.float64).transpose(2, 3, 1, 0) for n in (0, 3))
     first = first - first.mean(axis=2, keepdims=True)
     bias = s["0.bias"] - s["0.bias"].mean(dtype=np.float64)
-    norm = Norm(*(_single(s[f"1.{name}"][:, None] * SCALE_IN) for name in ("weight", "bias")))
+    norm = Norm(*(_single(s[f"1.{name}"][:, None] * SCALE) for name in ("weight", "bias")))
     return Upscaling(
         first=_single(first.reshape(-1, first.shape[3])),
         first_bias=_single(np.tile(bias, 4)[:, None]),
         norm=norm,
-        second=_single(second.reshape(-1, second.shape[3]) * (SCALE_IN / SCALE_OUT)),
-        second_bias=_single(np.tile(s["3.bias"] * SCALE_IN, 4)[:, None]),
+        second=_single(second.reshape(-1, second.shape[3])),
+        second_bias=_single(np.tile(s["3.bias"] * SCALE, 4)[:, None]),
     )
 
 
@@ -176,7 +176,7 @@ def _hypernetworks(s: Scope, count: int) -> list[Linear]:
     layers = [[_linear(s / mask / "layers" / layer) for mask in range(count)] for layer in range(3)]
     stacked = [Linear(*(np.stack(parts) for parts in zip(*masks, strict=True))) for masks in layers]
     last = stacked.pop()
-    return [*stacked, Linear(*(_single(part.astype(np.float64) / SCALE_OUT) for part in last))]
+    return [*stacked, Linear(*(_single(part.astype(np.float64) / SCALE) for part in last))]
 
 
 def _scaled(s: Scope, heads: int) -> Linear:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from refsam.backends.fast import fold
-from refsam.backends.fast.activation import SCALE_IN, SCALE_OUT, scaled_gelu
+from refsam.backends.fast.activation import SCALE, scaled_gelu
 from refsam.backends.fast.fold import Affine
 from refsam.backends.fast.layout import channels_first, empty, spans
 from refsam.backends.fast.registry import replaces
@@ -21,7 +21,7 @@ BAND = 8
 
 
 class Patches(NamedTuple):
-    """Both convolutions as products; GELU's scales are folded: see activation.py."""
+    """Both convolutions as products; GELU's scale is folded: see activation.py."""
 
     first: Affine  # from (dy, c, dx), the order of `columns`
     second: Affine  # from (dy, dx, c)
@@ -30,9 +30,9 @@ class Patches(NamedTuple):
 def fold_patches(s: Scope) -> Patches:
     """The weights of the two convolutions, a patch's numbers in the order in which they lie in memory."""
     weight, bias = fold.conv_bn(s / "seq" / 0)
-    first = fold.affine(weight.transpose(0, 2, 1, 3).reshape(len(bias), -1), bias, after=SCALE_IN)
+    first = fold.affine(weight.transpose(0, 2, 1, 3).reshape(len(bias), -1), bias, after=SCALE)
     weight, bias = fold.conv_bn(s / "seq" / 2)
-    return Patches(first, fold.affine(weight.transpose(0, 2, 3, 1).reshape(len(bias), -1), bias, before=SCALE_OUT))
+    return Patches(first, fold.affine(weight.transpose(0, 2, 3, 1).reshape(len(bias), -1), bias, before=SCALE))
 
 
 @replaces(tiny_vit.patch_embed)
