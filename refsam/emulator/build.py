@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from refsam.emulator import cache, headers, ir, lint, parse
+from refsam.emulator import cache, comparisons, headers, ir, lint, parse, templates
 from refsam.emulator.error import error
 from refsam.emulator.facts import Facts
 from refsam.emulator.instrument import instrument
@@ -18,7 +18,7 @@ from refsam.emulator.parse import Signature
 from refsam.emulator.toolchain import CompileError, Toolchain, cpu, toolchain
 
 HERE = Path(__file__).parent
-SOURCE = "program_source"
+SOURCE, LAUNCHER = "program_source", "launcher"
 PROGRAM = "kernels"
 """The shared library of fast mode, the executable of checked mode."""
 LANGUAGE = (
@@ -50,7 +50,7 @@ def compile_source(source: str, options: Options) -> Compiled:
     Raises error with the compiler's words, `program_source:LINE:COLUMN: error: ...`.
     """
     tools = toolchain()
-    source = parse.with_keywords(source)
+    source = templates.instantiated(parse.with_keywords(source))
     lint.refuse(lint.text_findings(source))
     signatures = parse.signatures(source)
     name = cache.key(source, options.checked, options.fast_math, bool(options.noise), tools, cpu(), _own_files())
@@ -67,10 +67,7 @@ def compile_source(source: str, options: Options) -> Compiled:
 
 def _build(folder: Path, source: str, signatures: list[Signature], options: Options, tools: Toolchain) -> None:
     """Front end, changes, back end, link."""
-    with ThreadPoolExecutor(1) as second:
-        findings = second.submit(syntax_tree, folder, source, signatures, tools)
-        text, warnings = front_end(folder, source, signatures, options, tools)
-        lint.refuse(lint.findings(findings.result(), SOURCE))
+    text, warnings = accepted(folder, translation_unit(source, signatures), options, tools)
     module = ir.Module(text)
     ir.refuse_recursion(module, parse.without_comments(source))
     ir.refuse_too_much_threadgroup_memory(module, signatures)
@@ -98,16 +95,36 @@ def keep_only(folder: Path, *names: str) -> None:
             path.unlink()
 
 
-def syntax_tree(folder: Path, source: str, signatures: list[Signature], tools: Toolchain) -> str:
-    """Clang's dump of the tree; empty where the source has errors, which the front end tells."""
-    program = folder / "tree" / SOURCE
-    program.parent.mkdir()
-    program.write_text(translation_unit(source, signatures), "utf-8")
-    flags = ("-I", runtime_folder(tools) / "include", "-fsyntax-only", "-Xclang", "-ast-dump")
-    try:
-        return tools.compile(*LANGUAGE, *flags, program, output=True)
-    except CompileError:
-        return ""
+def accepted(folder: Path, unit: str, options: Options, tools: Toolchain) -> tuple[str, str]:
+    """What `front_end` gives once clang's tree, made beside it, has nothing that Metal refuses or means otherwise."""
+    with ThreadPoolExecutor(1) as second:
+        assembly = second.submit(front_end, folder, unit, options, tools)
+        tree = syntax_tree(folder, unit, tools)
+        lint.refuse(lint.findings(tree, SOURCE))
+        if not comparisons.are_in(tree, SOURCE):
+            return assembly.result()
+    expanded = comparisons.without_macros(preprocessed(folder, unit, options, tools), (SOURCE, LAUNCHER))
+    tree = syntax_tree(folder, comparisons.numbered(expanded, SOURCE), tools)
+    return front_end(folder, comparisons.with_masks(expanded, tree, SOURCE), options, tools)
+
+
+def syntax_tree(folder: Path, unit: str, tools: Toolchain) -> str:
+    """Clang's dump of the tree. Comparisons of vectors are as clang has them, so a bool vector takes integers here."""
+    flags = ("-D__MTL_TREE", "-fsyntax-only", "-Xclang", "-ast-dump")
+    return _on_unit(folder, "tree", unit, tools, *flags)
+
+
+def preprocessed(folder: Path, unit: str, options: Options, tools: Toolchain) -> str:
+    """The text with its macros expanded."""
+    return _on_unit(folder, "expanded", unit, tools, *variant(options), "-E")
+
+
+def _on_unit(folder: Path, name: str, unit: str, tools: Toolchain, *flags: str) -> str:
+    """What clang writes about a text, which gets a folder of this name."""
+    program = folder / name / SOURCE
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(unit, "utf-8")
+    return tools.compile(*LANGUAGE, "-I", runtime_folder(tools) / "include", *flags, program, output=True)
 
 
 def translation_unit(source: str, signatures: list[Signature]) -> str:
@@ -130,11 +147,11 @@ def back_end(folder: Path, text: str, options: Options, tools: Toolchain) -> Non
     tools.link(kind, "-o", folder / PROGRAM, code, runtime_folder(tools) / runtime)
 
 
-def front_end(folder: Path, source: str, signatures: list[Signature], options: Options, tools: Toolchain) -> tuple[str, str]:
+def front_end(folder: Path, unit: str, options: Options, tools: Toolchain) -> tuple[str, str]:
     """(LLVM assembly before any optimisation, warnings)."""
     runtime = runtime_folder(tools)
     program, assembly = folder / SOURCE, folder / "front.ll"
-    program.write_text(translation_unit(source, signatures), "utf-8")
+    program.write_text(unit, "utf-8")
     warnings = tools.compile(
         *LANGUAGE, *tools.target, "-I", runtime / "include", *variant(options), "-O2", "-Xclang", "-disable-llvm-passes",
         "-Xclang", "-mlink-builtin-bitcode", "-Xclang", runtime / "math.bc", "-emit-llvm", "-S", "-o", assembly, program,
@@ -160,12 +177,12 @@ def launcher(signatures: list[Signature]) -> str:
     cases = "\n".join(
         f"    case {number}:\n"
         "#pragma clang loop vectorize(assume_safety)\n"
-        f"        for (uint t = first; t < last; t++) {s.name}({', '.join(a.expression() for a in s.arguments)});\n"
+        f"        for (uint t = first; t < last; t++) ::{s.name}({', '.join(a.expression() for a in s.arguments)});\n"
         "        break;"
         for number, s in enumerate(signatures)
     )
     return (
-        '#line 1 "launcher"\n'
+        f'#line 1 "{LAUNCHER}"\n'
         'extern "C" void __mtl_enter(__global const __mtl_group *g, uint which, uint first, uint last) {\n'
         f"    switch (which) {{\n{cases}\n    }}\n}}\n"
         if signatures

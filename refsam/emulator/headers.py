@@ -36,20 +36,54 @@ ROUNDING = {
     "abs": "abs",
     "fabs": "abs",
 }
+RELATIONS = ("isnan", "isinf", "isfinite", "isnormal", "signbit")
 
 
 @cache
 def overloads() -> str:
     """The text of the header."""
-    parts = (vector_types, constructors, packed_types, functions)
+    parts = (vector_types, bool_types, constructors, packed_types, functions)
     return "\n".join(line for part in parts for line in part()) + "\n"
 
 
 def vector_types() -> Iterator[str]:
-    """float2 ... ulong4; a bool vector is a vector of bytes, 0 or -1, as comparisons of clang's vectors give them."""
-    for name, scalar in {**SCALARS, "bool": "signed char"}.items():
+    """float2 ... ulong4."""
+    for name, scalar in SCALARS.items():
         for n in WIDTHS:
             yield f"typedef {scalar} {name}{n} __attribute__((ext_vector_type({n})));"
+
+
+def bool_types() -> Iterator[str]:
+    """bool2 ... bool4: structures, since clang has no vectors of bool; and what comparisons.py calls to make one of clang's."""
+    yield "#ifdef __MTL_TREE\n#define __MTL_FROM_INTEGERS\n#else\n#define __MTL_FROM_INTEGERS explicit\n#endif"
+    for n in WIDTHS:
+        yield from bool_type(n)
+    yield "__MTL constexpr bool __mtl_mask(bool a) { return a; }"
+
+
+def bool_type(n: int) -> Iterator[str]:
+    """The structure and its operators, component by component."""
+    t, components = f"bool{n}", COMPONENTS[:n]
+    yield f"struct {t} {{ bool {', '.join(components)}; {t}() = default; {t}(const {t} &) = default;"
+    yield f"{t} &operator=(const {t} &) = default;"
+    for parts in [(n,), *partitions(n)]:
+        arguments = ", ".join(f"bool{'' if p == 1 else p} a{i}" for i, p in enumerate(parts))
+        values = [f"a{i}" if p == 1 else f"a{i}.{c}" for i, p in enumerate(parts) for c in COMPONENTS[:p]]
+        if len(parts) > 1:
+            yield f"constexpr {t}({arguments}) : {', '.join(f'{c}({v})' for c, v in zip(components, values, strict=True))} {{}}"
+    yield f"constexpr explicit {t}(bool a) : {', '.join(f'{c}(a)' for c in components)} {{}}"
+    yield f"{t}(const __constant {t} &a) : {', '.join(f'{c}(a.{c})' for c in components)} {{}}"
+    from_vector = ", ".join(f"{c}(a.{c} != 0)" for c in components)
+    yield f"template<typename E> constexpr __MTL_FROM_INTEGERS {t}(__mtl_vector<E, {n}> a) : {from_vector} {{}}"
+    to_vector = ", ".join(f"(E){c}" for c in components)
+    yield f"template<typename E> explicit operator __mtl_vector<E, {n}>() const {{ return (__mtl_vector<E, {n}>)({to_vector}); }}"
+    yield "bool operator[](int i) const { return (&x)[i]; } };"
+    yield f"template<typename E> __MTL constexpr {t} __mtl_mask(__mtl_vector<E, {n}> a) {{ return {t}(a); }}"
+    yield f"__MTL constexpr {t} __mtl_mask({t} a) {{ return a; }}"
+    for operator in ("&&", "||", "&", "|", "^", "==", "!="):
+        values_of = ", ".join(f"bool(a.{c} {operator} b.{c})" for c in components)
+        yield f"__MTL constexpr {t} operator{operator}({t} a, {t} b) {{ return {t}({values_of}); }}"
+    yield f"__MTL constexpr {t} operator!({t} a) {{ return {t}({', '.join(f'!a.{c}' for c in components)}); }}"
 
 
 def constructors() -> Iterator[str]:
@@ -57,10 +91,6 @@ def constructors() -> Iterator[str]:
     for name, scalar in SCALARS.items():
         for n in WIDTHS:
             yield from vector_constructors(name, scalar, n)
-    for n in WIDTHS:
-        arguments = ", ".join(f"bool a{i}" for i in range(n))
-        values = ", ".join(f"(signed char)-a{i}" for i in range(n))
-        yield f"__MTL constexpr bool{n} __mtl_make_bool{n}({arguments}) {{ return (bool{n})({values}); }}"
 
 
 def vector_constructors(name: str, scalar: str, n: int) -> Iterator[str]:
@@ -69,6 +99,7 @@ def vector_constructors(name: str, scalar: str, n: int) -> Iterator[str]:
     function = f"__MTL constexpr {vector} __mtl_make_{vector}"
     yield f"{function}({scalar} a) {{ return ({vector})a; }}"
     yield f"template<typename E> {function}(__mtl_vector<E, {n}> a) {{ return __builtin_convertvector(a, {vector}); }}"
+    yield f"{function}(bool{n} a) {{ return ({vector})({', '.join(f'({scalar})a.{c}' for c in COMPONENTS[:n])}); }}"
     for parts in partitions(n):
         types = [scalar if p == 1 else f"{name}{p}" for p in parts]
         arguments = ", ".join(f"{t} a{i}" for i, t in enumerate(types))
@@ -121,6 +152,10 @@ def functions() -> Iterator[str]:
     for name, scalar in SCALARS.items():
         for n in (1, *WIDTHS):
             yield from ordered_functions(scalar if n == 1 else f"{name}{n}", scalar, n)
+    for n in WIDTHS:
+        for function, operator in (("any", "||"), ("all", "&&")):
+            values = f" {operator} ".join(f"a.{c}" for c in COMPONENTS[:n])
+            yield f"__MTL bool {function}(bool{n} a) {{ return {values}; }}"
     for name in ("char", "short", "int", "long"):
         for n in (1, *WIDTHS):
             yield from integer_functions(name if n == 1 else f"{name}{n}")
@@ -134,7 +169,7 @@ def functions() -> Iterator[str]:
     yield "using namespace precise;"
     yield "#endif"
     yield "}"
-    for name in (*SCALARS, "bool"):
+    for name in SCALARS:
         for n in WIDTHS:
             yield f"#define {name}{n}(...) __mtl_make_{name}{n}(__VA_ARGS__)"
 
@@ -158,12 +193,13 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     if n == 1:
         yield f"__MTL {t} step({t} edge, {t} a) {{ return a < edge ? ({t})0 : ({t})1; }}"
         yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : ({t})0; }}"
-        yield f"__MTL bool isnan({t} a) {{ return __builtin_isnan(a); }}"
-        yield f"__MTL bool isinf({t} a) {{ return __builtin_isinf(a); }}"
-        yield f"__MTL bool isfinite({t} a) {{ return __builtin_isfinite(a); }}"
-        yield f"__MTL bool signbit({t} a) {{ return __builtin_signbit((float)a); }}"
+        for function in RELATIONS:
+            yield f"__MTL bool {function}({t} a) {{ return __builtin_{function}({'(float)' * (function == 'signbit')}a); }}"
         yield f"__MTL {t} ldexp({t} a, int n) {{ return ({t})__mtl_ldexp((float)a, n); }}"
         return
+    for function in RELATIONS:
+        values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
+        yield f"__MTL bool{n} {function}({t} a) {{ return bool{n}({values}); }}"
     products = " + ".join(f"a.{c} * b.{c}" for c in COMPONENTS[:n])
     yield f"__MTL {t} mix({t} a, {t} b, {name} c) {{ return a + (b - a) * c; }}"
     yield f"__MTL {name} dot({t} a, {t} b) {{ return {products}; }}"

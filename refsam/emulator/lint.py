@@ -7,6 +7,7 @@ on the side of refusing: what the emulator would run otherwise than Metal does i
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from refsam.emulator.error import error
 from refsam.emulator.parse import BUILT_IN, line_of, split, without_comments
@@ -15,15 +16,22 @@ ATTRIBUTES = {*BUILT_IN, "buffer", "max_total_threads_per_threadgroup"}
 REASONS = {
     "threadgroup": "metalcompute cannot give an argument threadgroup memory; write in the kernel: threadgroup T name[N]",
     "function_constant": "metalcompute cannot set function constants; use a template, a macro or a parameter",
-    "host_name": "kernels from templates are not run; write a kernel that calls the template",
+    "host_name": 'it is read in instantiations without macros: template [[host_name("name")]] kernel void f<float>(...);',
     "texture": "textures cannot be run; the emulator runs kernels on buffers",
     "sampler": "textures cannot be run; the emulator runs kernels on buffers",
 }
 """Attribute of Metal that is refused -> why, or what to write."""
 
+QUADS = r"quad_(?:all|any|and|x?or|sum|product|min|max|broadcast\w*|shuffle\w*|prefix_\w+|is_first|vote)"
+MISSING = {
+    QUADS: "quad functions are not in the emulator; simd_shuffle_xor(x, 1) and (x, 2) reach the lanes of a quad",
+    r"simdgroup_(?:float|half|bfloat)8x8": "SIMD-group matrices are not in the emulator; use threadgroup memory",
+    r"simd_vote": "simd_vote is not in the emulator; simd_any and simd_all are",
+}
+"""Names of Metal that the emulator does not have -> what it says."""
+
 PREDEFINED = {"__METAL_VERSION__", "__METAL_MACOS__", "__LINE__", "__FILE__", "__FAST_MATH__", "__VA_ARGS__"}
 VECTOR = r"(?:float|half|u?int|u?short|u?char|u?long|bool)[234]"
-COMPARISON = "comparing vectors gives bool vectors in Metal, integers 0 and -1 in the emulator: compare their components"
 
 TREE_RULES = (
     (r"(?:ParmVar|Var|Field)Decl .*'[^']*__generic[^']*[*&](?:__private)?'", "a pointer or reference needs an address space"),
@@ -53,7 +61,7 @@ def refuse(findings: list[Finding]) -> None:
 def text_findings(source: str) -> list[Finding]:
     """The pass over the text."""
     text = without_comments(source)
-    rules = (_attributes, _reserved_names, _long_double, _opencl_vectors, _foreign_names)
+    rules = (_attributes, _reserved_names, _long_double, _opencl_vectors, _foreign_names, _missing_names)
     return [Finding(line_of(text, position), rule) for find in rules for position, rule in find(text)]
 
 
@@ -80,6 +88,12 @@ def _foreign_names(text: str) -> Iterator[tuple[int, str]]:
         yield found.start(), f"'{found[0]}' is not Metal's"
 
 
+def _missing_names(text: str) -> Iterator[tuple[int, str]]:
+    """What would be an unknown name to clang."""
+    for pattern, reason in MISSING.items():
+        yield from ((found.start(), reason) for found in re.finditer(rf"\b(?:{pattern})\b", text))
+
+
 def _long_double(text: str) -> Iterator[tuple[int, str]]:
     """Metal has float and half only."""
     for found in re.finditer(r"\b(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?[lL]\b", text):
@@ -100,29 +114,32 @@ def _opencl_vectors(text: str) -> Iterator[tuple[int, str]]:
 
 def findings(tree: str, source_name: str) -> list[Finding]:
     """The pass over the dump of clang's tree, as far as it is about the source itself."""
+    return [Finding(places[0].line, rule) for places, row in rows(tree, source_name) if (rule := _broken_rule(row))]
+
+
+class Place(NamedTuple):
+    """A location in the dump of clang's tree, both numbers from 1."""
+
+    line: int
+    column: int
+
+
+def rows(tree: str, source_name: str) -> Iterator[tuple[list[Place], str]]:
+    """(places in the source, row) of the dump's rows about it. A location names its file and line only where they differ from
+    the last one."""
     begin = tree.find(f"<{source_name}:")
     if begin < 0:
-        return []
-    found = []
-    for line, row in _located(tree[tree.rfind("\n", 0, begin) + 1 :], source_name):
-        rule = _broken_rule(row)
-        if rule:
-            found.append(Finding(line, rule))
-    return found
-
-
-def _located(tree: str, source_name: str) -> Iterator[tuple[int, str]]:
-    """(line, row) of the rows about the source. A location names its file and line only where they differ from the last one."""
+        return
     file, line = "", 0
-    for row in tree.split("\n"):
+    for row in tree[tree.rfind("\n", 0, begin) + 1 :].split("\n"):
         places = []
-        for place in re.finditer(r"(?<=[<, ])(?:col|line:(\d+)|([^\s<>,:]+):(\d+)):\d+(?=[,> ]|$)", row):
+        for place in re.finditer(r"(?<=[<, ])(?:col|line:(\d+)|([^\s<>,:]+):(\d+)):(\d+)(?=[,> ]|$)", row):
             file, line = place[2] or file, int(place[1] or place[3] or line)
-            places.append((file, line))
+            places.append((file, Place(line, int(place[4]))))
         # The bases of a class have no location of their own.
-        ours = [number for name, number in places or [(file, line)] if name == source_name]
+        ours = [place for name, place in places or [(file, Place(line, 1))] if name == source_name]
         if ours and " implicit " not in row and " invalid " not in row:
-            yield ours[0], row
+            yield ours, row
 
 
 def _broken_rule(row: str) -> str | None:
@@ -133,6 +150,4 @@ def _broken_rule(row: str) -> str | None:
     for pattern, rule in TREE_RULES:
         if rule and re.search(pattern, row):
             return rule
-    if re.search(rf"BinaryOperator .* '[^']*(?:{VECTOR}|ext_vector_type)[^']*'.* '(?:<|>|<=|>=|==|!=)'$", row):
-        return COMPARISON
     return None

@@ -102,8 +102,11 @@ def refusal(line: int, what: str) -> error:
 
 
 def line_of(text: str, position: int) -> int:
-    """Line number, from 1."""
-    return text.count("\n", 0, position) + 1
+    """Line number, from 1, or from what the last #line before it says (templates.py writes such)."""
+    marker = text.rfind("\n#line ", 0, position)
+    if marker < 0:
+        return text.count("\n", 0, position) + 1
+    return int(text[marker + 7 :].split(maxsplit=1)[0]) + text.count("\n", marker + 1, position) - 1
 
 
 def _signature(text: str, match: re.Match[str]) -> Signature:
@@ -113,7 +116,7 @@ def _signature(text: str, match: re.Match[str]) -> Signature:
     head = re.compile(r"kernel\s+(?:\[\[[^\]]*\]\]\s*)?void\s+(?:\[\[[^\]]*\]\]\s*)?(\w+)\s*\(").match(text, match.start())
     if head is None:
         raise refusal(line, "a kernel is written `kernel void name(`")
-    end = _closing(text, head.end(), line)
+    end = closing(text, head.end(), line)
     arguments = tuple(_argument(part, line, head[1]) for part in split(text[head.end() : end]) if part.strip())
     _refuse_double_slots(arguments, line, head[1])
     begin = max(text.rfind(";", 0, match.start()), text.rfind("}", 0, match.start())) + 1
@@ -129,14 +132,14 @@ def _max_threads(text: str, line: int) -> int | None:
     return int(found[1])
 
 
-def _closing(text: str, start: int, line: int) -> int:
-    """Where the parenthesis that is open at `start` closes."""
+def closing(text: str, start: int, line: int, pair: str = "()") -> int:
+    """Where the bracket that is open at `start` closes."""
     depth = 1
     for position in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[position], 0)
+        depth += {pair[0]: 1, pair[1]: -1}.get(text[position], 0)
         if depth == 0:
             return position
-    raise refusal(line, "the kernel's argument list does not end")
+    raise refusal(line, f"a list or body does not end: `{pair[1]}` is missing")
 
 
 def split(text: str) -> Iterator[str]:

@@ -12,6 +12,7 @@ from refsam.emulator.layout import Layout
 from refsam.emulator.options import WIDTHS, Options
 from refsam.emulator.parse import BUILT_IN, MAX_BUFFERS, signatures, without_comments
 from refsam.emulator.plan import group_threads
+from refsam.emulator.templates import instantiated
 
 TYPES = ("device float *", "device const float4 *", "constant uint &", "const device Params *", "constant Params &")
 SPACES = st.sampled_from(["", " ", "\n  ", "/* , [[buffer(9)]] */", " // )\n"])
@@ -47,6 +48,20 @@ def test_any_text_gives_signatures_or_an_error(text: str) -> None:
     message = ""
     try:
         signatures("kernel void k(" + text)
+    except mc.error as reason:
+        message = str(reason)
+    assert re.match(r"$|program_source:\d+: error: ", message)
+
+
+@given(st.text('templaTkvoidfx<>(){};,= \n"#[]/', max_size=60))
+def test_any_template_is_instantiated_or_an_error(text: str) -> None:
+    definition = "template <typename T> kernel void f(device T *x [[buffer(0)]]) {}\n"
+    wanted = 'template [[host_name("f_float")]] kernel void f<float>(device float *);'
+    message = ""
+    try:
+        found = instantiated(f"{definition}template <{text}\n{wanted}")
+        assert found.count("\n") >= 2 + text.count("\n")
+        assert "kernel void f(" not in found or "kernel void f(" in text
     except mc.error as reason:
         message = str(reason)
     assert re.match(r"$|program_source:\d+: error: ", message)

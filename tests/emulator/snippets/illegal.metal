@@ -98,9 +98,21 @@ kernel void k(device float *x [[buffer(31)]], uint t [[thread_position_in_grid]]
 kernel void k(texture2d<float> x [[texture(0)]], uint t [[thread_position_in_grid]]) { }  // ERROR textures cannot be run
 //// threadgroup_argument
 kernel void k(device float *x [[buffer(0)]], threadgroup float *t [[threadgroup(0)]]) { x[0] = t[0]; }  // ERROR write in the kernel
-//// host_name
-template <typename T> kernel void k(device T *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }
-template [[host_name("f")]] kernel void k<float>(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]);  // ERROR host_name
+//// host_name_in_a_macro
+template <typename T> kernel void f(device T *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }
+#define INSTANCE(T) template [[host_name("k")]] kernel void f<T>(device T *x [[buffer(0)]], uint t [[thread_position_in_grid]]);  // ERROR without macros
+INSTANCE(float)
+//// error_in_a_kernel_template
+template <typename T, int n = 2>
+kernel void f(device T *x [[buffer(0)]], uint t [[thread_position_in_grid]]) {
+    x[t] = T(n) * oops;  // ERROR oops
+}
+template [[host_name("k")]] kernel void f<float>(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]);
+//// too_many_template_arguments
+template <typename T> kernel void f(device T *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }
+template [[host_name("k")]] kernel void f<float, 3>(device float *x, uint t);  // ERROR 1 template parameters; 2 are given
+//// instantiation_of_nothing
+template [[host_name("k")]] kernel void f<float>(device float *x, uint t);  // ERROR no kernel template
 //// bfloat
 kernel void k(device bfloat *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR bfloat
 //// simdgroup_matrix
@@ -119,8 +131,18 @@ K { x[t] = float(min(t, 3)); }  // ERROR ambiguous
 K { float4 v = float4(float2(1, 2)); x[t] = v.x; }  // ERROR no matching
 //// implicit_vector_conversion
 K { float4 v = float4(1); int4 w = v; x[t] = float(w.x); }  // ERROR
-//// vector_comparison
-K { float4 v = float4(x[t]); auto c = v < float4(1); x[t] = float(c.x); }  // ERROR comparing vectors
+//// condition_of_vectors
+K { float4 v = float4(x[t]); if (v < float4(1)) x[t] = 1; }  // ERROR not contextually convertible to 'bool'
+//// vector_to_choose_with
+K { float4 v = float4(x[t]); v = v < float4(1) ? v : float4(2); x[t] = v.x; }  // ERROR bool4
+//// bool_vector_from_integers
+K { bool2 b = int2(1, 0); x[t] = b.x; }  // ERROR bool2
+//// integers_from_a_comparison
+K { int2 n = float2(x[t]) < 1.0f; x[t] = n.x; }  // ERROR int2
+//// quad_function
+K { x[t] = quad_sum(x[t]); }  // ERROR quad functions are not in the emulator
+//// simdgroup_matrix_type
+K { simdgroup_float8x8 m; x[t] = 1; }  // ERROR SIMD-group matrices are not in the emulator
 //// long_long
 K { long long n = 3; x[t] = float(n); }  // ERROR long long
 //// cpp17_if_initialiser
