@@ -4,11 +4,15 @@ A mutant replaces one piece of text in one file. It is tried as a user would: co
 cases, then compared with the definition on devices of several kinds. What notices it first is what the table says.
 """
 
+import multiprocessing
+import resource
 import shutil
+import signal
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from kernels.modes import MODES, runner
+from kernels.modes import runner
 
 from refsam.errors import KernelError
 from refsam.metal import sources
@@ -19,12 +23,15 @@ from refsam.metal.runner import Runner
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 STEPS = 20_000_000
 """Turns of loops that a checked dispatch of a small case may take: several times what the right kernels need."""
-TRIED = ("checked", "checked, one group", "fast math", "strict", "groups of 64", "random order 2")
+CHECKED = ("checked", "checked, one group", "checked, groups of 48, random order")
+UNCHECKED = ("fast math", "strict", "groups of 64", "random order 2")
+SECONDS = 40
+"""Of processor time that the unchecked runs of a fault may take: many times what the right kernels need."""
 
 
 @dataclass(frozen=True)
 class Catch:
-    """What noticed a fault: "compiler", "checked run", "runner" or "comparison"; and its words."""
+    """What noticed a fault: "compiler", "checked run", "runner", "comparison", or "end of the process"; and its words."""
 
     by: str
     words: str
@@ -76,20 +83,40 @@ def caught_by(mutant: Mutant, folder: Path) -> Catch | None:
     planted = mutant.plant(folder)
     cases = mutant.cases(planted)
     assert cases, mutant.name
-    # Checked modes come first, so that no endless loop gets to the others, which have no limit.
-    runners = (runner(mode, planted, **({"step_limit": STEPS} if MODES[mode].get("checked") else {})) for mode in TRIED)
-    for place, device in enumerate(runners):
-        if place == 0:
-            for path in sorted({sources.kernel_files(planted)[case.kernel] for case in cases}):
-                try:
-                    device.compile(sources.read(path))
-                except KernelError as error:
-                    return Catch("compiler", _short(error))
-        for case in cases:
-            noticed = _notice(case, device)
-            if noticed:
-                return noticed
-    return None
+    device = runner(CHECKED[0], planted, step_limit=STEPS)
+    for path in sorted({sources.kernel_files(planted)[case.kernel] for case in cases}):
+        try:
+            device.compile(sources.read(path))
+        except KernelError as error:
+            return Catch("compiler", _short(error))
+    return _first_catch(cases, planted, CHECKED, step_limit=STEPS) or caught_unchecked(mutant, planted)
+
+
+def _first_catch(cases: list[KernelCase], planted: Path, modes: tuple[str, ...], **options: int) -> Catch | None:
+    devices = (runner(mode, planted, **options) for mode in modes)
+    return next((noticed for device in devices for case in cases if (noticed := _notice(case, device))), None)
+
+
+def caught_unchecked(mutant: Mutant, planted: Path, seconds: int = SECONDS) -> Catch | None:
+    """Unchecked runs have no limit and end the process that they overrun: they get one of their own, and processor time."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_run_unchecked, args=(mutant, planted, seconds, theirs))
+    process.start()
+    theirs.close()
+    process.join()
+    if process.exitcode == 0:
+        found: Catch | None = ours.recv()
+        return found
+    assert process.exitcode is not None
+    assert process.exitcode < 0, f"{mutant.name}: the process of the unchecked runs failed"
+    return Catch("end of the process", f"an unchecked run ends with {signal.Signals(-process.exitcode).name}")
+
+
+def _run_unchecked(mutant: Mutant, planted: Path, seconds: int, answer: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
+    answer.send(_first_catch(mutant.cases(planted), planted, UNCHECKED))
 
 
 def _notice(case: KernelCase, device: Runner) -> Catch | None:

@@ -1,7 +1,7 @@
 """Faults planted in copies of our kernels are noticed. A few here, one of each kind; `make evidence` tries them all."""
 
 import pytest
-from kernels.mutants import MUTANTS, Mutant, caught_by
+from kernels.mutants import MUTANTS, Catch, Mutant, caught_by, caught_unchecked
 
 EXPECTED = {
     "matmul: barrier after the products removed": ("checked run", "data race: reads byte 0 of threadgroup variable `As`"),
@@ -48,3 +48,9 @@ def test_a_wrong_number_is_told_as_a_comparison(tmp_path) -> None:
     catch = caught_by(wrong, tmp_path / "kernels")
     assert catch is not None
     assert (catch.by, catch.words.split(":")[0]) == ("comparison", "relu/map")
+
+
+def test_an_unchecked_run_that_does_not_end_is_ended(tmp_path) -> None:
+    endless = Mutant("relu", "no step", "max(x[i], 0.0f)", "0.0f, i -= grid, threadgroup_barrier(mem_flags::mem_none)")
+    catch = caught_unchecked(endless, endless.plant(tmp_path / "kernels"), seconds=4)
+    assert catch == Catch("end of the process", "an unchecked run ends with SIGXCPU")
