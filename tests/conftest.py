@@ -35,8 +35,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or writes the user's cache, weights or mirror."""
-    monkeypatch.setenv("REFSAM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    """No test reads or writes the user's cache, weights or mirror. The processes of one run share a cache: what one compiles or
+    measures, no other does again."""
+    base = tmp_path_factory.getbasetemp()
+    monkeypatch.setenv("REFSAM_CACHE", str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"))
     for name in ("REFSAM_WEIGHTS", "REFSAM_MIRROR"):
         monkeypatch.delenv(name, raising=False)
 

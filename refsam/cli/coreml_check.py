@@ -16,7 +16,7 @@ from refsam.coreml import mil
 from refsam.coreml.app_parts import ModelParts, PackageParts, Runnable
 from refsam.coreml.check_native import NativeProgram, Units
 from refsam.coreml.check_rounding import Rounded
-from refsam.coreml.check_ways import Way, after, before
+from refsam.coreml.check_ways import Way, around
 from refsam.coreml.constants import read_image_pe
 from refsam.coreml.export import PACKAGES, Part
 from refsam.metal.device import default_name
@@ -65,9 +65,9 @@ def check(
         check_weights(programs, loaded)
         picture, points = picture_and_points(photo, point or [], loaded.config)
         advance(1, 3)
-        on = device or default_name()
+        before, after = around(preprocessing, postprocessing, device or default_name())
         encoding = loaded.image_pe if image_pe is None else read_image_pe(image_pe, loaded.image_pe.shape)
-        candidate = checking.Candidate(before(preprocessing, on), PackageParts(runs, encoding), after(postprocessing, on))
+        candidate = checking.Candidate(before, PackageParts(runs, encoding), after)
         advance(2, 3)
         report = checking.check(picture, points, candidate, ModelParts(loaded), _rounded(loaded, programs, precision), K)
         advance(3, 3)

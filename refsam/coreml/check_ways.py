@@ -24,21 +24,28 @@ After: TypeAlias = Callable[[Float[Array, "L L"], Size, int], Bool[Array, "H W"]
 _SWITCHES: dict[Way, Switches] = {"reference": REFERENCE, "binary": BINARY, "source": SOURCE}
 
 
-def before(way: Way, device: str) -> Before:
-    """The preprocessing of this name; `device` runs kernels. Raises BackendUnavailable where it is not there."""
-    if way != "kernel":
-        return lambda image, side: preprocess(image, side, _SWITCHES[way])
+def around(first: Way, last: Way, device: str) -> tuple[Before, After]:
+    """The preprocessing and the postprocessing of these names; one `device` runs the kernels of both.
+
+    Raises BackendUnavailable where it is needed and not there.
+    """
+    if "kernel" not in (first, last):
+        return _before(first), _after(last)
     runner = Runner(open_device(device))
-    return lambda image, side: calls.preprocess(runner, image, resized_size((image.shape[0], image.shape[1]), side), side)
+    return _before(first, runner), _after(last, runner)
 
 
-def after(way: Way, device: str) -> After:
-    """The postprocessing of this name; `device` runs kernels. Raises BackendUnavailable where it is not there."""
-    if way != "kernel":
-        switches = _SWITCHES[way]
-        return lambda logits, size, side: mask_of(mask_values(logits, size, side, switches), switches)
-    runner = Runner(open_device(device))
-    return lambda logits, size, side: _upsampled(runner, logits, size, side)
+def _before(way: Way, runner: Runner | None = None) -> Before:
+    if way == "kernel" and runner is not None:
+        return lambda image, side: calls.preprocess(runner, image, resized_size((image.shape[0], image.shape[1]), side), side)
+    return lambda image, side: preprocess(image, side, _SWITCHES[way])
+
+
+def _after(way: Way, runner: Runner | None = None) -> After:
+    if way == "kernel" and runner is not None:
+        return lambda logits, size, side: _upsampled(runner, logits, size, side)
+    switches = _SWITCHES[way]
+    return lambda logits, size, side: mask_of(mask_values(logits, size, side, switches), switches)
 
 
 def _upsampled(runner: Runner, logits: Float[Array, "L L"], size: Size, side: int) -> Bool[Array, "H W"]:

@@ -89,6 +89,8 @@ def export(
     Returns:
         The packages. The same weights, versions and arguments give the same bytes.
 
+    While it works, stderr, warnings and the log of the whole process are quiet: coremltools writes there what is not ours.
+
     Raises BackendUnavailable where coremltools is not installed; InputError where a package cannot be written.
     """
     coremltools_module()

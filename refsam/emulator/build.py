@@ -4,6 +4,7 @@ Metal's language is C++14 with address spaces, and so is clang's "C++ for OpenCL
 (include/metal_stdlib). Code is compiled as 64-bit code of this CPU.
 """
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ LANGUAGE = (
     "-Wno-unknown-attributes", "-Wno-nan-infinity-disabled", "-Wuninitialized", "-Wsometimes-uninitialized",
     "-Werror=pre-c++17-compat", "-fPIC", "-fno-stack-protector", "-fno-color-diagnostics",
 )  # fmt: skip
+PARSED = "library.pch"
+BEGINS_WITH_LIBRARY = re.compile(r"(?:\s*#line[^\n]*)*\s*#\s*include\s*<metal_stdlib>")
+BY_CONTENT = ("-Xclang", "-fno-pch-timestamp", "-fpch-validate-input-files-content")
+"""A cache that was copied has other times; what is in the files counts."""
 FREESTANDING = ("-nostdinc", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fPIC", "-O2")
 SANITIZERS = (
     "-fsanitize=array-bounds,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
@@ -110,8 +115,8 @@ def accepted(folder: Path, unit: str, options: Options, tools: Toolchain) -> tup
 
 def syntax_tree(folder: Path, unit: str, tools: Toolchain) -> str:
     """Clang's dump of the tree. Comparisons of vectors are as clang has them, so a bool vector takes integers here."""
-    flags = ("-D__MTL_TREE", "-fsyntax-only", "-Xclang", "-ast-dump")
-    return _on_unit(folder, "tree", unit, tools, *flags)
+    flags = ("-D__MTL_TREE", *parsed_library(unit, ("-D__MTL_TREE",), tools))
+    return _on_unit(folder, "tree", unit, tools, *flags, "-fsyntax-only", "-Xclang", "-ast-dump")
 
 
 def preprocessed(folder: Path, unit: str, options: Options, tools: Toolchain) -> str:
@@ -119,7 +124,22 @@ def preprocessed(folder: Path, unit: str, options: Options, tools: Toolchain) ->
     return _on_unit(folder, "expanded", unit, tools, *variant(options), "-E")
 
 
-def _on_unit(folder: Path, name: str, unit: str, tools: Toolchain, *flags: str) -> str:
+def parsed_library(unit: str, flags: tuple[str, ...], tools: Toolchain) -> tuple[str | Path, ...]:
+    """Flags that bring in the library as clang has it in memory, which takes a fifth of the time of reading it; none for a text
+    that does not begin with it."""
+    if not BEGINS_WITH_LIBRARY.match(parse.without_comments(unit)):
+        return ()
+    include = runtime_folder(tools) / "include"
+
+    def build(folder: Path) -> None:
+        action = ("-fsyntax-only", "-Xclang", "-emit-pch", "-Xclang", "-o", "-Xclang", folder / PARSED)
+        tools.compile(*LANGUAGE, "-I", include, *flags, *BY_CONTENT, *action, include / "metal_math")
+
+    folder = cache.entry(cache.key("library", flags, str(include), tools, cpu(), _own_files()), build)
+    return ("-Xclang", "-include-pch", "-Xclang", folder / PARSED, *BY_CONTENT)
+
+
+def _on_unit(folder: Path, name: str, unit: str, tools: Toolchain, *flags: str | Path) -> str:
     """What clang writes about a text, which gets a folder of this name."""
     program = folder / name / SOURCE
     program.parent.mkdir(exist_ok=True)
@@ -152,8 +172,9 @@ def front_end(folder: Path, unit: str, options: Options, tools: Toolchain) -> tu
     runtime = runtime_folder(tools)
     program, assembly = folder / SOURCE, folder / "front.ll"
     program.write_text(unit, "utf-8")
+    flags = (*tools.target, *variant(options), "-O2")
     warnings = tools.compile(
-        *LANGUAGE, *tools.target, "-I", runtime / "include", *variant(options), "-O2", "-Xclang", "-disable-llvm-passes",
+        *LANGUAGE, "-I", runtime / "include", *flags, *parsed_library(unit, flags, tools), "-Xclang", "-disable-llvm-passes",
         "-Xclang", "-mlink-builtin-bitcode", "-Xclang", runtime / "math.bc", "-emit-llvm", "-S", "-o", assembly, program,
     )  # fmt: skip
     return assembly.read_text("utf-8"), _without_paths(warnings, folder)

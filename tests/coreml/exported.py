@@ -1,5 +1,6 @@
 """Packages that refsam exported, and what the reference says for the same inputs."""
 
+import fcntl
 from functools import cache
 from pathlib import Path
 
@@ -22,11 +23,14 @@ def tiny(dtype: str = "float32") -> MobileSam:
 
 @cache
 def packages(root: Path, precision: Precision = "fp32", target: Target = "iOS15") -> dict[str, Path]:
-    """Part -> package, made once for a `root` (a folder of the session's own); for newer systems without the slow encoder."""
-    parts = PARTS if target == "iOS15" else PARTS[1:]
-    return dict(
-        zip(parts, export(tiny(), root / f"{precision}-{target}", precision=precision, target=target, parts=parts), strict=True)
-    )
+    """Part -> package, made once for a `root`, by whichever process comes first; for newer systems without the slow encoder."""
+    parts, folder = PARTS if target == "iOS15" else PARTS[1:], root / f"{precision}-{target}"
+    paths = {part: folder / PACKAGES[part] for part in parts}
+    with (root / f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all(path.exists() for path in paths.values()):
+            export(tiny(), folder, precision=precision, target=target, parts=parts)
+    return paths
 
 
 def points(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

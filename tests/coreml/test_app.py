@@ -81,9 +81,9 @@ def test_without_a_picture_there_is_nothing_to_predict():
 
 
 @pytest.mark.coremltools
-def test_packages_in_the_place_of_the_model(tmp_path_factory):
+def test_packages_in_the_place_of_the_model(root):
     """Masks of a random model have many weak logits: a few may flip."""
-    folder = packages(tmp_path_factory.getbasetemp(), "fp32")["image_encoder"].parent
+    folder = packages(root, "fp32")["image_encoder"].parent
     ours, theirs = (SegmentAnything(parts) for parts in (ModelParts(tiny()), PackageParts.load(folder, tiny().image_pe)))
     for app in (ours, theirs):
         app.preprocess(IMAGE)

@@ -14,7 +14,7 @@ from refsam.coreml.app_parts import ModelParts, PackageParts
 from refsam.coreml.check import Candidate, Report, check, relative_l2
 from refsam.coreml.check_native import NativeProgram
 from refsam.coreml.check_rounding import Rounded
-from refsam.coreml.check_ways import after, before
+from refsam.coreml.check_ways import around
 from refsam.errors import BackendUnavailable, InputError
 from refsam.metal.device import open_device
 from refsam.verify.precision import model_of_precision, precision_of
@@ -23,7 +23,8 @@ IMAGE = np.random.RandomState(3).randint(0, 256, (96, 128, 3)).astype(np.uint8)
 POINTS = [Point(60, 40), Point(100.5, 20, 0)]
 PARTS = ("image_encoder", "prompt_encoder", "mask_decoder")
 K = 4.0
-GOOD = Candidate(before("reference", ""), ModelParts(tiny()), after("reference", ""))
+BEFORE, AFTER = around("reference", "reference", "")
+GOOD = Candidate(BEFORE, ModelParts(tiny()), AFTER)
 
 
 def rounded(precision: str = "float32") -> Rounded:
@@ -87,7 +88,7 @@ def test_a_fault_below_the_declared_precision_holds_there_and_not_above():
 
 
 def test_a_fault_in_preprocessing_enters_there_and_the_rest_follows():
-    report = report_of(replace(GOOD, before=before("binary", "")))
+    report = report_of(replace(GOOD, before=around("binary", "reference", "")[0]))
     assert report.first == "input_image"
     assert [row.name for row in report.stages if row.enters_here] == ["input_image"]
     assert not any(row.holds for row in report.stages if row.name == "image_embeddings")
@@ -97,14 +98,15 @@ def test_a_fault_in_preprocessing_enters_there_and_the_rest_follows():
 
 @pytest.mark.parametrize("way", ["binary", "source"])
 def test_a_fault_in_postprocessing_is_the_masks_alone(way):
-    report = report_of(replace(GOOD, after=after(way, "")))
+    report = report_of(replace(GOOD, after=around("reference", way, "")[1]))
     assert all(row.holds for row in report.stages)
     assert report.first == "masks"
     assert all(mask.local_unexplained > 0 for mask in report.masks)
 
 
 def test_the_kernels_hold():
-    report = report_of(Candidate(before("kernel", "emulator"), GOOD.parts, after("kernel", "emulator")))
+    before, after = around("kernel", "kernel", "emulator")
+    report = report_of(Candidate(before, GOOD.parts, after))
     assert report, report.first
     assert [mask.local_iou for mask in report.masks] == [1, 1, 1, 1]
 
@@ -112,23 +114,23 @@ def test_the_kernels_hold():
 def test_without_a_device_the_kernels_are_unavailable(monkeypatch):
     monkeypatch.setitem(sys.modules, "metalcompute", None)
     with pytest.raises(BackendUnavailable, match="metalcompute"):
-        before("kernel", "metal")
+        around("kernel", "reference", "metal")
     with pytest.raises(InputError, match="device is"):
         open_device("abacus")
 
 
 @pytest.mark.coremltools
 @pytest.mark.parametrize(("precision", "name"), [("fp32", "float32"), ("fp16", "fp16")])
-def test_exported_packages_hold(tmp_path_factory, precision, name):
-    paths = packages(tmp_path_factory.getbasetemp(), precision)
+def test_exported_packages_hold(root, precision, name):
+    paths = packages(root, precision)
     parts = PackageParts({part: load(path) for part, path in paths.items()}, tiny().image_pe)
     report = report_of(Candidate(GOOD.before, parts, GOOD.after), name)
     assert report, report.to_dict()
 
 
 @pytest.mark.coremltools
-def test_a_permuted_positional_encoding_enters_at_the_decoder(tmp_path_factory):
-    paths = packages(tmp_path_factory.getbasetemp(), "fp32")
+def test_a_permuted_positional_encoding_enters_at_the_decoder(root):
+    paths = packages(root, "fp32")
     swapped = tiny().image_pe.swapaxes(2, 3)
     parts = PackageParts({part: load(path) for part, path in paths.items()}, swapped)
     assert report_of(Candidate(GOOD.before, parts, GOOD.after)).first == "low_res_masks"
@@ -153,9 +155,9 @@ def test_core_ml_itself_is_a_mac_s(monkeypatch, tmp_path):
 
 
 @pytest.mark.coremltools
-def test_core_ml_is_called_as_coremltools_wants_it(monkeypatch, tmp_path_factory):
+def test_core_ml_is_called_as_coremltools_wants_it(monkeypatch, root):
     """With a double that stands for a Mac's: it takes what MLModel takes, and answers through refsam's interpreter."""
-    path = packages(tmp_path_factory.getbasetemp(), "fp32")["prompt_encoder"]
+    path = packages(root, "fp32")["prompt_encoder"]
     asked = {}
 
     class MLModel:

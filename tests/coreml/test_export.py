@@ -27,11 +27,6 @@ pytestmark = pytest.mark.coremltools
 FACTOR = 3.0
 
 
-@pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp()
-
-
 def run(path: Path, given: list) -> list:
     program = load(path)
     found = program.run(dict(zip((feature.name for feature in program.inputs), given, strict=True)))

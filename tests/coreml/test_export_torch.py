@@ -21,9 +21,9 @@ CONVERTER = {"fp32": 1e-5, "fp16": 5e-3}
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("points", POINTS)
-def test_exports_equal_conversions(packages, tmp_path_factory, part, precision, points):
+def test_exports_equal_conversions(packages, root, part, precision, points):
     given, truth = case(part, points), case(part, points, "torch64")
-    ours = load(next(path for path in exported(tmp_path_factory.getbasetemp(), precision).values() if path.stem == part))
+    ours = load(next(path for path in exported(root, precision).values() if path.stem == part))
     theirs = load(packages / f"{part}.iOS15.{precision}.mlpackage")
     renamed = {mine.name: given[other.name] for mine, other in zip(ours.inputs, theirs.inputs, strict=True)}
     results, converted = ours.run(renamed), theirs.run(given)
