@@ -5,16 +5,19 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 
 from refsam.errors import BackendUnavailable, RefsamError
 from refsam.files import atomic_write
 from refsam.types import Progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 OK = 0
 DIFFERENCE = 1
@@ -101,6 +104,17 @@ def one_line(text: str) -> str:
 def print_json(document: Any) -> None:
     """Print one JSON document (RFC 8259, so NaN and infinity become null) to stdout."""
     print(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def narrow_table(*columns: str, left: Collection[int]) -> "Table":
+    """An empty table of figures whose columns stay whole in a terminal of 80; those in `left` are words."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, name in enumerate(columns):
+        table.add_column(name, no_wrap=True, justify="left" if place in left else "right")
+    return table
 
 
 def write_json(document: Any, path: Path | None) -> None:

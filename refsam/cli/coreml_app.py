@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from refsam.cli.common import OK, JsonFlag, print_json, progress
+from refsam.cli.common import OK, JsonFlag, narrow_table, print_json, progress
 from refsam.cli.coreml_prompt import Packages, picture_and_points
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.prompts import Points
@@ -58,14 +58,17 @@ def _parts(model: MobileSam, packages: Path | None) -> tuple[Parts, Parts]:
 
 
 def _print(rows: Sequence[Cost]) -> None:
+    """Figures first, which fit a terminal of 80 columns; then in words what each row is."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("switch", "", "levels", "p99", "displaced", "embedding", "IoU", "score", "what the app does")
+    console = Console(markup=False, highlight=False)
+    table = narrow_table("switch", "kind", "levels", "p99", "displaced", "embedding", "IoU", "score", left=(0, 1))
     for row in rows:
         levels = (
             [f"{row.levels:.2f}", f"{row.levels_p99:.0f}", f"{row.displaced:.1%}"] if row.levels + row.displaced else [""] * 3
         )
-        embedding = f"{row.embedding:.3f}" if row.embedding else ""
-        table.add_row(row.name, row.kind, *levels, embedding, f"{row.iou:.4f}", f"{row.score:.3f}", row.what)
-    Console(markup=False, highlight=False).print(table)
+        embedding = f"{row.embedding:.2g}" if row.embedding else ""
+        table.add_row(row.name, row.kind, *levels, embedding, f"{row.iou:.4f}", f"{row.score:.3f}")
+    console.print(table)
+    for row in rows:
+        console.print(f"{row.name}: {row.what}", soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, narrow_table, print_json, progress
 from refsam.cli.coreml_prompt import picture_and_points
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.prompts import Points
@@ -92,24 +92,21 @@ def _rounded(model: MobileSam, programs: Mapping[Part, mil.Program], precision: 
 
 
 def _print(report: checking.Report) -> None:
+    """Tables that fit a terminal of 80 columns."""
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console(markup=False, highlight=False)
-    table = Table("stage", "local error", "of budget", "total error", "of budget", "")
+    stages = narrow_table("stage", "local", "budgets", "total", "budgets", "", left=(0, 5))
     for stage in report.stages:
         verdict = "holds" if stage.holds else "DIFFERS HERE" if stage.enters_here else "follows"
         figures = ((stage.local, stage.local_budget), (stage.total, stage.total_budget))
-        table.add_row(
-            stage.name, *(text for error, budget in figures for text in (f"{error:.2e}", f"{error / budget:.2f}")), verdict
-        )
-    console.print(table)
-    table = Table("mask", "IoU", "flipped", "unexplained", "IoU of postprocessing alone", "")
+        texts = (text for error, budget in figures for text in (f"{error:.1e}", f"{error / budget:.3g}"))
+        stages.add_row(stage.name, *texts, verdict)
+    masks = narrow_table("mask", "IoU", "flipped", "unexplained", "IoU of postprocessing", "", left=(0, 5))
     for mask in report.masks:
         verdict = "holds" if mask.holds else "DIFFERS HERE" if mask.local_unexplained else "follows"
-        table.add_row(
-            str(mask.index), f"{mask.iou:.5f}", str(mask.flipped), str(mask.unexplained), f"{mask.local_iou:.5f}", verdict
-        )
-    console.print(table)
+        figures_of = (f"{mask.iou:.5f}", str(mask.flipped), str(mask.unexplained), f"{mask.local_iou:.5f}")
+        masks.add_row(str(mask.index), *figures_of, verdict)
+    console = Console(markup=False, highlight=False)
+    console.print(stages, masks)
     budgets = f"{K:g} rounding budgets are allowed"
     console.print(f"all hold; {budgets}" if report else f"a difference enters at {report.first}; {budgets}")
