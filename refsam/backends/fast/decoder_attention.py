@@ -4,6 +4,9 @@ A head's scores are (q Wq) (Wk x) with few tokens q and thousands of pixels x. M
 projected: K heads of N tokens make K N rows of width D. Likewise the values: (a x) Wv in place of a (x Wv). `fold_pays` counts
 products. Either way scores are `rows @ pixels`, folded ones as one product and others as one for each head.
 
+A folded score is one long sum over all channels, in float32 twice as inexact as a head's few; so it is summed in parts, SUM
+channels at a time, and then loses no more than the definition's.
+
 Pixels are columns here, (channels, pixels) as in the embedding, so that sums over channels and softmaxes run along whole rows.
 """
 
@@ -16,6 +19,10 @@ from refsam.backends.fast.scratch import Scratch
 from refsam.config import Config
 from refsam.ops.attention import merge_heads, split_heads
 from refsam.types import Array, Float
+
+
+SUM = 64
+"""Channels of a folded score that are summed at once."""
 
 
 class Question(NamedTuple):
@@ -77,8 +84,7 @@ def look(
 ) -> None:
     """The answer of one tile to the question of one prompt."""
     rows = question.rows[prompt]
-    scores = scratch.take(*rows.shape[:2], keys.shape[2])
-    np.matmul(rows, keys, out=scores)
+    scores = _scores(scratch, rows, keys)
     flat = scores.reshape(-1, keys.shape[2])
     peak = np.max(flat, axis=1, out=answers.peak[prompt, tile])
     np.subtract(flat, peak[:, None], out=flat)
@@ -121,8 +127,7 @@ def listen(
     """Attention of a tile of pixels to the tokens of one prompt."""
     rows = told.question.rows[prompt]
     with scratch.frame():
-        scores = scratch.take(*rows.shape[:2], asking.shape[2])
-        np.matmul(rows, asking, out=scores)
+        scores = _scores(scratch, rows, asking)
         np.add(scores, told.offset[prompt], out=scores)
         by_head = scores.reshape(len(w.query), -1, asking.shape[2])
         _softmax_over_tokens(scratch, by_head)
@@ -145,6 +150,17 @@ def project(scratch: Scratch, weight: Float[Array, "K c D"], pixels: Float[Array
 def by_head(projected: Float[Array, "I t"], heads: int) -> Float[Array, "K c t"]:
     """Neighbouring channels make a head."""
     return projected.reshape(heads, -1, projected.shape[1])
+
+
+def _scores(scratch: Scratch, rows: Float[Array, "k r c"], pixels: Float[Array, "k c t"]) -> Float[Array, "k r t"]:
+    heads, count, channels = rows.shape
+    scores = scratch.take(heads, count, pixels.shape[2])
+    if heads > 1 or channels <= SUM or channels % SUM:
+        return np.matmul(rows, pixels, out=scores)
+    with scratch.frame():
+        parts = scratch.take(channels // SUM, count, pixels.shape[2])
+        np.matmul(rows.reshape(count, -1, SUM).swapaxes(0, 1), pixels.reshape(-1, SUM, pixels.shape[2]), out=parts)
+        return np.sum(parts, axis=0, keepdims=True, out=scores)
 
 
 def _softmax_over_tokens(scratch: Scratch, x: Float[Array, "K N t"]) -> None:

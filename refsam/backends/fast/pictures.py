@@ -43,7 +43,7 @@ def resize(workers: Workers, image: UInt8[Array, "H W 3"], image_size: int) -> U
     flat = np.ascontiguousarray(image).reshape(rows, columns * 3)
     if width != columns:
         source, flat = flat, np.empty((rows, width * 3), np.uint8)
-        across = [(band, _interleaved(band)) for band in bands(columns, width)]
+        across = interleaved_bands(columns, width)
         workers.map(_narrow, [(source[top : top + ROWS], across, flat[top : top + ROWS]) for top in range(0, rows, ROWS)])
     if height != rows:
         source, flat = flat, np.empty((height, width * 3), np.uint8)
@@ -58,6 +58,12 @@ def bands(n_in: int, n_out: int) -> tuple[Band, ...]:
     return tuple(triangle_weights(n_in, n_out, start, min(start + targets, n_out)) for start in range(0, n_out, targets))
 
 
+@lru_cache(maxsize=8)
+def interleaved_bands(n_in: int, n_out: int) -> tuple[tuple[Band, Float[Array, "sources targets"]], ...]:
+    """The bands of an axis of RGB pixels, each with its weights for interleaved channels."""
+    return tuple((band, _interleaved(band)) for band in bands(n_in, n_out))
+
+
 def _interleaved(band: Band) -> Float[Array, "sources targets"]:
     """Weights from a row of RGB pixels and a 1 to one of RGB pixels, and the half that rounds as the weight of the 1."""
     weights = np.kron(band.weights.T, np.eye(3))
@@ -67,7 +73,7 @@ def _interleaved(band: Band) -> Float[Array, "sources targets"]:
 def _narrow(
     scratch: Scratch,
     image: UInt8[Array, "R c"],
-    across: list[tuple[Band, Float[Array, "sources targets"]]],
+    across: tuple[tuple[Band, Float[Array, "sources targets"]], ...],
     out: UInt8[Array, "R w"],
 ) -> None:
     """The horizontal pass of some rows."""
