@@ -20,7 +20,6 @@ from refsam.config import Config
 from refsam.ops.attention import merge_heads, split_heads
 from refsam.types import Array, Float
 
-
 SUM = 64
 """Channels of a folded score that are summed at once."""
 
