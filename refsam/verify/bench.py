@@ -1,7 +1,8 @@
 """One stage of a port on the bench: what the reference gives there, on the port's own inputs, under any hypotheses."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -60,7 +61,7 @@ class Bench:
         self._pixels: dict[Any, Pixels] = {}
         self._plain_corner: Array | None = None
         norm = float(np.linalg.norm(self.target))
-        self.plain = self._value_or_nothing(Pipeline())
+        self.plain = self._value_or_nothing(())
         distance = self._distance_of(self.plain)
         self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
         rounding = max(_ROUNDING, 2 * budget)  # of the port's run and of ours
@@ -76,8 +77,10 @@ class Bench:
 
     def explained(self, hypotheses: Sequence[Hypothesis]) -> float:
         """How much of the squared difference these explain together; less than 0 where they make it greater."""
-        distance = self._distance_of(self._value_or_nothing(pipeline_of(hypotheses)))
-        return 1 - (distance / self.unexplained) ** 2 if self.unexplained else 0.0
+        distance = self._distance_of(self._value_or_nothing(hypotheses))
+        if not self.unexplained:
+            return 0.0 if distance == 0 else -math.inf
+        return 1 - (distance / self.unexplained) ** 2
 
     def scores(self, sets: Sequence[Sequence[Hypothesis]], threads: int) -> list[float]:
         """`explained` of each set. Where a run is long, the corner sorts out all but the best, which then explain -inf."""
@@ -107,13 +110,8 @@ class Bench:
         What is compared is what the hypotheses *change* there, with what the port has changed; what is cut off falls out of it.
         """
         wrong = (self.target - self.plain)[..., :_CELLS, :_CELLS]
-        with np.errstate(all="ignore"):
-            try:
-                changed = self._corner(pipeline_of(hypotheses)) - self._corner(Pipeline())
-            except (RefsamError, ValueError, IndexError):
-                return -math.inf
-        left = relative_l2(wrong, changed) if np.isfinite(changed).all() else math.inf
-        return 1 - left**2
+        changed = self._under(hypotheses, lambda pipeline: self._corner(pipeline) - self._corner(Pipeline()))
+        return -math.inf if changed is None or not np.isfinite(changed).all() else 1 - relative_l2(wrong, changed) ** 2
 
     def _corner(self, pipeline: Pipeline) -> Float[Array, "1 D c c"]:
         """The embedding's first cells from the input's corner. That of the plain reference is kept."""
@@ -133,13 +131,22 @@ class Bench:
         """How well these fit here: 1 where they explain what is wrong, 0 where they change nothing, -1 where they do harm."""
         return max(self.explained(hypotheses), -1.0)
 
-    def _value_or_nothing(self, pipeline: Pipeline) -> Array:
-        """`value`, and an empty array where these mistakes cannot be made here."""
+    def _value_or_nothing(self, hypotheses: Sequence[Hypothesis]) -> Array:
+        """`value` under these, and an empty array where they cannot be made here, or fail."""
+        value = self._under(hypotheses, self.value)
+        return np.empty(0) if value is None else value
+
+    def _under(self, hypotheses: Sequence[Hypothesis], compute: Callable[[Pipeline], Array]) -> Array | None:
+        """What is computed under these; None where they do not apply, or fail: one with a bug must not end the diagnosis."""
         try:
             with np.errstate(all="ignore"):
-                return self.value(pipeline)
-        except (RefsamError, ValueError, IndexError):
-            return np.empty(0)
+                return compute(pipeline_of(hypotheses))
+        except RefsamError:
+            return None
+        except Exception as error:
+            names = " + ".join(hypothesis.name for hypothesis in hypotheses)
+            warnings.warn(f"hypothesis {names!r} fails at {self.stage}: {type(error).__name__}: {error}", stacklevel=2)
+            return None
 
     def _distance_of(self, value: Array) -> float:
         """|port - value|, infinite where that is of another shape."""

@@ -20,11 +20,13 @@ from refsam.verify.comparison import CompareReport
 from refsam.verify.difference import aligned
 from refsam.verify.hypotheses import known
 from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.masks import binary
 from refsam.verify.reference import Reference
 from refsam.verify.steps import encoder_steps
 
-ENOUGH = 0.5
-"""A set of hypotheses that explains less of a difference than this explains nothing."""
+ENOUGH = 0.75
+"""A set of hypotheses that explains less of a difference than this explains nothing: faults that nobody thought of look a little
+like some that are known."""
 WORTHWHILE = 0.5
 """... and one more has to explain at least this share of what those before it left over."""
 AT_MOST = 4
@@ -98,7 +100,7 @@ def diagnose(
     found: list[Explanation] = []
 
     def bench(stage: str) -> Bench:
-        return Bench(reference, known_stages, stage, _target(reference, candidate, known_stages, stage))
+        return Bench(reference, known_stages, stage, _target(candidate, known_stages, stage))
 
     entering = _entering(report)
 
@@ -107,10 +109,10 @@ def diagnose(
 
     with one_blas_thread():
         for stage in entering:
-            if len(found) == most:
-                break
             here = bench(stage)
             index = next((i for i, earlier in enumerate(found) if _explains(here, earlier, tried)), None)
+            if index is None and len(found) == most:
+                continue
             if index is None:
                 found.append(search(here, tried, witnesses, threads))
             else:
@@ -125,18 +127,21 @@ def _witnesses(config: Config, report: CompareReport, entering: Sequence[str]) -
     return [*entering[:_WITNESSES], *holding[:: max(1, len(holding) // _WITNESSES)]]
 
 
-def _target(reference: Reference, candidate: Mapping[str, Array], known: Mapping[str, Array], stage: str) -> Array:
+def _target(candidate: Mapping[str, Array], known: Mapping[str, Array], stage: str) -> Array:
     """What the port has at a stage, in its own shape where that is not the reference's."""
-    value = np.asarray(known.get(stage, candidate[stage]))
-    return value.reshape(reference.truth["low_res_masks"].shape[:2] + value.shape[-2:]) if stage == "masks" else value
+    return binary(candidate[stage])[None] if stage == "masks" else np.asarray(known.get(stage, candidate[stage]))
 
 
 def _entering(report: CompareReport) -> list[str]:
-    """The stages where differences enter, first to last."""
+    """The stages where differences enter, first to last. What is infinite or NaN spreads: only its first stage counts."""
     if report.first is None:
         return []
-    stages = [result.stage for result in report.stages if result.local_fault]
-    return stages or [report.first]
+    broken = [result.stage for result in report.stages if result.difference.nan or result.difference.inf]
+    entering = [result.stage for result in report.stages if result.local_fault and result.stage not in broken[1:]]
+    own_logits = any(result.stage == "low_res_masks" and result.difference.comparable for result in report.stages)
+    if own_logits and not all(mask.holds for mask in report.masks):  # held against what these logits should give
+        entering.append("masks")
+    return entering or [report.first]
 
 
 def _explains(bench: Bench, earlier: Explanation, tried: Sequence[Hypothesis]) -> bool:
@@ -182,5 +187,6 @@ def _shares(bench: Bench, chosen: Sequence[Hypothesis], explained: float) -> tup
 
 
 def _most_consistent(tied: Sequence[Hypothesis], chosen: Sequence[Hypothesis], others: Sequence[Bench]) -> Hypothesis:
-    """Of hypotheses that explain one stage equally well, the one that fits the other stages best; the first known, in a draw."""
-    return max(tied, key=lambda h: (sum(bench.fit([*chosen, h]) for bench in others), -tied.index(h)))
+    """Of hypotheses that explain one stage equally well, the one that fits the other stages best to a hundredth, so that noise
+    does not decide; the first known, in a draw."""
+    return max(tied, key=lambda h: (sum(round(bench.fit([*chosen, h]), 2) for bench in others), -tied.index(h)))

@@ -13,6 +13,13 @@ _FARTHEST = 64  # pixels: beyond that a mask is another mask, and its edge has n
 _ANOTHER = 0.5  # IoU up to which the same is said without looking
 
 
+def binary(masks: Array) -> Bool[Array, "M H W"]:
+    """A port's masks (H, W), (M, H, W) or (1, M, H, W), of any numbers, as booleans: inside is above 0."""
+    given = np.asarray(masks)
+    found: Bool[Array, "M H W"] = np.reshape(given > 0, (-1, *given.shape[-2:]))
+    return found
+
+
 @dataclass(frozen=True)
 class MaskDifference:
     """One mask against the reference's.
@@ -55,22 +62,25 @@ def mask_difference(
 
 
 def mask_differences(
-    logits: Float[Array, "M L L"], candidate: Bool[Array, "M H W"], size: Size, image_size: int, margin: float
+    logits: Float[Array, "M L L"], candidate: Bool[Array, "N P Q"], size: Size, image_size: int, margin: float
 ) -> tuple[MaskDifference, ...]:
-    """Masks at the picture's size against those that postprocessing in float64 makes of `logits`, one after the other.
+    """Masks at the picture's size against those that postprocessing in float64 makes of `logits`, one after the other; where
+    they are of another count or size, none of them holds.
 
     Args:
         size: (height, width) of the picture.
         image_size: S.
         margin: how far rounding may move a logit.
     """
+    if candidate.shape != (len(logits), *size):
+        return (MaskDifference(0.0, candidate.size, 0, math.inf),) * max(len(logits), 1)
 
     def against(low: Float[Array, "L L"], mask: Bool[Array, "H W"]) -> MaskDifference:
         inner = resized_size(size, image_size)
         full = postprocess_logits(low.astype(np.float64)[None, None], inner, size, image_size)[0, 0]
-        return mask_difference(full > 0, mask.astype(bool), full, margin)
+        return mask_difference(full > 0, mask, full, margin)
 
-    return tuple(against(low, mask) for low, mask in zip(logits, candidate, strict=False))
+    return tuple(against(low, mask) for low, mask in zip(logits, candidate, strict=True))
 
 
 def rms(x: Array) -> float:

@@ -12,7 +12,7 @@ from refsam.verify.diagnosis import Explanation, diagnose
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import local_errors
-from refsam.verify.masks import MaskDifference, mask_differences, rms
+from refsam.verify.masks import MaskDifference, binary, mask_differences, rms
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Reference
 from refsam.verify.words import in_words
@@ -56,7 +56,8 @@ def judge(
 
     Args:
         reference: of the same case that the port ran.
-        candidate: stage name -> array; "masks" (M, H, W) or (1, M, H, W) bool at the picture's size.
+        candidate: stage name -> array; "masks" (M, H, W), (1, M, H, W) or (H, W) at the picture's size, bool, or of numbers
+            that are above 0 inside. None of another count or size holds.
         precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights).
         k: how many rounding budgets are allowed (`comparison.K`).
         hypotheses: those that are tried; by default all known ones.
@@ -76,11 +77,6 @@ def judge(
     return Verdict(report, tuple(diagnose(reference, candidate, report, hypotheses, threads=threads)))
 
 
-def _batched(masks: Array) -> Array:
-    """(1, M, H, W)."""
-    return np.asarray(masks).reshape(1, *masks.shape[-3:])
-
-
 def _masks(
     reference: Reference, known: Mapping[str, Array], masks: Array | None, precision: str, k: float
 ) -> tuple[MaskDifference, ...]:
@@ -91,4 +87,4 @@ def _masks(
     written = float(np.finfo(logits.dtype).eps) / 2 if logits.dtype.kind == "f" else 0.0  # a dump may be coarser than the port
     budget = max(2.0**-22, written) if "low_res_masks" in known else reference.budget(precision)["low_res_masks"]
     margin = k * max(budget, precision_of("float32").unit) * rms(logits)
-    return mask_differences(logits, _batched(masks)[0], reference.case.size, reference.model.config.image_size, margin)
+    return mask_differences(logits, binary(masks), reference.case.size, reference.model.config.image_size, margin)

@@ -13,7 +13,7 @@ from refsam.verify.comparison import K
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import predict_on
-from refsam.verify.masks import mask_differences
+from refsam.verify.masks import binary, mask_differences
 from refsam.verify.outcome import Outcome
 from refsam.verify.ports.port import Port
 from refsam.verify.precision import precision_of
@@ -96,7 +96,7 @@ def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: Mo
     height, width = reference.case.size
     own = np.asarray(candidate.get("masks", ()))
     if own.ndim >= 2 and own.shape[-2:] == (height, width):
-        return own.reshape(-1, height, width).astype(bool), ""
+        return binary(own), ""
     shown = aligned(reference.truth, candidate)
     if "low_res_masks" in shown:
         return _postprocessed(shown["low_res_masks"], reference), POSTPROCESSED

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from standin import TINY
 from verify.mistaken import case_for, reference, run, tiny
 
 from refsam import InputError
 from refsam.verify import hypothesis
+from refsam.verify.bench import Bench, pipeline_of
 from refsam.verify.hypotheses import known
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.pipeline import Pipeline
@@ -51,6 +53,41 @@ def test_mistakes_in_two_places_are_told_apart() -> None:
     verdict = judge(reference("points"), run(pipeline, reference("points").case, tiny()))
     assert [e.names for e in verdict.explanations] == [("window padding masked",), ("final attention left out",)]
     assert verdict.explanations[0].also
+
+
+def test_masks_are_named_beside_a_fault_in_the_model() -> None:
+    mistakes = [h for h in PLANTED if h.name in ("final attention left out", "mask inverted")]
+    pipeline = mistakes[1].apply(mistakes[0].apply(Pipeline()))
+    verdict = judge(reference("points"), run(pipeline, reference("points").case, tiny()))
+    assert [e.names for e in verdict.explanations] == [("final attention left out",), ("mask inverted",)]
+
+
+def test_nan_is_followed_to_its_first_stage_only() -> None:
+    port = dict(run(Pipeline(), reference("points").case, tiny()))
+    for stage in ("image_encoder.neck.1", "image_encoder", "low_res_masks"):
+        port[stage] = np.full_like(port[stage], np.nan)
+    verdict = judge(reference("points"), port)
+    assert [e.stage for e in verdict.explanations if e.stage != "masks"] == ["image_encoder.neck.1"]
+
+
+def test_a_stage_that_is_right_bit_for_bit_is_harmed_by_a_mistake() -> None:
+    made = reference("points")
+    mistake, other = (next(h for h in PLANTED if h.name == name) for name in ("BGR", "masks 0 to 2"))
+    right = Bench(made, {}, "input_image", np.asarray(pipeline_of([]).input_image(made.case.image, TINY.image_size)))
+    assert right.fit([mistake]) == -1
+    assert right.fit([other]) == 0
+
+
+def test_a_hypothesis_with_a_bug_is_reported_and_the_others_are_tried() -> None:
+    def broken(_: np.ndarray) -> np.ndarray:
+        raise KeyError("oops")
+
+    own = Hypothesis("broken", ("preprocessing",), "", lambda pipeline: replace(pipeline, picture=broken))
+    bgr = next(h for h in PLANTED if h.name == "BGR")
+    made = reference("points")
+    with pytest.warns(UserWarning, match="'broken' fails at .*KeyError"):
+        verdict = judge(made, run(bgr.apply(Pipeline()), made.case, tiny()), hypotheses=[own, bgr])
+    assert verdict.explanations[0].names == ("BGR",)
 
 
 def test_an_unknown_mistake_is_not_given_a_name() -> None:

@@ -4,8 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from verify.mistaken import reference, run, tiny
 
-from refsam.verify.masks import boundary_distance, grow, mask_difference
+from refsam.verify.masks import binary, boundary_distance, grow, mask_difference
+from refsam.verify.pipeline import Pipeline
+from refsam.verify.verdict import judge
 
 pytestmark = pytest.mark.core
 
@@ -48,6 +51,24 @@ def test_distance_against_a_search_over_all_pixels(seed: int) -> None:
         np.maximum(abs(ys - y), abs(xs - x))[mask != mask[y, x]].min() for y, x in zip(*np.nonzero(flips), strict=True)
     )
     assert boundary_distance(mask, flips) == farthest
+
+
+@pytest.mark.parametrize("form", [(3, 5, 6), (1, 3, 5, 6)])
+def test_masks_of_numbers_are_inside_above_zero(form: tuple[int, ...]) -> None:
+    x = np.random.RandomState(0).normal(size=form)
+    for given in (x, x.astype(np.float16), (x > 0).astype(np.uint8) * 255, x > 0):
+        assert np.array_equal(binary(given), (x > 0).reshape(3, 5, 6))
+    assert binary(x.reshape(3, 5, 6)[0]).shape == (1, 5, 6)
+
+
+def test_masks_of_another_count_or_size_do_not_hold() -> None:
+    made = reference("points")
+    masks = np.asarray(run(Pipeline(), made.case, tiny())["masks"])
+    assert judge(made, {"masks": masks})
+    for wrong in (masks[:, :1], masks[..., :-1], masks.swapaxes(-1, -2)):
+        verdict = judge(made, {"masks": wrong})
+        assert verdict.report.first == "masks"
+        assert verdict.report.masks[0].iou == 0.0
 
 
 def test_flips_without_any_edge_are_infinitely_far() -> None:
