@@ -47,10 +47,11 @@ def local_errors(reference: Reference, candidate: Mapping[str, Array], precision
         if known is not None:
             return known
         rounded, exact = _Feed(reference, candidate), _Feed(reference, candidate)
-        segment.run(_forced(precise, rounded), rounded)
+        with np.errstate(all="ignore"):  # float16 may overflow
+            segment.run(_forced(precise, rounded), rounded)
         segment.run(_forced(reference.model, exact), exact)
         return {
-            name: LocalError(relative_l2(truth, candidate[name]), max(relative_l2(truth, rounded.computed[name]), floor))
+            name: LocalError(relative_l2(truth, candidate[name]), _rounding(truth, rounded.computed[name], floor))
             for name, truth in exact.computed.items()
         }
 
@@ -59,6 +60,12 @@ def local_errors(reference: Reference, candidate: Mapping[str, Array], precision
         for errors in pool.map(measure, segments):
             found.update({name: error for name, error in errors.items() if name not in found})
     return found
+
+
+def _rounding(truth: Array, rounded: Array, floor: float) -> float:
+    """What rounding costs here; the least that it may where the rounded overflows, as then no port that rounds is right."""
+    cost = relative_l2(truth, rounded) if np.isfinite(rounded).all() else floor
+    return max(cost, floor)
 
 
 def _before_the_model(
