@@ -52,6 +52,7 @@ class Bench:
         model = reference.model
         self.base = MobileSam(model.scope.weights, model.config, Ops(), "float32", model.metadata)
         self.area = area_of(stage)
+        self._broken: set[Hypothesis] = set()
         self.image, self.side = reference.case.image, model.config.image_size
         self.measure(np.asarray(candidate[stage] if target is None else target, np.float64), reference.measured_budget(stage))
 
@@ -138,6 +139,8 @@ class Bench:
 
     def _under(self, hypotheses: Sequence[Hypothesis], compute: Callable[[Pipeline], Array]) -> Array | None:
         """What is computed under these; None where they do not apply, or fail: one with a bug must not end the diagnosis."""
+        if not self._broken.isdisjoint(hypotheses):
+            return None
         try:
             with np.errstate(all="ignore"):
                 return compute(pipeline_of(hypotheses))
@@ -145,6 +148,7 @@ class Bench:
             return None
         except Exception as error:
             names = " + ".join(hypothesis.name for hypothesis in hypotheses)
+            self._broken.update(hypotheses if len(hypotheses) == 1 else ())  # and is not tried again
             warnings.warn(f"hypothesis {names!r} fails at {self.stage}: {type(error).__name__}: {error}", stacklevel=2)
             return None
 
