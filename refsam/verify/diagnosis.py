@@ -30,10 +30,10 @@ like some that are known."""
 WORTHWHILE = 0.5
 """... and one more has to explain at least this share of what those before it left over."""
 AT_MOST = 4
+"""Hypotheses together."""
 _TIE = 1e-3  # of the difference: hypotheses that leave less than this, or than twice what the best one leaves, are tied
 _WITNESSES = 4
 _WORTH_SAYING = 0.05
-"""Hypotheses together."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def search(
         enough = explained + WORTHWHILE * (1 - explained) if chosen else ENOUGH
         if not best >= enough:  # "not": all are NaN where the port's stage is
             break
-        tied = [h for h, score in scores.items() if 1 - score <= max(2 * (1 - best), _TIE)]
+        tied = [h for h, score in scores.items() if score >= enough and 1 - score <= max(2 * (1 - best), _TIE)]
         taken = _most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0]
         chosen += taken.parts or [taken]
         explained = scores[taken]
