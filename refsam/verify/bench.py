@@ -12,6 +12,7 @@ from refsam.errors import InputError, RefsamError
 from refsam.model.sam import MobileSam
 from refsam.ops import Ops
 from refsam.types import Array, Float
+from refsam.verify.chain import Chain
 from refsam.verify.difference import relative_l2
 from refsam.verify.hooks import hooked
 from refsam.verify.hypothesis import Area, Hypothesis
@@ -27,10 +28,12 @@ CORNER = 224
 _CELLS = 11  # of these 14: what is missing to the right and below has reached the others
 LONG = 8
 """Steps of the encoder from which on a run is long."""
-RUNS = 4
-"""Hypotheses that are run in full at most where runs are long: those that explain the corner best."""
+RUNS = 3
+"""Hypotheses that are run in full at most where runs are long: those that explain the corner best, ..."""
+PROMISING = 0.3
+"""... and at least this much of it."""
 PLENTY = 0.999
-"""Two are run at once; where the better one explains this much, the others are not run."""
+"""Where the best one explains this much, the others are not run."""
 
 
 class _Reached(Exception):
@@ -45,24 +48,32 @@ class Bench:
         candidate: the port's stages.
         stage: the one to explain.
         target: what the port has there, if not what `candidate` has.
+        plain: what the reference gives there on the port's own inputs, where that was computed before.
     """
 
-    def __init__(self, reference: Reference, candidate: Mapping[str, Array], stage: str, target: Array | None = None) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        candidate: Mapping[str, Array],
+        stage: str,
+        target: Array | None = None,
+        plain: Array | None = None,
+    ) -> None:
         self.reference, self.candidate, self.stage = reference, candidate, stage
         model = reference.model
         self.base = MobileSam(model.scope.weights, model.config, Ops(), "float32", model.metadata)
         self.area = area_of(stage)
         self._broken: set[Hypothesis] = set()
         self.image, self.side = reference.case.image, model.config.image_size
-        self.measure(np.asarray(candidate[stage] if target is None else target, np.float64), reference.measured_budget(stage))
+        given = np.asarray(candidate[stage] if target is None else target, np.float64)
+        self.measure(given, reference.measured_budget(stage), plain)
 
-    def measure(self, target: Array, budget: float = 0.0) -> None:
+    def measure(self, target: Array, budget: float = 0.0, plain: Array | None = None) -> None:
         """Take `target` for what the port has and note how far it is from the reference; rounding costs it `budget`, if known."""
         self.target = target
         self._pixels: dict[Any, Pixels] = {}
-        self._plain_corner: Array | None = None
         norm = float(np.linalg.norm(self.target))
-        self.plain = self._value_or_nothing(())
+        self.plain = self._value_or_nothing(()) if plain is None else plain
         distance = self._distance_of(self.plain)
         self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
         rounding = max(_ROUNDING, 2 * budget)  # of the port's run and of ours
@@ -88,12 +99,14 @@ class Bench:
         with ThreadPoolExecutor(threads) as pool:
             if not self.is_long or len(sets) <= RUNS:
                 return list(pool.map(self.explained, sets))
-            first = list(pool.map(self.explained_in_the_corner, sets))
-            best = sorted(range(len(sets)), key=lambda i: -first[i])[:RUNS]
+            corner = self._corner()
+            first = list(pool.map(lambda hypotheses: self._explained_in(corner, hypotheses), sets))
+            promising = [i for i in range(len(sets)) if first[i] >= PROMISING]
+            best = sorted(promising, key=lambda i: -first[i])[:RUNS]
             found: dict[int, float] = {}
-            for pair in (best[i : i + 2] for i in range(0, RUNS, 2)):
-                found.update(zip(pair, pool.map(self.explained, [sets[i] for i in pair]), strict=True))
-                if max(found.values()) >= PLENTY:
+            for group in (best[:1], best[1:]):
+                found.update(zip(group, pool.map(self.explained, [sets[i] for i in group]), strict=True))
+                if max(found.values(), default=0.0) >= PLENTY:
                     break
         return [found.get(i, -math.inf) for i in range(len(sets))]
 
@@ -110,23 +123,21 @@ class Bench:
 
         What is compared is what the hypotheses *change* there, with what the port has changed; what is cut off falls out of it.
         """
-        wrong = (self.target - self.plain)[..., :_CELLS, :_CELLS]
-        changed = self._under(hypotheses, lambda pipeline: self._corner(pipeline) - self._corner(Pipeline()))
-        return -math.inf if changed is None or not np.isfinite(changed).all() else 1 - relative_l2(wrong, changed) ** 2
+        return self._explained_in(self._corner(), hypotheses)
 
-    def _corner(self, pipeline: Pipeline) -> Float[Array, "1 D c c"]:
-        """The embedding's first cells from the input's corner. That of the plain reference is kept."""
-        plain = pipeline == Pipeline()
-        if not plain or self._plain_corner is None:
-            x = self._encoder_input(pipeline)[:, :, :CORNER, :CORNER]
-            model = hooked(pipeline.model(self.base), replaced=True)
-            for step in self._steps():
-                x = step.run(model.scope, x)
-            corner = x[..., :_CELLS, :_CELLS]
-            if not plain:
-                return corner
-            self._plain_corner = corner
-        return self._plain_corner
+    def _explained_in(self, corner: Chain, hypotheses: Sequence[Hypothesis]) -> float:
+        cells = np.s_[..., :_CELLS, :_CELLS]
+        result = self._under(hypotheses, lambda pipeline: corner.run(pipeline, self._corner_of_input(pipeline)))
+        if result is None or not np.isfinite(result).all():
+            return -math.inf
+        return 1 - relative_l2((self.target - self.plain)[cells], (result - corner.result)[cells]) ** 2
+
+    def _corner(self) -> Chain:
+        """The encoder on the corner of the plain reference's input."""
+        return Chain(self.base, self._steps(), self._corner_of_input(Pipeline()))
+
+    def _corner_of_input(self, pipeline: Pipeline) -> Float[Array, "1 3 c c"]:
+        return self._encoder_input(pipeline)[:, :, :CORNER, :CORNER]
 
     def fit(self, hypotheses: Sequence[Hypothesis]) -> float:
         """How well these fit here: 1 where they explain what is wrong, 0 where they change nothing, -1 where they do harm."""

@@ -99,8 +99,10 @@ def diagnose(
     known_stages = aligned(reference.truth, candidate)
     found: list[Explanation] = []
 
+    expected = {result.stage: result.local.expected for result in report.stages if result.local is not None}
+
     def bench(stage: str) -> Bench:
-        return Bench(reference, known_stages, stage, _target(candidate, known_stages, stage))
+        return Bench(reference, known_stages, stage, _target(candidate, known_stages, stage), expected.get(stage))
 
     entering = _entering(report)
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from refsam.model.sam import MobileSam
 from refsam.types import Array
 from refsam.verify.comparison import CompareReport, K, compare
 from refsam.verify.diagnosis import Explanation, diagnose
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
-from refsam.verify.local import local_errors
+from refsam.verify.local import Quick, local_errors
 from refsam.verify.masks import MaskDifference, binary, mask_differences, rms
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Reference
@@ -51,6 +52,7 @@ def judge(
     hypotheses: Iterable[Hypothesis] | None = None,
     explain: bool = True,
     threads: int = 2,
+    quick: MobileSam | None = None,
 ) -> Verdict:
     """Hold a port's stages against the reference and, where they differ, look for where and why.
 
@@ -63,6 +65,7 @@ def judge(
         hypotheses: those that are tried; by default all known ones.
         explain: whether to look for where and why, which costs several runs of the parts concerned.
         threads: parts computed at once in that search.
+        quick: the model in float32 on the fast backend, which then decides where float64 is not needed to (`local.Quick`).
 
     Raises InputError for an unknown precision.
     """
@@ -71,7 +74,7 @@ def judge(
     report = replace(report, masks=_masks(reference, known, candidate.get("masks"), precision, k))
     if report or not explain:
         return Verdict(report)
-    errors = local_errors(reference, known, precision, threads)
+    errors = local_errors(reference, known, precision, threads, None if quick is None else Quick(quick, k))
     results = tuple(replace(result, local=errors.get(result.stage)) for result in report.stages)
     report = replace(report, stages=results)
     return Verdict(report, tuple(diagnose(reference, candidate, report, hypotheses, threads=threads)))

@@ -66,7 +66,16 @@ def verify(
         reference = Reference(models.exact, case, [name for name in known if name in candidate])
         if cached:
             reference.load_or_measure(declared)
-        verdict = judge(reference, candidate, precision=declared, k=k, hypotheses=tried, explain=explain, threads=threads)
+        verdict = judge(
+            reference,
+            candidate,
+            precision=declared,
+            k=k,
+            hypotheses=tried,
+            explain=explain,
+            threads=threads,
+            quick=models.quick,
+        )
         masks, source = _final_masks(candidate, reference, models.quick)
         notes = (*port.notes, *([source] if source else []))
         truth = reference.truth["low_res_masks"][0]

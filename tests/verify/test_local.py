@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from verify.mistaken import reference, run, tiny
 
+from refsam import MobileSam, backends
 from refsam.verify.hypotheses import known
-from refsam.verify.local import local_errors
+from refsam.verify.local import Quick, local_errors
 from refsam.verify.pipeline import Pipeline
 
 pytestmark = pytest.mark.core
@@ -47,3 +48,18 @@ def test_ports_that_show_little_are_judged_on_the_references_inputs(few: list[st
     assert set(errors) == set(few)
     for stage, local in errors.items():
         assert local.error <= 4 * local.budget, stage
+
+
+@pytest.mark.parametrize(("precision", "factor", "decides"), [
+    ("float32", 1.0, True), ("float32", 1 + 4e-6, False), ("float32", 1.01, True), ("fp16", 1.01, True),
+])  # fmt: skip
+def test_the_fast_backend_decides_where_it_can(precision: str, factor: float, decides: bool) -> None:
+    """On an encoder that shows its result only, of a picture that the port preprocessed in its own way."""
+    quick = Quick(MobileSam(tiny().scope.weights, tiny().config, backends.create("fast", 1), "float32"), k=4.0)
+    bgr = next(h for h in known() if h.name == "BGR")
+    port = {name: value for name, value in shown(bgr.apply(Pipeline())).items() if name in ("input_image", "image_encoder")}
+    port["image_encoder"] = port["image_encoder"] * np.float32(factor)
+    (fast, exact) = (local_errors(reference("points"), port, precision, quick=q)["image_encoder"] for q in (quick, None))
+    assert (fast.expected is not None) == decides
+    assert (fast.error > 4 * fast.budget) == (exact.error > 4 * exact.budget)
+    assert fast.error == pytest.approx(exact.error, abs=2 * reference("points").budget("float32")["image_encoder"])
