@@ -78,6 +78,7 @@ def embed_masks(s: Scope, masks: Float[Array, "B 1 L L"]) -> Float[Array, "B D E
     return s.tap(conv2d(s / 6, x))
 
 
+@replaceable
 def no_mask(s: Scope, batch: int, side: int) -> Float[Array, "B D E E"]:
     """One learned vector everywhere (a broadcast view)."""
     vector = s["no_mask_embed.weight"]

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,13 +13,14 @@ from refsam.model.sam import MobileSam
 from refsam.ops import Ops
 from refsam.types import Array, Float
 from refsam.verify.chain import Chain
+from refsam.verify.crop import Crop
 from refsam.verify.difference import relative_l2
 from refsam.verify.hooks import hooked
-from refsam.verify.hypothesis import Area, Hypothesis
+from refsam.verify.hypothesis import Hypothesis, area_of, pipeline_of
 from refsam.verify.local import predict_on
 from refsam.verify.pipeline import Pipeline, Pixels
 from refsam.verify.reference import Reference
-from refsam.verify.steps import Step, encoder_steps, step_of
+from refsam.verify.steps import TWO_WAY_BLOCK, Step, encoder_steps, shortened, step_of
 
 _ROUNDING = 2.0**-22  # relative L2 that a run in float32 costs at least: what is left over below that needs no explanation
 
@@ -36,6 +37,9 @@ PLENTY = 0.999
 """Where the best one explains this much, the others are not run."""
 
 
+_RESULTS = ("low_res_masks", "iou_predictions")  # handed out together, when all of the decoder has run
+
+
 class _Reached(Exception):
     """The stage that is wanted has come."""
 
@@ -49,6 +53,7 @@ class Bench:
         stage: the one to explain.
         target: what the port has there, if not what `candidate` has.
         plain: what the reference gives there on the port's own inputs, where that was computed before.
+        crop: where `candidate` and `target` are but a corner of the encoder's maps.
     """
 
     def __init__(
@@ -58,12 +63,12 @@ class Bench:
         stage: str,
         target: Array | None = None,
         plain: Array | None = None,
+        crop: Crop | None = None,
     ) -> None:
-        self.reference, self.candidate, self.stage = reference, candidate, stage
+        self.reference, self.candidate, self.stage, self.crop = reference, candidate, stage, crop
         model = reference.model
         self.base = MobileSam(model.scope.weights, model.config, Ops(), "float32", model.metadata)
         self.area = area_of(stage)
-        self._broken: set[Hypothesis] = set()
         self.image, self.side = reference.case.image, model.config.image_size
         given = np.asarray(candidate[stage] if target is None else target, np.float64)
         self.measure(given, reference.measured_budget(stage), plain)
@@ -72,7 +77,10 @@ class Bench:
         """Take `target` for what the port has and note how far it is from the reference; rounding costs it `budget`, if known."""
         self.target = target
         self._pixels: dict[Any, Pixels] = {}
-        norm = float(np.linalg.norm(self.target))
+        self._broken: set[Hypothesis] = set()
+        finite = np.where(np.isfinite(target), target, 0)
+        self._peak = float(np.abs(finite).max(initial=0)) or 1.0
+        norm = float(np.linalg.norm(finite))
         self.plain = self._value_or_nothing(()) if plain is None else plain
         distance = self._distance_of(self.plain)
         self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
@@ -115,7 +123,7 @@ class Bench:
         """Whether a run goes through most of the encoder of a large model, from its input to its end."""
         if self.stage != "image_encoder" or self.side < 2 * CORNER:
             return False
-        steps = self._steps()
+        steps = self.steps()
         return len(steps) >= LONG and not any(step.after in self.candidate for step in steps[1:])
 
     def explained_in_the_corner(self, hypotheses: Sequence[Hypothesis]) -> float:
@@ -134,7 +142,7 @@ class Bench:
 
     def _corner(self) -> Chain:
         """The encoder on the corner of the plain reference's input."""
-        return Chain(self.base, self._steps(), self._corner_of_input(Pipeline()))
+        return Chain(self.base, self.steps(), self._corner_of_input(Pipeline()))
 
     def _corner_of_input(self, pipeline: Pipeline) -> Float[Array, "1 3 c c"]:
         return self._encoder_input(pipeline)[:, :, :CORNER, :CORNER]
@@ -164,10 +172,14 @@ class Bench:
             return None
 
     def _distance_of(self, value: Array) -> float:
-        """|port - value|, infinite where that is of another shape."""
-        if value.shape != self.target.shape or not np.isfinite(value).all():
+        """|port - value|, infinite where that is of another shape. Where one of the two is infinite or NaN and the other is not,
+        the difference counts as the port's greatest number."""
+        if value.shape != self.target.shape:
             return math.inf
-        return float(np.linalg.norm(self.target - value))
+        with np.errstate(invalid="ignore"):
+            error = np.where(np.isfinite(value) == np.isfinite(self.target), self.target - value, self._peak)
+        error = error if self.crop is None else self.crop.inner(error)
+        return float(np.linalg.norm(np.nan_to_num(error, nan=0.0, posinf=0.0, neginf=0.0)))
 
     def value(self, pipeline: Pipeline) -> Array:
         """What the reference gives here under a pipeline."""
@@ -175,7 +187,7 @@ class Bench:
             return self._preprocessed(pipeline)
         if self.area == "postprocessing":
             return self._masks(pipeline)
-        return self._captured(pipeline)
+        return self.captured(pipeline)
 
     def _preprocessed(self, pipeline: Pipeline) -> Array:
         """Pipelines that differ only in what they do to the resized pixels share these."""
@@ -193,16 +205,23 @@ class Bench:
         sizes = (pipeline.size((height, width), side), (height, width), side)
         return pipeline.binarize(pipeline.upsample(logits, *sizes))
 
-    def _captured(self, pipeline: Pipeline) -> Array:
-        """The stage out of a run of the model's part that it is in; the run ends there."""
+    def captured(self, pipeline: Pipeline, passed: Callable[[], None] = lambda: None) -> Array:
+        """The stage out of a run of the model's part that it is in; the run ends there.
+
+        Args:
+            passed: called after each stage before it that the port has.
+        """
         caught: list[Array] = []
+        earlier = {name: value for name, value in self.candidate.items() if name != self.stage and self._before(name)}
 
         def seen(name: str, value: Array) -> None:
             if name == self.stage:
                 caught.append(np.array(value))
                 raise _Reached
+            if name in earlier and name not in _RESULTS:
+                passed()
 
-        earlier = {name: value for name, value in self.candidate.items() if name != self.stage and self._before(name)}
+        pipeline = pipeline.with_function(TWO_WAY_BLOCK, shortened(pipeline, earlier, self.stage))
         model = hooked(pipeline.model(self.base), seen=seen, forced=earlier, replaced=True)
         run = self._encoder if self.area == "encoder" else self._decoder
         try:
@@ -216,16 +235,16 @@ class Bench:
         return not name.startswith(f"{self.stage}.")
 
     def _has_encoder_input(self) -> bool:
-        return "input_image" in self.candidate or any(step.stage in self.candidate for step in self._steps()[:-1])
+        return "input_image" in self.candidate or any(step.stage in self.candidate for step in self.steps()[:-1])
 
-    def _steps(self) -> list[Step]:
+    def steps(self) -> list[Step]:
         """The encoder's steps up to the one that the stage is in, that one included."""
         steps = encoder_steps(self.base.config)
         return steps[: step_of(self.stage, steps) + 1]
 
     def _encoder(self, model: MobileSam, pipeline: Pipeline) -> None:
         """From the nearest stage before that the port has, else from the picture."""
-        steps = self._steps()
+        steps = self.steps()
         start = max((i for i, step in enumerate(steps) if step.after in self.candidate), default=0)
         x = self.candidate[steps[start].after].astype(np.float32) if start else self._encoder_input(pipeline)
         for step in steps[start:]:
@@ -239,23 +258,4 @@ class Bench:
     def _decoder(self, model: MobileSam, pipeline: Pipeline) -> None:
         """The whole of prompt encoder and decoder, on the port's embedding."""
         features = self.candidate.get("image_encoder", self.reference.truth["image_encoder"])
-        predict_on(model, features, self.reference.case, pipeline.coords)
-
-
-def pipeline_of(hypotheses: Iterable[Hypothesis]) -> Pipeline:
-    """The reference's pipeline with these mistakes."""
-    pipeline = Pipeline()
-    for hypothesis in hypotheses:
-        pipeline = hypothesis.apply(pipeline)
-    return pipeline
-
-
-def area_of(stage: str) -> Area:
-    """The part of the path that a stage belongs to."""
-    if stage in ("transforms.resized", "input_image"):
-        return "preprocessing"
-    if stage == "masks":
-        return "postprocessing"
-    if stage.startswith("image_encoder"):
-        return "encoder"
-    return "prompts" if stage.startswith(("transforms.", "prompt_encoder.sparse")) else "decoder"
+        predict_on(model, features, self.reference.case, pipeline.coords, pipeline.mask)

@@ -67,7 +67,7 @@ class _Uses:
         copy = object.__new__(MobileSam)
         copy.__dict__.update(model.__dict__)
         copy.scope = replace(
-            model.scope, ops=_NotingOps(self.names), weights=NotingWeights(model.scope.weights, self.names), memo={}
+            model.scope, ops=_NotingOps(self.names), weights=NotingWeights(model.scope.weights, self.names.add), memo={}
         )
         return copy
 
@@ -93,14 +93,14 @@ class _NotingOps(Ops):
 
 
 class NotingWeights(Mapping[str, Array]):
-    """Weights that note which of them are read."""
+    """Weights that tell which of them are read."""
 
-    def __init__(self, weights: Mapping[str, Array], names: set[str]) -> None:
-        self.weights, self.names = weights, names
+    def __init__(self, weights: Mapping[str, Array], read: Callable[[str], None]) -> None:
+        self.weights, self.read = weights, read
 
     def __getitem__(self, name: str) -> Array:
         found = self.weights[name]
-        self.names.add(name)
+        self.read(name)
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -110,5 +110,5 @@ class NotingWeights(Mapping[str, Array]):
         return len(self.weights)
 
     def values(self) -> ValuesView[Array]:
-        """Unnoted: only asked for the dtype."""
+        """Untold: only asked for the dtype."""
         return self.weights.values()

@@ -18,8 +18,9 @@ from refsam.types import Array
 from refsam.verify.bench import Bench
 from refsam.verify.comparison import CompareReport
 from refsam.verify.difference import aligned
-from refsam.verify.hypotheses import known
+from refsam.verify.hypotheses import float16, known
 from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.inside import guesses, headroom
 from refsam.verify.masks import binary
 from refsam.verify.reference import Reference
 from refsam.verify.steps import encoder_steps
@@ -32,6 +33,9 @@ WORTHWHILE = 0.5
 AT_MOST = 4
 """Hypotheses together."""
 _TIE = 1e-3  # of the difference: hypotheses that leave less than this, or than twice what the best one leaves, are tied
+CERTAIN = 0.9
+"""What a change of a single tensor has to explain: there are so many of them that one always explains something."""
+_ALL_BUT = 16.0  # times what rounding leaves over: a squared difference below that is not worth looking at single tensors for
 _WITNESSES = 4
 _WORTH_SAYING = 0.05
 
@@ -48,6 +52,7 @@ class Explanation:
         others: further single hypotheses and what each explains alone, best first.
         also: later stages at which these hypotheses explain a difference that enters there.
         shares: of each hypothesis, how much less is explained without it.
+        note: how near the stage comes to float16's limit, where it holds infinite or NaN values or float16 is to blame.
     """
 
     stage: str
@@ -57,16 +62,18 @@ class Explanation:
     others: tuple[tuple[str, float], ...] = ()
     also: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
+        note = f"; {self.note}" if self.note else ""
         if not self.names:
-            return f"{self.stage}: nothing known explains the difference"
+            return f"{self.stage}: nothing known explains the difference{note}"
         also = f" (and those at {len(self.also)} later stages)" if self.also else ""
-        return f"{self.stage}: {' + '.join(self.names)} explains {_percent(self.explained)} of the difference{also}"
+        return f"{self.stage}: {' + '.join(self.names)} explains {_percent(self.explained)} of the difference{also}{note}"
 
 
 def _percent(share: float) -> str:
@@ -105,6 +112,8 @@ def diagnose(
         return Bench(reference, known_stages, stage, _target(candidate, known_stages, stage), expected.get(stage))
 
     entering = _entering(report)
+    deeper = hypotheses is None
+    chosen: dict[str, Sequence[Hypothesis]] = {}
 
     def witnesses() -> list[Bench]:
         return [bench(stage) for stage in _witnesses(reference.model.config, report, entering) if stage != "masks"]
@@ -112,13 +121,12 @@ def diagnose(
     with one_blas_thread():
         for stage in entering:
             here = bench(stage)
-            index = next((i for i, earlier in enumerate(found) if _explains(here, earlier, tried)), None)
-            if index is None and len(found) == most:
-                continue
-            if index is None:
-                found.append(search(here, tried, witnesses, threads))
-            else:
+            index = next((i for i, earlier in enumerate(found) if _explains(here, chosen[earlier.stage])), None)
+            if index is not None:
                 found[index] = replace(found[index], also=(*found[index].also, stage))
+            elif len(found) < most:
+                explanation, chosen[stage] = search(here, tried, witnesses, threads, deeper)
+                found.append(explanation)
     return found
 
 
@@ -146,20 +154,52 @@ def _entering(report: CompareReport) -> list[str]:
     return entering or [report.first]
 
 
-def _explains(bench: Bench, earlier: Explanation, tried: Sequence[Hypothesis]) -> bool:
+def _explains(bench: Bench, chosen: Sequence[Hypothesis]) -> bool:
     """Whether an explanation found at an earlier stage serves here too."""
-    chosen = [hypothesis for hypothesis in tried if hypothesis.name in earlier.names]
     return bool(chosen) and bench.explained(chosen) >= ENOUGH
 
 
 def search(
-    bench: Bench, tried: Sequence[Hypothesis], witnesses: Callable[[], list[Bench]], threads: int = 2
-) -> Explanation:  # fmt: skip
-    """The best hypothesis, then the one that explains most of the rest with it, and so on."""
+    bench: Bench,
+    tried: Sequence[Hypothesis],
+    witnesses: Callable[[], list[Bench]],
+    threads: int = 2,
+    deeper: bool = False,
+) -> tuple[Explanation, Sequence[Hypothesis]]:
+    """The best hypothesis, then the one that explains most of the rest with it, and so on.
+
+    Args:
+        deeper: whether single tensors are looked at where no hypothesis explains all.
+    """
     tried = [hypothesis for hypothesis in tried if bench.area in hypothesis.areas or bench.whole_path(hypothesis)]
     alone = dict(zip(tried, bench.scores([[h] for h in tried], threads), strict=True))
+    if deeper:
+        alone |= _of_tensors(bench, max(alone.values(), default=0.0))
+    chosen, explained = _chain(bench, alone, witnesses, threads)
+    names, remedies = tuple(h.name for h in chosen), tuple(h.remedy for h in chosen)
+    rest = sorted(
+        ((h.name, score) for h, score in alone.items() if h not in chosen and score > _WORTH_SAYING), key=lambda x: -x[1]
+    )
+    shares = _shares(bench, chosen, explained)
+    return Explanation(bench.stage, names, explained, remedies, tuple(rest[:5]), (), shares, _note(bench, chosen)), chosen
+
+
+def _of_tensors(bench: Bench, best: float) -> dict[Hypothesis, float]:
+    """Changes of single tensors that explain nearly all, sort by sort until one leaves no more than rounding does."""
+    found: dict[Hypothesis, float] = {}
+    groups = guesses(bench)
+    while 1 - max(best, *found.values(), 0.0) > _ALL_BUT * bench.rounding and (group := next(groups, None)) is not None:
+        scores = {guess: bench.explained([guess]) for guess in group}
+        found |= {guess: score for guess, score in scores.items() if score >= CERTAIN}
+    return found
+
+
+def _chain(
+    bench: Bench, alone: Mapping[Hypothesis, float], witnesses: Callable[[], list[Bench]], threads: int
+) -> tuple[list[Hypothesis], float]:
+    """Hypotheses that explain more and more together, and how much."""
     chosen: list[Hypothesis] = []
-    explained, scores = 0.0, alone
+    explained, scores = 0.0, dict(alone)
     while scores and len(chosen) < AT_MOST:
         best = max(scores.values())
         enough = explained + WORTHWHILE * (1 - explained) if chosen else ENOUGH
@@ -171,13 +211,17 @@ def search(
         explained = scores[taken]
         if 1 - explained < bench.rounding:
             break
-        left = [h for h in tried if h not in chosen]
+        left = [h for h in alone if h not in chosen]
         scores = dict(zip(left, bench.scores([[*chosen, h] for h in left], threads), strict=True))
-    names, remedies = tuple(h.name for h in chosen), tuple(h.remedy for h in chosen)
-    rest = sorted(
-        ((h.name, score) for h, score in alone.items() if h not in chosen and score > _WORTH_SAYING), key=lambda x: -x[1]
-    )
-    return Explanation(bench.stage, names, explained, remedies, tuple(rest[:5]), shares=_shares(bench, chosen, explained))
+    return chosen, explained
+
+
+def _note(bench: Bench, chosen: Sequence[Hypothesis]) -> str:
+    """What does not fit into float16 here, where that is what is wrong; else what comes nearest to its limit."""
+    if np.isfinite(bench.target).all() and not any(hypothesis in float16.HYPOTHESES for hypothesis in chosen):
+        return ""
+    found = headroom(bench)
+    return "; ".join(map(str, [greatest for greatest in found if not greatest.fits] or found[:1]))
 
 
 def _shares(bench: Bench, chosen: Sequence[Hypothesis], explained: float) -> tuple[float, ...]:

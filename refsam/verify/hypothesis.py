@@ -1,6 +1,6 @@
 """A hypothesis: a known mistake as a change of the reference's pipeline. `register` adds one's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,3 +43,22 @@ def register(hypothesis: Hypothesis) -> Hypothesis:
 def registered() -> tuple[Hypothesis, ...]:
     """Those that were added, in order."""
     return tuple(_registered.values())
+
+
+def pipeline_of(hypotheses: Iterable[Hypothesis]) -> Pipeline:
+    """The reference's pipeline with these mistakes."""
+    pipeline = Pipeline()
+    for hypothesis in hypotheses:
+        pipeline = hypothesis.apply(pipeline)
+    return pipeline
+
+
+def area_of(stage: str) -> Area:
+    """The part of the path that a stage belongs to."""
+    if stage in ("transforms.resized", "input_image"):
+        return "preprocessing"
+    if stage == "masks":
+        return "postprocessing"
+    if stage.startswith("image_encoder"):
+        return "encoder"
+    return "prompts" if stage.startswith(("transforms.", "prompt_encoder.sparse")) else "decoder"

@@ -12,7 +12,7 @@ from refsam.model.sam import MobileSam
 from refsam.types import Array, Size
 from refsam.verify.difference import relative_l2
 from refsam.verify.hooks import hooked
-from refsam.verify.pipeline import normalize_and_pad
+from refsam.verify.pipeline import mask_as_it_is, normalize_and_pad
 from refsam.verify.precision import model_of_precision, precision_of
 from refsam.verify.reference import Case, Reference
 from refsam.verify.steps import Step, encoder_steps, step_of
@@ -199,11 +199,18 @@ def _prediction(model: MobileSam, feed: _Feed) -> None:
     predict_on(model, feed["image_encoder"], feed.reference.case)
 
 
-def predict_on(model: MobileSam, features: Array, case: Case, scale: Scale = transforms.apply_coords) -> None:
+def predict_on(
+    model: MobileSam,
+    features: Array,
+    case: Case,
+    scale: Scale = transforms.apply_coords,
+    change_mask: Scale = mask_as_it_is,
+) -> None:
     """Answer the case's prompt on an embedding, up to the low-resolution masks, for the sake of the stages on the way.
 
     Args:
         scale: takes points from image pixels to the input frame.
+        change_mask: what becomes of the mask prompt (1, L, L).
     """
     prompts, size = case.prompts, (case.image.shape[0], case.image.shape[1])
     points = boxes = mask = None
@@ -214,7 +221,7 @@ def predict_on(model: MobileSam, features: Array, case: Case, scale: Scale = tra
         corners = scale(np.asarray(prompts["box"], np.float64).reshape(2, 2), size, model.config.image_size)
         boxes = model.tap("transforms.boxes", corners.reshape(1, 4))
     if prompts.get("mask_input") is not None:
-        mask = np.asarray(prompts["mask_input"])[None]
+        mask = change_mask(np.asarray(prompts["mask_input"]), size, model.config.image_size)[None]
     sparse, dense = model.encode_prompts(points, boxes, mask)
     multimask = bool(prompts.get("multimask_output", True))
     logits, scores = model.decode_masks(features, model.image_pe, sparse, dense, multimask)

@@ -32,6 +32,11 @@ def as_it_is(x: Any) -> Any:
     return x
 
 
+def mask_as_it_is(mask: Array, original_size: Size, image_size: int) -> Array:  # noqa: ARG001 - whatever the picture
+    """A mask prompt is in the input frame's scale already."""
+    return mask
+
+
 def normalized(mean: Any, std: Any, pad: float = 0.0, pad_first: bool = False) -> Callable[[Pixels, int], Array]:
     """(pixel - mean) / std, and padding with `pad`, before normalising or after it."""
 
@@ -61,6 +66,7 @@ class Pipeline:
         resize: (picture, size) -> pixels.
         place: (pixels, S) -> input_image (1, 3, S, S): normalising and padding.
         coords: (points (N, 2) in image pixels, original size, S) -> the same in the input frame; box corners go through it too.
+        mask: (mask prompt (1, L, L), original size, S) -> what the prompt encoder is given for it.
         weights: changes the checkpoint.
         ops: operations by name ("gelu") that replace the definition's.
         functions: model functions by `Ops.replacement`'s names that replace the definition's.
@@ -73,6 +79,7 @@ class Pipeline:
     resize: Callable[[Picture, Size], Pixels] = pillow_bilinear
     place: Callable[[Pixels, int], Float[Array, "1 3 S S"]] = normalize_and_pad
     coords: Callable[[Array, Size, int], Array] = transforms.apply_coords
+    mask: Callable[[Array, Size, int], Array] = mask_as_it_is
     weights: Callable[[Mapping[str, Array]], Mapping[str, Array]] = as_it_is
     ops: Mapping[str, Callable[..., Array]] = field(default_factory=dict)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)

@@ -9,13 +9,13 @@ import numpy as np
 from refsam.errors import InputError
 from refsam.transforms import PIXEL_STD
 from refsam.types import Array, Float, UInt8
-from refsam.verify.bench import Bench, pipeline_of
+from refsam.verify.bench import Bench
 from refsam.verify.comparison import K
 from refsam.verify.diagnosis import Explanation, search
 from refsam.verify.difference import align, relative_l2
 from refsam.verify.hypotheses import known
 from refsam.verify.hypotheses.preprocessing import preprocess
-from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.hypothesis import Hypothesis, pipeline_of
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.precision import precision_of
 
@@ -101,8 +101,7 @@ def diagnose_preprocessed(
         levels = _levels(bench.target - bench.reference_value, name)
         return Preprocessed(name, bench.layout, error, levels, levels, None)
     tried = [h for h in (known() if hypotheses is None else hypotheses) if "preprocessing" in h.areas]
-    found = search(bench, tried, list)
-    chosen = [h for h in tried if h.name in found.names]
+    found, chosen = search(bench, tried, list)
     off, left = (_levels(bench.target - bench.value(pipeline_of(x)), name) for x in ((), chosen))
     return Preprocessed(name, bench.layout, error, off, left, found)
 
@@ -111,7 +110,7 @@ class _Tensor(Bench):
     """A tensor with its picture in the place of a port's stage."""
 
     def __init__(self, image: UInt8[Array, "H W 3"], tensor: Float[Array, "..."], stage: str, side: int) -> None:
-        self.image, self.side, self.stage, self.area = image, side, stage, "preprocessing"
+        self.image, self.side, self.stage, self.area, self.crop = image, side, stage, "preprocessing", None
         self.reference_value = preprocess(Pipeline(), image, side)[stage]
         turned, self.layout = align(self.reference_value, tensor)
         if turned is None:

@@ -1,14 +1,14 @@
 """The model cut into steps, each from one stage to the next: what can be computed on a port's own intermediate results."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refsam.config import Config
 from refsam.errors import InputError
-from refsam.model import tiny_vit
+from refsam.model import tiny_vit, transformer
 from refsam.model.layers import to_map
 from refsam.model.sam import MobileSam
 from refsam.ops import Ops
@@ -16,8 +16,11 @@ from refsam.predictor import SamPredictor
 from refsam.scope import Scope
 from refsam.tracing import Trace
 from refsam.types import Array
+from refsam.verify.pipeline import Pipeline, definition
 
 Run = Callable[[Scope, Array], Array]
+
+TWO_WAY_BLOCK = "transformer.two_way_attention_block"
 
 
 class Step(NamedTuple):
@@ -26,6 +29,12 @@ class Step(NamedTuple):
     stage: str
     after: str
     run: Run
+
+    def covers(self, stage: str) -> bool:
+        """Whether a stage is computed in this step."""
+        merging = self.stage.count(".") == 2  # image_encoder.layers.0
+        inside = "image_encoder.neck" if self.stage == "image_encoder" else f"{self.stage}.{'downsample' if merging else ''}"
+        return stage == self.stage or stage.startswith(inside)
 
 
 def encoder_steps(config: Config) -> list[Step]:
@@ -72,6 +81,18 @@ def step_of(stage: str, steps: list[Step]) -> int:
     names = [step.stage for step in steps[:-1]]
     inside = [name for name in names if stage == name or stage.startswith(f"{name}.")]
     return names.index(max(inside, key=len)) if inside else len(names)
+
+
+def shortened(pipeline: Pipeline, given: Mapping[str, Array], stage: str) -> Callable[..., Any]:
+    """The pipeline's two-way block for a run up to `stage`; where both results are given anyway, these only pass."""
+    block: Callable[..., Any] = pipeline.functions.get(TWO_WAY_BLOCK, definition(transformer.two_way_attention_block))
+
+    def run(s: Scope, queries: Array, keys: Array, *rest: Any, **options: Any) -> Any:
+        if stage.startswith(f"{s.name}.") or not all(f"{s.name}.{part}" in given for part in ("queries", "keys")):
+            return block(s, queries, keys, *rest, **options)
+        return tuple((s / part).tap(x) for part, x in (("queries", queries), ("keys", keys)))
+
+    return run
 
 
 def default_stages(config: Config) -> list[str]:

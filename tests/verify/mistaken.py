@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
+from golden.cases import mask_prompt
 from standin import TINY, standin_weights
 
 from refsam import MobileSam, Trace
@@ -14,6 +15,7 @@ from refsam.verify.hypotheses.preprocessing import preprocess
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import predict_on
 from refsam.verify.pipeline import Pipeline
+from refsam.verify.precision import at_precision, precision_of
 from refsam.verify.reference import Case, Reference
 from refsam.verify.steps import default_stages
 
@@ -39,17 +41,25 @@ def cases(config: Config) -> dict[str, Case]:
         "points": Case(wide, points),
         "box": Case(wide, box),
         "box and points": Case(wide, {**points, **box}),
+        "mask": Case(wide, {**points, "mask_input": mask_prompt(config.mask_size), "multimask_output": False}),
         "portrait": Case(tall, {"point_coords": [[height * 0.5, width * 0.5]], "point_labels": [1]}),
     }
 
 
 def case_for(hypothesis: Hypothesis) -> str:
     """The name of a case in which this mistake shows."""
-    if hypothesis.name == "padding point with a box":
-        return "box and points"
+    special = {
+        "padding point with a box": "box and points",
+        "row stride of the unpadded picture": "portrait",
+        "canvas of 684 x 1024": "portrait",
+    }
+    if hypothesis.name in special:
+        return special[hypothesis.name]
+    if hypothesis.name.startswith("mask prompt"):
+        return "mask"
     if "box" in hypothesis.name and "prompts" in hypothesis.areas:
         return "box"
-    return "portrait" if hypothesis.name == "row stride of the unpadded picture" else "points"
+    return "points"
 
 
 @cache
@@ -63,13 +73,13 @@ def reference(name: str) -> Reference:
     return Reference(tiny(), cases(TINY)[name], default_stages(TINY))
 
 
-def run(pipeline: Pipeline, case: Case, model: MobileSam) -> Mapping[str, np.ndarray]:
+def run(pipeline: Pipeline, case: Case, model: MobileSam, precision: str = "float32") -> Mapping[str, np.ndarray]:
     """What a port that computes as this pipeline shows."""
     trace = Trace(",".join(default_stages(model.config)))
     base = MobileSam(model.scope.weights, model.config, Ops(), "float32")
-    port = hooked(pipeline.model(base), trace=trace, replaced=True)
+    port = hooked(at_precision(pipeline.model(base), precision_of(precision)), trace=trace, replaced=True)
     before = preprocess(pipeline, case.image, model.config.image_size)
-    predict_on(port, port.encode_image(before["input_image"]), case, pipeline.coords)
+    predict_on(port, port.encode_image(before["input_image"]), case, pipeline.coords, pipeline.mask)
     size, side = (case.image.shape[0], case.image.shape[1]), model.config.image_size
     masks = pipeline.binarize(pipeline.upsample(trace["low_res_masks"], pipeline.size(size, side), size, side))
     return {**before, **trace, "masks": masks}

@@ -9,9 +9,9 @@ from verify.mistaken import case_for, reference, run, tiny
 
 from refsam import InputError
 from refsam.verify import hypothesis
-from refsam.verify.bench import Bench, pipeline_of
+from refsam.verify.bench import Bench
 from refsam.verify.hypotheses import known
-from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.hypothesis import Hypothesis, pipeline_of
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.verdict import judge
 

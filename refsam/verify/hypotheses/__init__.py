@@ -4,13 +4,13 @@ A hypothesis is a small function from pipeline to pipeline; `diagnosis` looks wh
 reference into the port.
 """
 
-from refsam.verify.hypotheses import decoder, encoder, postprocessing, preprocessing, prompts
+from refsam.verify.hypotheses import decoder, encoder, float16, postprocessing, preprocessing, prompts
 from refsam.verify.hypothesis import Hypothesis, registered
 
 
 def own() -> tuple[Hypothesis, ...]:
     """refsam's own, in the order in which ties are broken."""
-    groups = (module.HYPOTHESES for module in (preprocessing, prompts, encoder, decoder, postprocessing))
+    groups = (module.HYPOTHESES for module in (preprocessing, prompts, encoder, decoder, float16, postprocessing))
     return tuple(hypothesis for group in groups for hypothesis in group)
 
 

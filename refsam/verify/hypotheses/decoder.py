@@ -6,16 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from refsam import transforms
 from refsam.config import Config
 from refsam.model import mask_decoder, prompt_encoder, transformer
 from refsam.model.layers import conv_transpose2d, gelu, layer_norm, layer_norm_2d
 from refsam.ops import Ops
+from refsam.ops.resize import bilinear
 from refsam.scope import Scope
-from refsam.types import Array
+from refsam.types import Array, Size
 from refsam.verify.hypotheses.encoder import op
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.pipeline import definition
 
+embed_masks = definition(prompt_encoder.embed_masks)
+no_mask = definition(prompt_encoder.no_mask)
 predict_masks = definition(mask_decoder.predict_masks)
 two_way_block = definition(transformer.two_way_attention_block)
 
@@ -69,6 +73,38 @@ def without_final_attention(s: Scope, keys: Array, key_pe: Array, tokens: Array,
         place = s / "layers" / layer
         queries, keys = transformer.two_way_attention_block(place, queries, keys, tokens, key_pe, heads, first=layer == 0)
     return (s / "queries").tap(layer_norm(s / "norm_final_attn", queries)), (s / "keys").tap(keys)
+
+
+# --- mask prompts -----------------------------------------------------------------------------------------------------------
+
+
+def mask_prompt(name: str, change: Callable[[Array, Size, int], Array]) -> Hypothesis:
+    """A hypothesis about what the prompt encoder is given for a mask: (mask (1, L, L), original size, S) -> (1, L, L)."""
+    return Hypothesis(name, ("decoder",), _PROMPT, lambda pipeline: replace(pipeline, mask=change))
+
+
+def as_bytes(mask: Array, size: Size, side: int) -> Array:  # noqa: ARG001 - whatever the picture
+    """Cast to uint8, as for a picture: what is negative wraps around."""
+    return np.trunc(mask).astype(np.int64).astype(np.uint8).astype(np.float32)
+
+
+def stretched_mask(mask: Array, size: Size, side: int) -> Array:
+    """The picture's part of the padded frame, stretched over all of it: a mask of the picture resized to L x L."""
+    cells = mask.shape[-1]
+    height, width = (max(round(n * cells / side), 1) for n in transforms.resized_size(size, side))
+    return bilinear(mask[..., :height, :width], (cells, cells))
+
+
+def mask_ignored(s: Scope, masks: Array) -> Array:
+    """No mask, whatever is given."""
+    prompts = replace(s, name=s.name.rpartition(".")[0])
+    return s.tap(no_mask(prompts, len(masks), masks.shape[-1] // 4))
+
+
+def flag_of_minus_one(s: Scope, batch: int, side: int) -> Array:
+    """has_mask_input = -1 in has * down(mask) + (1 - has) * no_mask, for a mask of zeros."""
+    down = embed_masks(s / "mask_downscaling", np.zeros((batch, 1, 4 * side, 4 * side), s.dtype))
+    return 2 * no_mask(s, batch, side) - down
 
 
 # --- masks ------------------------------------------------------------------------------------------------------------------
@@ -131,13 +167,24 @@ _PE = "add the image's position to the keys each time they are used, and never k
 _FIRST = "only the first block's self-attention replaces the queries; the others add to them"
 _MASKS = "with multimask_output return masks 1 to 3 of 4, else mask 0, in this order"
 _UP = "conv_transpose, LayerNorm2d, GELU, conv_transpose, GELU"
+_PROMPT = (
+    "a mask prompt is logits (about -10 outside, 10 inside) in the padded frame at S/4, such as low_res_masks of a prediction"
+)
 _BLOCK, _PREDICT = "transformer.two_way_attention_block", "mask_decoder.predict_masks"
-_POSITION = "prompt_encoder.dense_pe"
+_POSITION, _MASK = "prompt_encoder.dense_pe", "prompt_encoder.embed_masks"
 
 HYPOTHESES = (
     function("masks 0 to 2", _MASKS, "mask_decoder.mask_decoder", masks_from(0)),
     function("masks sorted by score", _MASKS, "mask_decoder.mask_decoder", by_score),
     function("dense prompt embedding left out", "without a mask prompt add no_mask_embed everywhere", _PREDICT, without_dense),
+    mask_prompt("mask prompt as uint8", as_bytes),
+    mask_prompt("mask prompt of 0 and 1", lambda mask, *_: (mask > 0).astype(np.float32)),
+    mask_prompt("mask prompt as probabilities", lambda mask, *_: 1 / (1 + np.exp(-mask))),
+    mask_prompt("mask prompt with x and y exchanged", lambda mask, *_: mask.swapaxes(-1, -2)),
+    mask_prompt("mask prompt stretched over the frame", stretched_mask),
+    function("mask prompt ignored", _PROMPT, _MASK, mask_ignored),
+    function("has_mask_input is -1", "has_mask_input is 1 with a mask prompt and 0 without", "prompt_encoder.no_mask",
+             flag_of_minus_one),
     function("position at cell corners", "image_pe is of cell centres: (i + 0.5) / E", _POSITION, at_corners),
     function("position of the image transposed", "image_pe is (channels, y, x), of (x, y)", _POSITION, transposed),
     function("position of the image left out", _PE, _BLOCK, block_with(key_pe=0.0)),

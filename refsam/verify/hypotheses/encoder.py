@@ -17,7 +17,7 @@ from refsam.scope import Scope
 from refsam.types import Array
 from refsam.verify.hooks import Rounding
 from refsam.verify.hypothesis import Area, Hypothesis
-from refsam.verify.pipeline import Pipeline
+from refsam.verify.pipeline import Pipeline, as_it_is
 from refsam.verify.precision import PRECISIONS
 
 BOTH: tuple[Area, ...] = ("encoder", "decoder")
@@ -222,6 +222,8 @@ HYPOTHESES = (
     op("sigmoid GELU", _GELU, gelu=gelu_sigmoid),
     op("SiLU for GELU", _GELU, gelu=silu),
     op("ReLU for GELU", _GELU, gelu=Ops.relu),
+    op("GELU left out", _GELU, gelu=as_it_is),
+    op("ReLU left out", "the two-way MLP and the hypernetworks have ReLU", ("decoder",), relu=as_it_is),
     op("BatchNorm in training mode", _BN, ENCODER, batch_norm=batch_statistics),
     op("BatchNorm epsilon 1e-3", _EPS, ENCODER, batch_norm=partial(Ops.batch_norm, eps=1e-3)),
     op("BatchNorm epsilon 0", _EPS, ENCODER, batch_norm=partial(Ops.batch_norm, eps=0.0)),

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from refsam.metal.definitions import gaussian_blur
 from refsam.ops.resize import bilinear
 from refsam.types import Array, Bool, Size
+from refsam.verify.hypotheses.preprocessing import cubic, kernel_weights
 from refsam.verify.hypothesis import Hypothesis
 
 
@@ -69,12 +71,31 @@ def nearest(n_in: int, n_out: int) -> Array:
     return weights
 
 
+def nearest_then_cubic(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:
+    """Logits to S by nearest; their mask, as 0 and 255, by Catmull-Rom to the picture, where it is cut at 100."""
+    first = nearest(low_res_masks.shape[-1], image_size)
+    inside = (first[: input_size[0]] @ low_res_masks @ first[: input_size[1]].T > 0) * np.float32(255)
+    down, across = (kernel_weights(n, m, cubic(-0.5), True) for n, m in zip(input_size, original_size, strict=True))
+    return np.clip(np.rint(down @ inside @ across.T), 0, 255) - 100
+
+
+def moved(down: int, across: int) -> Callable[[Array], Array]:
+    """The mask moved by whole pixels, wrapping around."""
+    return lambda logits: np.roll(logits > 0, (down, across), (-2, -1))
+
+
+def blurred(logits: Array) -> Array:
+    """A Gaussian of 5 pixels over the mask, cut at a half."""
+    return gaussian_blur((logits > 0).astype(np.float32), 5.0) > 0.5
+
+
 def above(threshold: float) -> Callable[[Array], Bool[Array, "*N"]]:
     """Another threshold of the logits."""
     return lambda logits: logits > threshold
 
 
 _TWO_STEPS = "bilinear to S x S, cut off the padding, bilinear to the picture's size; align_corners=False both times"
+_PLACE = "pixel (0, 0) of the mask is pixel (0, 0) of the picture"
 _ZERO = "a mask is where the logit is above 0"
 
 HYPOTHESES = (
@@ -84,6 +105,12 @@ HYPOTHESES = (
     changed("align_corners upsampling", _TWO_STEPS, upsample=by_weights(corners_aligned)),
     changed("upsampling without half pixel", _TWO_STEPS, upsample=by_weights(no_half_pixel)),
     changed("nearest upsampling", _TWO_STEPS, upsample=by_weights(nearest)),
+    changed("nearest upsampling, then the mask by Catmull-Rom", _TWO_STEPS, upsample=nearest_then_cubic),
+    changed("mask moved down by a pixel", _PLACE, binarize=moved(1, 0)),
+    changed("mask moved up by a pixel", _PLACE, binarize=moved(-1, 0)),
+    changed("mask moved right by a pixel", _PLACE, binarize=moved(0, 1)),
+    changed("mask moved left by a pixel", _PLACE, binarize=moved(0, -1)),
+    changed("mask blurred", "a mask has hard edges: no blur", binarize=blurred),
     changed("threshold 0.5 on logits", _ZERO, binarize=above(0.5)),
     changed("threshold 1 on logits", _ZERO, binarize=above(1.0)),
     changed("threshold 0 on probabilities", _ZERO, binarize=lambda logits: np.ones(logits.shape, np.bool_)),

@@ -70,7 +70,7 @@ def triangle(name: str, remedy: str, parts: tuple[Hypothesis, ...] = (), **witho
 def corner_bilinear(image: Picture, size: Size) -> Pixels:
     """One sample between four pixels at position i * scale, as cv2.warpAffine: the picture moves by half a target pixel, less
     half a pixel of its own."""
-    return to_uint8(separable(image, size, lambda x: np.maximum(1 - np.abs(x), 0), 1, offset=0.0))
+    return to_uint8(separable(image, size, lambda x: np.maximum(1 - np.abs(x), 0), offset=0.0))
 
 
 def aligned_bilinear(image: Picture, size: Size) -> Pixels:
@@ -118,23 +118,29 @@ def box(x: Array) -> Array:
     return ((x > -0.5) & (x <= 0.5)).astype(np.float64)
 
 
+def kernel_weights(
+    n_in: int, n_out: int, kernel: Callable[[Array], Array], antialias: bool, offset: float = 0.5
+) -> Float[Array, "o i"]:  # fmt: skip
+    """What each source pixel counts in each target pixel; the kernel widens where the picture shrinks if it is antialiased."""
+    scale = n_in / n_out
+    stretch = max(scale, 1.0) if antialias else 1.0
+    centre = np.clip((np.arange(n_out)[:, None] + offset) * scale - offset, 0, n_in if antialias else n_in - 1)
+    taps = kernel((np.arange(n_in) - centre) / stretch)
+    return (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 def separable(
-    image: Picture, size: Size, kernel: Callable[[Array], Array], support: float, antialias: bool = False, offset: float = 0.5
+    image: Picture, size: Size, kernel: Callable[[Array], Array], antialias: bool = False, offset: float = 0.5
 ) -> Float[Array, "h w 3"]:
-    """A resize by one kernel along each axis, its support widened where the picture shrinks if it is antialiased."""
-    weights = []
-    for n_in, n_out in zip(image.shape[:2], size, strict=True):
-        scale = n_in / n_out
-        stretch = max(scale, 1.0) if antialias else 1.0
-        centre = np.clip((np.arange(n_out)[:, None] + offset) * scale - offset, 0, n_in - 1 if not antialias else n_in)
-        taps = kernel((np.arange(n_in) - centre) / stretch) if support else np.zeros((n_out, n_in))
-        weights.append((taps / taps.sum(axis=1, keepdims=True)).astype(np.float32))
-    return (weights[0] @ planes(image) @ weights[1].T).transpose(1, 2, 0)
+    """A resize by one kernel along each axis."""
+    ends = zip(image.shape[:2], size, strict=True)
+    down, across = (kernel_weights(n_in, n_out, kernel, antialias, offset) for n_in, n_out in ends)
+    return (down @ planes(image) @ across.T).transpose(1, 2, 0)
 
 
 def by_kernel(kernel: Callable[[Array], Array], antialias: bool) -> Callable[[Picture, Size], Pixels]:
     """A resize to whole grey levels."""
-    return lambda image, size: to_uint8(separable(image, size, kernel, 1, antialias))
+    return lambda image, size: to_uint8(separable(image, size, kernel, antialias))
 
 
 # --- size -------------------------------------------------------------------------------------------------------------------
@@ -149,6 +155,24 @@ def rounded_down(original: Size, image_size: int) -> Size:
 def squashed(original: Size, image_size: int) -> Size:  # noqa: ARG001 - whatever the picture's size
     """S x S whatever the picture's shape."""
     return image_size, image_size
+
+
+CANVAS = 684 / 1024
+"""Of S: the rows of the frame of some exporters."""
+
+
+def onto_canvas(original: Size, image_size: int) -> Size:
+    """As large as fits into a frame of 684 x 1024."""
+    scale = min(image_size / original[1], round(CANVAS * image_size) / original[0])
+    return max(int(original[0] * scale + 0.5), 1), max(int(original[1] * scale + 0.5), 1)
+
+
+def black_canvas(pixels: Pixels, image_size: int) -> Array:
+    """The canvas is black before normalising; what is below it is 0 after."""
+    canvas = np.zeros((round(CANVAS * image_size), image_size, 3), pixels.dtype)
+    height, width = pixels.shape[:2]
+    canvas[:height, :width] = pixels[: len(canvas)]
+    return normalize_and_pad(canvas, image_size)
 
 
 # --- normalising and padding ------------------------------------------------------------------------------------------------
@@ -236,6 +260,8 @@ HYPOTHESES = (
     changed("area resize", _PILLOW, resize=by_kernel(box, antialias=True)),
     triangle("resized without rounding", _PILLOW, rounded=False),
     changed("size rounded down", "round sizes half up: int(side * scale + 0.5)", size=rounded_down),
+    changed("canvas of 684 x 1024", "scale the longest side to S, whatever the picture's shape", size=onto_canvas,
+            place=black_canvas, resize=corner_bilinear),
     changed("squashed to a square", "scale the longest side to S and keep the aspect; pad the rest", size=squashed),
     changed("BGR", "give RGB; OpenCV reads BGR", picture=lambda image: image[..., ::-1]),
     changed("sRGB as linear light", "read pixels as they are stored: no _srgb texture format", picture=linear_light),
@@ -259,7 +285,7 @@ HYPOTHESES = (
     changed("padding above and left", _PAD, place=at_the_end),
     changed("padding in the index", "index = y * S + x; padding is never added to it", place=padding_in_the_index),
     changed("row stride of the unpadded picture", "write rows S apart", place=rows_of_their_own),
-)
+)  # fmt: skip
 
 
 def preprocess(pipeline: Pipeline, image: Picture, image_size: int) -> dict[str, Array]:
