@@ -15,6 +15,7 @@ from golden.cases import CASES  # noqa: E402
 from golden.test_golden import float32_error, golden, sample_difference  # noqa: E402
 from test_quirks import MUTANTS, Mutant, first_difference  # noqa: E402
 from threadpoolctl import threadpool_info  # noqa: E402
+from verify import clean_evidence, oracle_evidence, verdict_cost  # noqa: E402
 
 from kernels import evidence as kernel_evidence  # noqa: E402
 from refsam.files import atomic_write  # noqa: E402
@@ -30,6 +31,9 @@ def main(folder: Path) -> None:
     write(folder / "kernel-faults.md", kernel_evidence.kernel_faults())
     write(folder / "kernel-random-faults.md", kernel_evidence.kernel_random_faults())
     write(folder / "kernel-fuzzing.md", kernel_evidence.kernel_fuzzing())
+    write(folder / "oracle-faults.md", oracle_evidence.oracle_faults())
+    write(folder / "oracle-clean.md", clean_evidence.oracle_clean())
+    write(folder / "oracle-cost.md", verdict_cost.cost())
     for name in ("package_faults", "executor_faults", "drawn_faults", "fuzzing"):
         write(folder / f"coreml-{name.replace('_', '-')}.md", getattr(coreml_evidence, f"coreml_{name}")())
 

@@ -18,15 +18,16 @@ from refsam.verify.difference import relative_l2
 from refsam.verify.hooks import hooked
 from refsam.verify.hypothesis import Hypothesis, area_of, pipeline_of
 from refsam.verify.local import predict_on
+from refsam.verify.masks import rms
 from refsam.verify.pipeline import Pipeline, Pixels
 from refsam.verify.reference import Reference
 from refsam.verify.steps import TWO_WAY_BLOCK, Step, encoder_steps, shortened, step_of
 
 _ROUNDING = 2.0**-22  # relative L2 that a run in float32 costs at least: what is left over below that needs no explanation
 
-CORNER = 224
-"""Pixels of the upper left corner that hypotheses are sorted on: a window of 14 x 14 cells where cells are 16 pixels."""
-_CELLS = 11  # of these 14: what is missing to the right and below has reached the others
+_CELL = 16  # pixels
+_RIGHT = 0.005  # of the rms of what is wrong: less than that is none of a corner's own
+_EDGE = 3  # cells of a corner's embedding that what is missing to the right and below has reached
 LONG = 8
 """Steps of the encoder from which on a run is long."""
 RUNS = 3
@@ -53,6 +54,7 @@ class Bench:
         stage: the one to explain.
         target: what the port has there, if not what `candidate` has.
         plain: what the reference gives there on the port's own inputs, where that was computed before.
+        budget: what rounding to the port's precision costs there, where that is known.
         crop: where `candidate` and `target` are but a corner of the encoder's maps.
     """
 
@@ -63,6 +65,7 @@ class Bench:
         stage: str,
         target: Array | None = None,
         plain: Array | None = None,
+        budget: float = 0.0,
         crop: Crop | None = None,
     ) -> None:
         self.reference, self.candidate, self.stage, self.crop = reference, candidate, stage, crop
@@ -71,7 +74,7 @@ class Bench:
         self.area = area_of(stage)
         self.image, self.side = reference.case.image, model.config.image_size
         given = np.asarray(candidate[stage] if target is None else target, np.float64)
-        self.measure(given, reference.measured_budget(stage), plain)
+        self.measure(given, budget, plain)
 
     def measure(self, target: Array, budget: float = 0.0, plain: Array | None = None) -> None:
         """Take `target` for what the port has and note how far it is from the reference; rounding costs it `budget`, if known."""
@@ -84,8 +87,12 @@ class Bench:
         self.plain = self._value_or_nothing(()) if plain is None else plain
         distance = self._distance_of(self.plain)
         self.unexplained = distance if math.isfinite(distance) else norm  # all of it, where the reference has another shape
-        rounding = max(_ROUNDING, 2 * budget)  # of the port's run and of ours
-        self.rounding = min(1.0, (rounding * norm / self.unexplained) ** 2) if self.unexplained else 1.0
+        self._noise = max(_ROUNDING, 2 * budget)  # of the port's run and of ours
+        self.rounding = min(1.0, (self._noise * norm / self.unexplained) ** 2) if self.unexplained else 1.0
+
+    def may_show(self, hypothesis: Hypothesis) -> bool:
+        """Whether this stage is one that a hypothesis is about."""
+        return self.area in hypothesis.areas or self.whole_path(hypothesis)
 
     def whole_path(self, hypothesis: Hypothesis) -> bool:
         """Whether a hypothesis of an earlier part may show here, because the port has nothing in between."""
@@ -121,31 +128,40 @@ class Bench:
     @property
     def is_long(self) -> bool:
         """Whether a run goes through most of the encoder of a large model, from its input to its end."""
-        if self.stage != "image_encoder" or self.side < 2 * CORNER:
+        if self.stage != "image_encoder" or self.side < 2 * self._corner_side:
             return False
         steps = self.steps()
         return len(steps) >= LONG and not any(step.after in self.candidate for step in steps[1:])
 
-    def explained_in_the_corner(self, hypotheses: Sequence[Hypothesis]) -> float:
+    def _explained_in(self, corner: Chain, hypotheses: Sequence[Hypothesis]) -> float:
         """About how much these explain, from the first cells of an encoder that sees a corner of its input: 5 % of the work.
 
         What is compared is what the hypotheses *change* there, with what the port has changed; what is cut off falls out of it.
+        Where the port is right in the corner (windows are padded at the other one), what changes nothing there is possible.
         """
-        return self._explained_in(self._corner(), hypotheses)
-
-    def _explained_in(self, corner: Chain, hypotheses: Sequence[Hypothesis]) -> float:
-        cells = np.s_[..., :_CELLS, :_CELLS]
+        inner = self._corner_side // _CELL - _EDGE
+        cells = np.s_[..., :inner, :inner]
         result = self._under(hypotheses, lambda pipeline: corner.run(pipeline, self._corner_of_input(pipeline)))
         if result is None or not np.isfinite(result).all():
             return -math.inf
-        return 1 - relative_l2((self.target - self.plain)[cells], (result - corner.result)[cells]) ** 2
+        all_wrong = self.target - self.plain
+        wrong, changed = all_wrong[cells], (result - corner.result)[cells]
+        if rms(wrong) < _RIGHT * rms(all_wrong):
+            return 1.0 if rms(changed) <= self._noise * rms(self.target) else 0.0
+        return 1 - relative_l2(wrong, changed) ** 2
 
     def _corner(self) -> Chain:
         """The encoder on the corner of the plain reference's input."""
         return Chain(self.base, self.steps(), self._corner_of_input(Pipeline()))
 
     def _corner_of_input(self, pipeline: Pipeline) -> Float[Array, "1 3 c c"]:
-        return self._encoder_input(pipeline)[:, :, :CORNER, :CORNER]
+        return self._encoder_input(pipeline)[:, :, : self._corner_side, : self._corner_side]
+
+    @property
+    def _corner_side(self) -> int:
+        """Pixels of the upper left corner that hypotheses are sorted on: whole windows of each layer. 224 for MobileSAM."""
+        _, *windows = self.base.config.window_sizes
+        return math.lcm(*(pixels * window for pixels, window in zip((8, 16, 16), windows, strict=True)))
 
     def fit(self, hypotheses: Sequence[Hypothesis]) -> float:
         """How well these fit here: 1 where they explain what is wrong, 0 where they change nothing, -1 where they do harm."""

@@ -109,7 +109,8 @@ def diagnose(
     expected = {result.stage: result.local.expected for result in report.stages if result.local is not None}
 
     def bench(stage: str) -> Bench:
-        return Bench(reference, known_stages, stage, _target(candidate, known_stages, stage), expected.get(stage))
+        target = _target(candidate, known_stages, stage)
+        return Bench(reference, known_stages, stage, target, expected.get(stage), _budget(report, stage))
 
     entering = _entering(report)
     deeper = hypotheses is None
@@ -128,6 +129,14 @@ def diagnose(
                 explanation, chosen[stage] = search(here, tried, witnesses, threads, deeper)
                 found.append(explanation)
     return found
+
+
+def _budget(report: CompareReport, stage: str) -> float:
+    """What rounding to the port's precision costs at a stage."""
+    if stage == "masks":
+        return 0.0
+    result = report[stage]
+    return result.budget if result.local is None else result.local.budget
 
 
 def _witnesses(config: Config, report: CompareReport, entering: Sequence[str]) -> list[str]:
@@ -156,7 +165,7 @@ def _entering(report: CompareReport) -> list[str]:
 
 def _explains(bench: Bench, chosen: Sequence[Hypothesis]) -> bool:
     """Whether an explanation found at an earlier stage serves here too."""
-    return bool(chosen) and bench.explained(chosen) >= ENOUGH
+    return any(bench.may_show(hypothesis) for hypothesis in chosen) and bench.explained(chosen) >= ENOUGH
 
 
 def search(
@@ -171,7 +180,7 @@ def search(
     Args:
         deeper: whether single tensors are looked at where no hypothesis explains all.
     """
-    tried = [hypothesis for hypothesis in tried if bench.area in hypothesis.areas or bench.whole_path(hypothesis)]
+    tried = [hypothesis for hypothesis in tried if bench.may_show(hypothesis)]
     alone = dict(zip(tried, bench.scores([[h] for h in tried], threads), strict=True))
     if deeper:
         alone |= _of_tensors(bench, max(alone.values(), default=0.0))

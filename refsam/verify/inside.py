@@ -40,7 +40,7 @@ class Inside(NamedTuple):
 def guesses(bench: Bench) -> Iterator[list[Hypothesis]]:
     """Hypotheses about single tensors that a stage is made of, beyond those that are known: what is tried as it is, what can be
     read off the stage, numbers that are solved for. None where there are more than MOST_TENSORS."""
-    if bench.area in ("preprocessing", "postprocessing") or bench.is_long:
+    if bench.area in ("preprocessing", "postprocessing") or bench.is_long or bench.plain.shape != bench.target.shape:
         return
     found = _looked_into(bench)
     if found is None:
@@ -48,6 +48,8 @@ def guesses(bench: Bench) -> Iterator[list[Hypothesis]]:
     weights, part = bench.base.scope.weights, small(bench)
     whole = [hypothesis for name in found.names for hypothesis in tensors.whole(name, weights, bench.area)]
     yield [h for h in whole if part is bench or part.explained([h]) > _WORTH_ALL]
+    if not np.isfinite(bench.target).all():  # nothing to read off or to solve
+        return
     yield list(recovered(found.calls, found.value, bench.target, bench.area))
     yield [h for name in found.names for h in tensors.solved(name, weights, bench.area, part.explained)]
 

@@ -138,10 +138,6 @@ class Reference:
         """How far k budgets may move a logit of low_res_masks."""
         return k * self.budget(precision)["low_res_masks"] * rms(self.truth["low_res_masks"])
 
-    def measured_budget(self, stage: str) -> float:
-        """The greatest budget of a stage among the precisions that were measured so far, 0 where none was."""
-        return max((budget.get(stage, 0.0) for budget in self._budgets.values()), default=0.0)
-
     # --- the cache ----------------------------------------------------------------------------------------------------------
 
     def path(self, precision: str) -> Path:

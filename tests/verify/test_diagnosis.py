@@ -16,7 +16,7 @@ from refsam.verify.pipeline import Pipeline
 from refsam.verify.verdict import judge
 
 PLANTED = known()
-SOME = PLANTED[::5]  # `make evidence` plants them all
+SOME = PLANTED[1::12]  # `make evidence` plants half of them
 
 
 @pytest.mark.parametrize("mistake", SOME, ids=lambda h: h.name.replace(" ", "-"))

@@ -19,8 +19,6 @@ from refsam.verify.reference import Case, Reference
 from refsam.verify.steps import default_stages
 from refsam.verify.verdict import judge
 
-pytestmark = pytest.mark.core
-
 Change = Callable[[np.ndarray], np.ndarray]
 
 PROJ = "image_encoder.layers.2.blocks.1.attn.proj.weight"
@@ -40,7 +38,6 @@ def first_name(name: str, change: Change, precision: str = "float32") -> str:
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        (PROJ, lambda x: 0 * x, "zero"),
         (PROJ, lambda x: x.T, "transposed"),
         (NORM, lambda x: x * np.float32(1.3), "scaled by 1.3"),
         (CONV, lambda x: x[..., ::-1], "with kernels mirrored"),
@@ -111,12 +108,8 @@ WIDER = dataclasses.replace(TINY, image_size=448)
 
 
 @pytest.mark.parametrize(
-    "stage",
-    [
-        "patch_embed", "layers.0.blocks.0.conv2", "layers.0.blocks.0", "layers.0", "layers.1.blocks.0.attn",
-        "layers.1.blocks.0.local_conv", "layers.1.blocks.0",
-    ],
-)  # fmt: skip
+    "stage", ["patch_embed", "layers.0.blocks.0.conv2", "layers.0", "layers.1.blocks.0.attn", "layers.1.blocks.0"]
+)
 def test_a_corner_of_a_stage_is_computed_from_a_corner_of_its_input(stage: str) -> None:
     made = wider()
     shown = {name: x for name, x in made.truth.items() if name != f"image_encoder.{stage}"}

@@ -232,6 +232,7 @@ def turned(quarters: int) -> Callable[[Picture], Picture]:
 
 
 _PILLOW = "resize uint8 pixels with an antialiased triangle filter, Pillow's BILINEAR (refsam/ops/resize.py has the recipe)"
+_SIZE = "round sizes half up: int(side * scale + 0.5); at exact halves round() of Python and NumPy gives even numbers"
 _NORM = "subtract mean (123.675, 116.28, 103.53) and divide by std (58.395, 57.12, 57.375), on pixels from 0 to 255"
 _PAD = "pad with zeros to the right and below, after normalising"
 _EXIF = "turn the picture as its EXIF orientation says, before everything else (and measure points on the turned one)"
@@ -259,7 +260,7 @@ HYPOTHESES = (
     changed("Lanczos resize", _PILLOW, resize=by_kernel(lanczos, antialias=True)),
     changed("area resize", _PILLOW, resize=by_kernel(box, antialias=True)),
     triangle("resized without rounding", _PILLOW, rounded=False),
-    changed("size rounded down", "round sizes half up: int(side * scale + 0.5)", size=rounded_down),
+    changed("size rounded down", _SIZE, size=rounded_down),
     changed("canvas of 684 x 1024", "scale the longest side to S, whatever the picture's shape", size=onto_canvas,
             place=black_canvas, resize=corner_bilinear),
     changed("squashed to a square", "scale the longest side to S and keep the aspect; pad the rest", size=squashed),

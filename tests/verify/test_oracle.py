@@ -1,0 +1,61 @@
+"""A seeded part of what docs/evidence says of the oracle: faults drawn by chance, several at once, and clean runs."""
+
+import numpy as np
+import pytest
+from standin import TINY, standin_weights
+from verify import clean_runs, oracle_evidence
+from verify.mistaken import picture, reference, run, tiny
+from verify.trials import LOCATED, NAMED, score
+
+from refsam.verify.hypotheses import own
+from refsam.verify.hypothesis import pipeline_of
+from refsam.verify.pipeline import Pipeline
+from refsam.verify.reference import Case, Reference
+from refsam.verify.steps import default_stages
+from refsam.verify.verdict import judge
+
+
+def test_faults_drawn_by_chance_are_located_and_named() -> None:
+    found = score(list(oracle_evidence.drawn_trials(oracle_evidence.DEVELOPED, 3)))
+    assert found.exceed == 3
+    assert found.nameable >= 1
+    assert found.located >= LOCATED * found.exceed
+    assert found.named >= NAMED * found.nameable
+
+
+@pytest.mark.parametrize("way", clean_runs.WAYS[1::2], ids=lambda way: f"{way.precision}-{way.how}")
+def test_no_way_of_computing_is_blamed(way: clean_runs.Way) -> None:
+    made = reference("box and points")
+    verdict = judge(made, clean_runs.run(way, standin_weights(TINY), TINY, made.case), precision=way.precision)
+    assert verdict, str(verdict)
+
+
+def test_other_blas_kernels_are_not_blamed() -> None:
+    for (way, name), stages in clean_runs.in_child("Nehalem", ["points"]).items():
+        verdict = judge(reference(name), stages, precision=way.precision)
+        assert verdict, str(verdict)
+
+
+def test_mistakes_before_and_in_the_model_are_told_apart() -> None:
+    mistakes = [h for h in own() if h.name in ("area resize", "half a pixel twice", "mask inverted")]
+    verdict = judge(reference("points"), run(pipeline_of(mistakes), reference("points").case, tiny()))
+    assert [e.names for e in verdict.explanations] == [("area resize",), ("half a pixel twice",), ("mask inverted",)]
+    assert [e.stage for e in verdict.explanations] == [
+        "transforms.resized", "prompt_encoder.sparse_prompt_embeddings", "masks",
+    ]  # fmt: skip
+
+
+def test_sizes_rounded_half_to_even_are_sizes_rounded_down() -> None:
+    """Where the two differ from upstream they are the same: the remedy says both."""
+    case = Case(picture(85, 128), {"point_coords": [[64, 21]], "point_labels": [1]})
+    made = Reference(tiny(), case, default_stages(TINY))
+    port = run(Pipeline(size=lambda original, side: (round(42.5), 64)), case, tiny())
+    verdict = judge(made, port)
+    assert verdict.explanations[0].names == ("size rounded down",)
+    assert "at exact halves" in verdict.explanations[0].remedies[0]
+
+
+def test_nan_does_not_count_as_equal() -> None:
+    port = dict(run(Pipeline(), reference("points").case, tiny()))
+    port["image_encoder"] = np.full_like(port["image_encoder"], np.nan)
+    assert not judge(reference("points"), port, explain=False)
