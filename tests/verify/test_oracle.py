@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 from standin import TINY, standin_weights
 from verify import clean_runs, oracle_evidence
-from verify.mistaken import picture, reference, run, tiny
+from verify.mistaken import reference, run, tiny
 from verify.trials import LOCATED, NAMED, score
 
 from refsam.verify.hypotheses import own
 from refsam.verify.hypothesis import pipeline_of
 from refsam.verify.pipeline import Pipeline
-from refsam.verify.reference import Case, Reference
-from refsam.verify.steps import default_stages
 from refsam.verify.verdict import judge
 
 
@@ -43,16 +41,6 @@ def test_mistakes_before_and_in_the_model_are_told_apart() -> None:
     assert [e.stage for e in verdict.explanations] == [
         "transforms.resized", "prompt_encoder.sparse_prompt_embeddings", "masks",
     ]  # fmt: skip
-
-
-def test_sizes_rounded_half_to_even_are_sizes_rounded_down() -> None:
-    """Where the two differ from upstream they are the same: the remedy says both."""
-    case = Case(picture(85, 128), {"point_coords": [[64, 21]], "point_labels": [1]})
-    made = Reference(tiny(), case, default_stages(TINY))
-    port = run(Pipeline(size=lambda original, side: (round(42.5), 64)), case, tiny())
-    verdict = judge(made, port)
-    assert verdict.explanations[0].names == ("size rounded down",)
-    assert "at exact halves" in verdict.explanations[0].remedies[0]
 
 
 def test_nan_does_not_count_as_equal() -> None:
