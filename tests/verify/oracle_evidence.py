@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from standin import TINY
-from verify import mutants, package_port
+from verify import mutant_calls, mutants, package_port
 from verify.mistaken import case_for, reference, run, tiny
 from verify.trials import Trial, score, trial
 
@@ -44,7 +44,7 @@ def clean(case: str, precision: str) -> dict[str, np.ndarray]:
 
 @cache
 def calls(case: str) -> list[str]:
-    return mutants.calls_of(lambda pipeline: run(pipeline, reference(case).case, tiny()))
+    return mutant_calls.calls_of(lambda pipeline: run(pipeline, reference(case).case, tiny()))
 
 
 def drawn_trials(seed: int, count: int) -> Iterable[Trial]:
