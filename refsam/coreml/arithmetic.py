@@ -94,6 +94,34 @@ class Arithmetic:
         """As `blocks`, of a function that returns its result."""
         return self.blocks(lambda part, out: np.copyto(out, function(part), casting="unsafe"), x)
 
+    def pairs(self, function: np.ufunc, x: Array, y: Array) -> Array:
+        """An elementwise function of two arrays; where they are large and have one shape, block by block on all threads."""
+        if x.shape != y.shape or x.size <= BLOCK or not x.flags.c_contiguous or not y.flags.c_contiguous:
+            return np.asarray(function(x, y))
+        left, right = x.reshape(-1), y.reshape(-1)
+        result = np.empty(x.shape, function(left[:1], right[:1]).dtype)
+        flat = result.reshape(-1)
+
+        def one(start: int) -> None:
+            part = slice(start, start + BLOCK)
+            function(left[part], right[part], out=flat[part])
+
+        self.each(one, range(0, x.size, BLOCK))
+        return result
+
+    def rows(self, function: Callable[[Array], Array], x: Array) -> Array:
+        """A function of the rows of `x` along its first axis, each by itself, a block of them at a time on all threads."""
+        if x.size <= BLOCK or len(x) < 2:
+            return function(x)
+        result = np.empty_like(x)
+        step = max(1, BLOCK // (x.size // len(x)))
+
+        def some(start: int) -> None:
+            result[start : start + step] = function(x[start : start + step])
+
+        self.each(some, range(0, len(x), step))
+        return result
+
     def each(self, function: Callable[[Any], None], items: Any) -> None:
         """Call `function` for each item, on all threads."""
 

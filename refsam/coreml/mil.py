@@ -80,6 +80,9 @@ class Program:
         with arithmetic(precision, threads) as c, one_blas_thread(), np.errstate(all="ignore"):
             values = {**self.constants(c), **self.given(inputs, c)}
             self._run(values, c, observe)
+            absent = [name for name in self.model.block.outputs if name not in values]
+            if absent:
+                raise PackageError(f"{self.path}: no operation computes its output {absent[0]!r:.80}; the program is damaged")
             return {name: _finished(values[name], self.types.get(name)) for name in self.model.block.outputs}
 
     def constants(self, c: Arithmetic) -> dict[str, Any]:

@@ -119,15 +119,7 @@ def softmax(c: Arithmetic, x: Array, axis: int | Array = -1) -> Array:
     along = int(axis)
     if x.ndim < 2 or along not in (-1, x.ndim - 1):
         return _softmax(c, x, along)
-    rows = x.reshape(-1, x.shape[-1])
-    result = np.empty_like(rows)
-    step = max(1, (1 << 16) // max(x.shape[-1], 1))
-
-    def part(start: int) -> None:
-        result[start : start + step] = _softmax(c, rows[start : start + step], -1)
-
-    c.each(part, range(0, len(rows), step))
-    return result.reshape(x.shape)
+    return c.rows(lambda part: _softmax(c, part, -1), x.reshape(-1, x.shape[-1])).reshape(x.shape)
 
 
 def _softmax(c: Arithmetic, x: Array, axis: int) -> Array:

@@ -162,19 +162,37 @@ def conv_transpose(
     if split < 1 or len(weight) != x.shape[1] or x.shape[1] % split or min(*steps, *gaps, *kernel) < 1:
         raise PackageError(f"{split} groups and a weight of shape {weight.shape} do not fit an input of shape {x.shape}")
     full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(x.shape[2:], steps, kernel, gaps, strict=True)]
-    everything = np.zeros((len(x), weight.shape[1] * split, *_allowed(full, x, weight, split)), x.dtype)
+    shape = (len(x), weight.shape[1] * split, *_allowed(full, x, weight, split))
+    apart = list(kernel) == steps and set(gaps) == {1}  # every place has one patch
+    everything = np.empty(shape, x.dtype) if apart else np.zeros(shape, x.dtype)
     inputs, outputs = x.shape[1] // split, weight.shape[1]
     for group in range(split):
         given, mine = slice(group * inputs, (group + 1) * inputs), slice(group * outputs, (group + 1) * outputs)
         patches = c.dot(weight[given].reshape(inputs, -1).T, x[:, given].reshape(len(x), inputs, -1))
-        patches = patches.reshape(len(x), outputs, *kernel, *x.shape[2:])
-        for at in itertools.product(*(range(k) for k in kernel)):
-            places = [slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in zip(at, gaps, x.shape[2:], steps, strict=True)]
-            target: Any = (slice(None), mine, *places)
-            source: Any = (slice(None), slice(None), *at)
-            everything[target] += patches[source]
+        places = [
+            tuple(slice(i * d, i * d + (n - 1) * s + 1, s) for i, d, n, s in zip(at, gaps, x.shape[2:], steps, strict=True))
+            for at in itertools.product(*(range(k) for k in kernel))
+        ]
+        pieces = patches.reshape(len(x), outputs, len(places), *x.shape[2:])
+        _spread(c, pieces, everything[:, mine], places, apart)
     result = _cut(everything, padding(pad_type, pad, kernel, steps, gaps), output_shape)
-    return result if bias is None else result + bias.reshape((-1,) + (1,) * axes)
+    if bias is not None:
+        result += bias.reshape((-1,) + (1,) * axes)
+    return result
+
+
+def _spread(c: Arithmetic, pieces: Array, out: Array, places: list[tuple[slice, ...]], apart: bool) -> None:
+    """Add each piece (axis 2) at its place of `out`; pieces that lie apart are written, by all threads."""
+
+    def one(index: int) -> None:
+        target, source = out[(slice(None), slice(None), *places[index])], pieces[:, :, index]
+        np.copyto(target, source) if apart else np.add(target, source, out=target)
+
+    if apart:
+        c.each(one, range(len(places)))
+    else:
+        for index in range(len(places)):
+            one(index)
 
 
 def _allowed(full: list[int], x: Array, weight: Array, groups: int) -> list[int]:

@@ -15,7 +15,7 @@ from refsam.errors import UnsupportedOp
 from refsam.ops.activation import erf as error_function
 from refsam.types import Array
 
-BINARY: dict[str, Callable[[Any, Any], Any]] = {
+BINARY: dict[str, np.ufunc] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "floor_div": np.floor_divide, "mod": np.mod,
     "maximum": np.maximum, "minimum": np.minimum,
     "equal": np.equal, "not_equal": np.not_equal, "greater": np.greater, "greater_equal": np.greater_equal,
@@ -31,10 +31,10 @@ UNARY: dict[str, Callable[[Any], Any]] = {
 """`round` is to the even neighbour where both are as near."""
 
 
-def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Array]:
-    def compute(x: Array, y: Array) -> Array:
+def _binary(function: np.ufunc) -> Callable[..., Array]:
+    def compute(c: Arithmetic, x: Array, y: Array) -> Array:
         check_elements("the result", np.broadcast_shapes(x.shape, y.shape))
-        return np.asarray(function(x, y))
+        return c.pairs(function, x, y)
 
     return compute
 
@@ -53,11 +53,11 @@ for _name in UNARY:
 
 
 @op("real_div")
-def real_div(x: Array, y: Array) -> Array:
+def real_div(c: Arithmetic, x: Array, y: Array) -> Array:
     """x / y; of whole numbers the whole part, towards zero (converters use it on shapes)."""
     check_elements("the result", np.broadcast_shapes(x.shape, y.shape))
     if x.dtype.kind == "f":
-        return np.asarray(x / y)
+        return c.pairs(np.divide, x, y)
     return np.trunc(x / np.where(y == 0, 1, y)).astype(x.dtype)
 
 

@@ -17,12 +17,21 @@ def layer_norm(
     c: Arithmetic, x: Array, axes: Any = None, gamma: Array | None = None, beta: Array | None = None, epsilon: Any = 1e-5
 ) -> Array:
     """Over these axes, by default all; gamma and beta have their shape."""
-    over = tuple(range(x.ndim)) if axes is None else tuple(int(a) for a in axes)
+    over = tuple(range(x.ndim)) if axes is None else tuple(int(a) % x.ndim for a in axes)
+    kept = x.ndim - len(over)
+    if kept and set(over) == set(range(kept, x.ndim)):  # the last axes: row by row
+        trailing = tuple(range(1, 1 + len(over)))
+        rows = c.rows(lambda part: _normal(c, part, trailing, gamma, beta, epsilon), x.reshape(-1, *x.shape[kept:]))
+        return rows.reshape(x.shape)
+    return _normal(c, x, over, gamma, beta, epsilon)
+
+
+def _normal(c: Arithmetic, x: Array, over: tuple[int, ...], gamma: Array | None, beta: Array | None, epsilon: Any) -> Array:
     mean = c.step(x.mean(over, keepdims=True))
     centred = c.step(x - mean)
     variance = c.step(np.square(centred).mean(over, keepdims=True))
     centred /= c.step(np.sqrt(variance + np.asarray(epsilon, x.dtype)))
-    lengths = [n if i in {a % x.ndim for a in over} else 1 for i, n in enumerate(x.shape)]
+    lengths = [n if i in over else 1 for i, n in enumerate(x.shape)]
     if gamma is not None:
         centred = c.step(centred) * gamma.reshape(lengths)
     return centred if beta is None else centred + beta.reshape(lengths)
