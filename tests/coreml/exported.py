@@ -8,7 +8,7 @@ import numpy as np
 from coreml.packages import CONFIG
 from standin import standin_weights
 
-from refsam import MobileSam
+from refsam import MobileSam, checkpoint, load
 from refsam.coreml.export import PACKAGES, Precision, Target, export
 from refsam.model.mask_decoder import predict_masks
 from refsam.model.prompt_encoder import embed_points, no_mask
@@ -29,8 +29,16 @@ def packages(root: Path, precision: Precision = "fp32", target: Target = "iOS15"
     with (root / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not all(path.exists() for path in paths.values()):
-            export(tiny(), folder, precision=precision, target=target, parts=parts)
+            export(load(weights(root)), folder, precision=precision, target=target, parts=parts)
     return paths
+
+
+def weights(root: Path) -> Path:
+    """The file that the packages were made of; saved whole, so that another process may be doing the same."""
+    path = root / "exported.safetensors"
+    if not path.exists():
+        checkpoint.save(path, standin_weights(CONFIG), CONFIG)
+    return path
 
 
 def points(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,16 +1,16 @@
-"""`refsam coreml check` from end to end, with the demo model's packages."""
+"""`refsam coreml check` from end to end, with the tiny model's packages."""
 
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from coreml.exported import packages, tiny, weights
 from PIL import Image
 
-import refsam
+from refsam import checkpoint
 from refsam.cli import main
 from refsam.coreml.constants import write_image_pe
-from refsam.coreml.export import export
 
 pytestmark = pytest.mark.coremltools
 
@@ -18,22 +18,15 @@ NUMPY = ("--preprocessing", "reference", "--postprocessing", "reference")
 CLICK = ("picture.png", "--point", "60,40")
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    export(refsam.load("demo"), folder)
-    return folder
-
-
 @pytest.fixture
-def run(tmp_path, monkeypatch, capfd, demo):
+def run(tmp_path, monkeypatch, capfd, root):
+    own, made_of = packages(root, "fp16")["image_encoder"].parent, weights(root)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     Image.fromarray(np.random.RandomState(3).randint(0, 256, (96, 128, 3)).astype(np.uint8)).save("picture.png")
 
-    def call(*tokens: str, weights: str = "demo", packages: Path = demo) -> tuple[int, str, str]:
-        named = ["--weights", weights] if weights else []
-        code = main(["coreml", "check", *tokens, "--packages", str(packages), *named])
+    def call(*tokens: str, named: Path | None = made_of, folder: Path = own) -> tuple[int, str, str]:
+        code = main(["coreml", "check", *tokens, "--packages", str(folder), *(["--weights", str(named)] if named else [])])
         return code, *capfd.readouterr()
 
     return call
@@ -56,7 +49,7 @@ def test_the_app_s_preprocessing_does_not(run):
 
 
 def test_the_app_s_own_constant_is_used(run, tmp_path):
-    model = refsam.load("demo")
+    model = tiny()
     write_image_pe(tmp_path / "good.bin", model)
     raw = np.fromfile("good.bin", "<f4").reshape(model.image_pe.shape)
     raw.swapaxes(2, 3).astype("<f4").tofile("turned.bin")
@@ -94,17 +87,17 @@ def test_bad_input_is_refused(run, tokens, message):
 
 def test_the_weights_have_to_be_named_and_be_the_packages_own(run, tmp_path, monkeypatch):
     monkeypatch.delenv("REFSAM_WEIGHTS", raising=False)
-    assert "have to be named" in run(*CLICK, *NUMPY, weights="")[2]
-    model = refsam.load("demo")
+    assert "have to be named" in run(*CLICK, *NUMPY, named=None)[2]
+    model = tiny()
     other = model.scope.weights | {"mask_decoder.iou_token.weight": model.scope.weights["mask_decoder.iou_token.weight"] + 1}
-    refsam.checkpoint.save(tmp_path / "other.safetensors", other, model.config)
-    code, _, err = run(*CLICK, *NUMPY, weights="other.safetensors")
+    checkpoint.save(tmp_path / "other.safetensors", other, model.config)
+    code, _, err = run(*CLICK, *NUMPY, named=tmp_path / "other.safetensors")
     assert code == 2
     assert "was exported from other weights" in err
 
 
 def test_a_damaged_package_is_named(run, tmp_path):
     (tmp_path / "ImageEncoder.mlpackage").mkdir()
-    code, out, err = run(*CLICK, *NUMPY, packages=tmp_path)
+    code, out, err = run(*CLICK, *NUMPY, folder=tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "ImageEncoder.mlpackage" in err
