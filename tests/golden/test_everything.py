@@ -36,9 +36,10 @@ def found(name: str, backend: str) -> list[Record]:
 
 
 def allowed(score: str, budget: dict[str, float], record: Record) -> float:
-    """Twice torch's own error, and at least an ulp; a stability score moves by a pixel at either threshold, too."""
+    """Ours may err twice as much as torch's float32, and the records compared with are torch's float32, which err once more; at
+    least an ulp. A stability score moves by a pixel at either threshold, too."""
     pixels = 2 / record["area"] if score == "stability_score" else 0
-    return max(2 * budget[score], 2.0**-23) + pixels
+    return max(3 * budget[score], 2.0**-23) + pixels
 
 
 def box_iou(a: Record, b: Record) -> float:
