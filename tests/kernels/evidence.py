@@ -52,7 +52,7 @@ def kernel_faults() -> Iterable[str]:
         yield f"| {mutant.file} | {mutant.fault} | {by} | {escaped(words)} |"
 
 
-SEED, FAULTS, BROKEN = 20261126, 60, 70
+SEED, FAULTS, BROKEN = 20261126, 60, 200
 
 
 def kernel_random_faults() -> Iterable[str]:
