@@ -25,6 +25,16 @@ def one_step(low_res_masks: Array, input_size: Size, original_size: Size, image_
     return bilinear(low_res_masks[..., :height, :width], original_size)
 
 
+def texture_corners(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:
+    """In one step, each pixel sampling the texture of logits at its upper left corner, not at its middle; padding bleeds in."""
+    side = low_res_masks.shape[-1]
+    down, across = (
+        triangle(side, np.arange(n_out) * (n * side / image_size / n_out) - 0.5).astype(low_res_masks.dtype)
+        for n, n_out in zip(input_size, original_size, strict=True)
+    )
+    return down @ low_res_masks @ across.T
+
+
 def padding_kept(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:  # noqa: ARG001
     """The whole frame squeezed into the picture."""
     return bilinear(bilinear(low_res_masks, (image_size, image_size)), original_size)
@@ -84,9 +94,9 @@ def moved(down: int, across: int) -> Callable[[Array], Array]:
     return lambda logits: np.roll(logits > 0, (down, across), (-2, -1))
 
 
-def blurred(logits: Array) -> Array:
-    """A Gaussian of 5 pixels over the mask, cut at a half."""
-    return gaussian_blur((logits > 0).astype(np.float32), 5.0) > 0.5
+def blurred(cut: float) -> Callable[[Array], Bool[Array, "*N"]]:
+    """A Gaussian of 5 pixels over the mask, and what is above `cut` of it."""
+    return lambda logits: gaussian_blur((logits > 0).astype(np.float32), 5.0) > cut
 
 
 def above(threshold: float) -> Callable[[Array], Bool[Array, "*N"]]:
@@ -96,6 +106,7 @@ def above(threshold: float) -> Callable[[Array], Bool[Array, "*N"]]:
 
 _TWO_STEPS = "bilinear to S x S, cut off the padding, bilinear to the picture's size; align_corners=False both times"
 _PLACE = "pixel (0, 0) of the mask is pixel (0, 0) of the picture"
+_HARD = "a mask has hard edges: no blur"
 _ZERO = "a mask is where the logit is above 0"
 
 HYPOTHESES = (
@@ -104,13 +115,15 @@ HYPOTHESES = (
     changed("height and width exchanged in the crop", _TWO_STEPS, upsample=crop_exchanged),
     changed("align_corners upsampling", _TWO_STEPS, upsample=by_weights(corners_aligned)),
     changed("upsampling without half pixel", _TWO_STEPS, upsample=by_weights(no_half_pixel)),
+    changed("mask texture sampled at corners, in one step", _TWO_STEPS, upsample=texture_corners),
     changed("nearest upsampling", _TWO_STEPS, upsample=by_weights(nearest)),
     changed("nearest upsampling, then the mask by Catmull-Rom", _TWO_STEPS, upsample=nearest_then_cubic),
     changed("mask moved down by a pixel", _PLACE, binarize=moved(1, 0)),
     changed("mask moved up by a pixel", _PLACE, binarize=moved(-1, 0)),
     changed("mask moved right by a pixel", _PLACE, binarize=moved(0, 1)),
     changed("mask moved left by a pixel", _PLACE, binarize=moved(0, -1)),
-    changed("mask blurred", "a mask has hard edges: no blur", binarize=blurred),
+    changed("mask blurred", _HARD, binarize=blurred(0.5)),
+    changed("mask grown by its blur", _HARD, binarize=blurred(0.0)),
     changed("threshold 0.5 on logits", _ZERO, binarize=above(0.5)),
     changed("threshold 1 on logits", _ZERO, binarize=above(1.0)),
     changed("threshold 0 on probabilities", _ZERO, binarize=lambda logits: np.ones(logits.shape, np.bool_)),

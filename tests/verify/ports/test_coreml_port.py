@@ -104,7 +104,7 @@ def test_the_app_without_its_deviations_holds() -> None:
     assert found, found
 
 
-def test_the_apps_preprocessing_fails_on_a_landscape_picture_with_its_causes_named() -> None:
+def test_the_app_fails_on_a_landscape_picture_with_its_causes_named() -> None:
     (found,) = verify(open_port("app", model=MODEL), MODEL, [CASE], cached=False)
     assert not found
     assert found.verdict.report.first == "input_image"
@@ -121,6 +121,11 @@ def test_the_apps_preprocessing_fails_on_a_landscape_picture_with_its_causes_nam
     assert shares["padding in the index"] > 0.5
     assert min(shares["no antialias"], shares["texture sampled without the half pixel"]) > 0.02
     assert 0 < shares["resized without rounding"] < 1e-3
+    prompts, masks = found.verdict.explanations[1], found.verdict.explanations[-1]
+    assert prompts.names == ("padding point missing",)
+    assert masks.stage == "masks"
+    assert set(masks.names) == {"mask texture sampled at corners, in one step", "mask grown by its blur"}
+    assert masks.explained > 0.99
     assert np.mean([mask.iou for mask in found.masks]) < 0.9
 
 
