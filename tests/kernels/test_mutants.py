@@ -9,7 +9,6 @@ EXPECTED = {
     "attention: early return before the barrier": ("checked run", "barrier not reached by all"),
     "matmul: <= for < in the store's rows": ("checked run", "out of bounds, byte 4 of buffer 3 `C`"),
     "matmul: one batch too few": ("runner", "left 42 of 490 words of buffer 3"),
-    "tile: a factor rounded to half precision": ("comparison", "times the bound"),
     "erf: a digit of a coefficient": ("comparison", "times the bound"),
     "preprocess: float3 read where a packed one would lie": ("comparison", "times the bound"),
     "matmul: 33 KB of threadgroup memory": ("compiler", "33792 bytes of threadgroup memory; the limit is 32768"),
