@@ -40,8 +40,11 @@ def package_verdict(source: Path, folder: Path, fault: Fault, model: MobileSam) 
     return judge_package(program, model, case(fault.part, 100)), places
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
-@pytest.mark.parametrize("fault", IN_PACKAGES, ids=lambda fault: fault.name)
+PLANTED = [(fault, ("fp16", "fp32")[place % 2]) for place, fault in enumerate(IN_PACKAGES)]
+"""Each in one precision; make evidence has both."""
+
+
+@pytest.mark.parametrize(("fault", "precision"), PLANTED, ids=lambda x: x.name if isinstance(x, Fault) else x)
 def test_a_fault_in_a_package_is_named(packages: Path, tmp_path: Path, model: MobileSam, fault: Fault, precision: str) -> None:
     verdict, places = package_verdict(packages / f"{fault.part}.iOS15.{precision}.mlpackage", tmp_path, fault, model)
     if fault.name in BELOW:
@@ -76,8 +79,8 @@ def test_the_converters_epsilon_is_recognised_and_quantified(packages: Path, mod
 
 
 RUNS = [
-    *(("fp16", None, fault) for fault in IN_EXECUTORS),  # make evidence has all three for all faults
-    *(("fp32", None, fault) for fault in IN_EXECUTORS[::6]),
+    *(("fp16", None, fault) for fault in IN_EXECUTORS[::2]),  # make evidence has all three for all faults
+    *(("fp32", None, fault) for fault in IN_EXECUTORS[1::6]),
     *(("fp16", "fp16-accumulate", fault) for fault in IN_EXECUTORS[::6]),
 ]
 
@@ -97,7 +100,7 @@ def test_a_fault_in_an_executor_is_named(packages: Path, fault: Fault, stored: s
 
 
 @pytest.mark.parametrize("in_executor", [False, True])
-@pytest.mark.parametrize("seed", [25, 26, 27])
+@pytest.mark.parametrize("seed", [25, 26])
 def test_a_fault_drawn_by_lot_is_never_named_elsewhere(
     packages: Path, tmp_path: Path, model: MobileSam, seed: int, in_executor: bool
 ) -> None:
