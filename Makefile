@@ -18,8 +18,8 @@ demo: .venv/installed ## segment real photographs from a click and from a box; p
 test: .venv/tested ## everything but the long proofs
 	$(BIN)/python -m pytest -q -n auto
 
-quick: .venv/tested ## the core tests on small models, for every save: within a minute on two cores
-	$(BIN)/python -m pytest -q -n auto -m core
+quick: .venv/tested ## the core tests on small models, for every save: within a minute on two cores (make test checks annotations)
+	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -q -n auto -m core
 
 lint: .venv/linted ## style, format, types
 	$(BIN)/ruff check .
