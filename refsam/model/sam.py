@@ -91,9 +91,13 @@ class MobileSam:
 
     def traced(self, trace: Trace) -> "MobileSam":
         """The same model (sharing its weights) whose stages `trace` records."""
+        return self.with_scope(dataclasses.replace(self.scope, trace=trace))
+
+    def with_scope(self, scope: Scope) -> "MobileSam":
+        """The same model on another scope: with a trace, hooks, other operations or other weights of its dtype."""
         model = object.__new__(MobileSam)
-        model.__dict__.update(self.__dict__, scope=dataclasses.replace(self.scope, trace=trace))
-        model.__dict__.pop("image_pe", None)  # computed anew, so that its stage is recorded
+        model.__dict__.update(self.__dict__, scope=scope)
+        model.__dict__.pop("image_pe", None)  # computed anew: its stage is recorded, and by what the scope has
         return model
 
     def tap(self, stage: str, x: Array) -> Array:

@@ -11,7 +11,7 @@ from refsam.ops import Ops
 from refsam.types import Array
 from refsam.verify.hooks import hooked
 from refsam.verify.pipeline import Pipeline
-from refsam.verify.precision import OPERATIONS
+from refsam.verify.precision import wrapped
 from refsam.verify.steps import Step
 
 
@@ -64,12 +64,8 @@ class _Uses:
 
     def noting(self, model: MobileSam) -> MobileSam:
         """The model, which adds to `names` as it runs."""
-        copy = object.__new__(MobileSam)
-        copy.__dict__.update(model.__dict__)
-        copy.scope = replace(
-            model.scope, ops=_NotingOps(self.names), weights=NotingWeights(model.scope.weights, self.names.add), memo={}
-        )
-        return copy
+        weights = NotingWeights(model.scope.weights, self.names.add)
+        return model.with_scope(replace(model.scope, ops=_NotingOps(self.names), weights=weights, memo={}))
 
 
 class _NotingOps(Ops):
@@ -77,8 +73,7 @@ class _NotingOps(Ops):
 
     def __init__(self, names: set[str]) -> None:
         self.names = names
-        for name in OPERATIONS:
-            setattr(self, name, self._noted(name, getattr(Ops, name)))
+        vars(self).update(wrapped(self._noted))
 
     def replacement(self, name: str) -> None:
         """None of the functions is replaced, but it is asked for."""

@@ -24,7 +24,7 @@ class Greatest(NamedTuple):
     def __str__(self) -> str:
         share = self.value / GREATEST
         room = f"{share:.3g} times" if share >= 1 else f"{100 * share:.2g} % of"
-        return f"{self.what} reach {self.value:.3g}, {room} float16's greatest number (65504)"
+        return f"{self.what} reach {self.value:.3g}, {room} float16's greatest number ({GREATEST:.0f})"
 
 
 class Headroom:

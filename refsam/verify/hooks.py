@@ -46,9 +46,5 @@ class HookedScope(Scope):
 
 def hooked(model: MobileSam, **hooks: Any) -> MobileSam:
     """The same model (sharing its weights) with these hooks in place of its own of the same name (see `HookedScope`)."""
-    copy = object.__new__(MobileSam)
-    copy.__dict__.update(model.__dict__)
-    copy.__dict__.pop("image_pe", None)  # computed anew, so that its stage passes the hooks
     kept = {field.name: getattr(model.scope, field.name) for field in fields(model.scope)}
-    copy.scope = HookedScope(**{**kept, **hooks})
-    return copy
+    return model.with_scope(HookedScope(**{**kept, **hooks}))

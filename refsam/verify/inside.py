@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsam.ops import Ops
 from refsam.types import Array
 from refsam.verify.bench import Bench
 from refsam.verify.chain import NotingWeights
@@ -15,7 +14,7 @@ from refsam.verify.headroom import Greatest, Headroom
 from refsam.verify.hypotheses import tensors
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.pipeline import Pipeline
-from refsam.verify.precision import OPERATIONS
+from refsam.verify.precision import wrapped
 from refsam.verify.recovery import Call, recovered
 
 MOST_TENSORS = 32
@@ -95,15 +94,15 @@ def recorded(weights: Mapping[str, Array], called: Callable[[Call], None]) -> di
     """The definition's operations, each call told of, with the names of its tensors."""
     names = {id(tensor): name for name, tensor in weights.items()}
 
-    def telling(op: str) -> Callable[..., Array]:
+    def telling(name: str, op: Callable[..., Array]) -> Callable[..., Array]:
         def run(*arguments: Any, **options: Any) -> Array:
-            result: Array = getattr(Ops, op)(*arguments, **options)
-            called(Call(op, tuple(names.get(id(x)) for x in arguments), (*arguments, *options.values()), result))
+            result = op(*arguments, **options)
+            called(Call(name, tuple(names.get(id(x)) for x in arguments), (*arguments, *options.values()), result))
             return result
 
         return run
 
-    return {op: telling(op) for op in OPERATIONS}
+    return wrapped(telling)
 
 
 def small(bench: Bench) -> Bench:

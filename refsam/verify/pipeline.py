@@ -107,11 +107,8 @@ class Pipeline:
         """`base` (float32) with this pipeline's weights, operations and functions."""
         changed = self.weights is not as_it_is
         tensors = self.weights(base.scope.weights) if changed else base.scope.weights
-        model = object.__new__(MobileSam)
-        model.__dict__.update(base.__dict__)
-        model.__dict__.pop("image_pe", None)
-        model.scope = replace(base.scope, weights=tensors, ops=PipelineOps(self), memo={} if changed else base.scope.memo)
-        return model
+        scope = replace(base.scope, weights=tensors, ops=PipelineOps(self), memo={} if changed else base.scope.memo)
+        return base.with_scope(scope)
 
 
 class PipelineOps(Ops):

@@ -89,25 +89,29 @@ OPERATIONS = tuple(name for name, value in vars(Ops).items() if isinstance(value
 """The names of the model's operations."""
 
 
+def wrapped(
+    wrap: Callable[[str, Callable[..., Array]], Callable[..., Array]], ops: Ops | None = None
+) -> dict[str, Callable[..., Array]]:
+    """Operations by name, the definition's by default, each as `wrap(name, operation)` makes it."""
+    return {name: wrap(name, getattr(ops or Ops, name)) for name in OPERATIONS}
+
+
 class RoundingOps(Ops):
     """Operations (the definition's by default), each result rounded, and positions encoded from rounded coordinates."""
 
     def __init__(self, values: Rounding, ops: Ops | None = None) -> None:
         self.inner = ops or Ops()
         self.functions = _positions(values)
-        for name in OPERATIONS:
-            setattr(self, name, _then(getattr(self.inner, name), values))
+        vars(self).update(storing(values, self.inner))
 
     def replacement(self, name: str) -> Callable[..., Any] | None:
         """The inner operations' own, else what rounds where no operation and no stage shows it."""
         return self.inner.replacement(name) or self.functions.get(name)
 
 
-def _then(op: Callable[..., Array], rounding: Rounding) -> Callable[..., Array]:
-    def rounded(*args: Any, **kwargs: Any) -> Array:
-        return rounding(op(*args, **kwargs))
-
-    return rounded
+def storing(rounding: Rounding, ops: Ops | None = None) -> dict[str, Callable[..., Array]]:
+    """Operations by name, each result stored so."""
+    return wrapped(lambda _, op: lambda *args, **options: rounding(op(*args, **options)), ops)
 
 
 def _positions(values: Rounding) -> dict[str, Callable[..., Any]]:
@@ -146,10 +150,7 @@ def model_of_precision(model: MobileSam, precision: str) -> MobileSam:
 
 def at_precision(model: MobileSam, precision: Precision) -> MobileSam:
     """A float32 model with its weights, and the results of its own operations, rounded to a precision."""
-    rounded = object.__new__(MobileSam)
-    rounded.__dict__.update(model.__dict__)
-    rounded.__dict__.pop("image_pe", None)
     weights = {name: precision.weights(tensor) for name, tensor in model.scope.weights.items()}
     ops = model.scope.ops if precision.values is to_float32 else RoundingOps(precision.values, model.scope.ops)
-    rounded.scope = replace(model.scope, weights=weights, ops=ops, memo={})
+    rounded = model.with_scope(replace(model.scope, weights=weights, ops=ops, memo={}))
     return rounded if precision.values is to_float32 else hooked(rounded, values=precision.values, replaced=True)

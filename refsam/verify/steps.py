@@ -120,10 +120,8 @@ def default_stages(config: Config) -> list[str]:
 def all_stages(model: MobileSam) -> list[str]:
     """The names of all stages, in the order in which they run, those of every sort of prompt: noted on a run at 64 pixels."""
     trace = _Names()
-    small = object.__new__(MobileSam)
-    small.__dict__.update(model.__dict__, config=replace(model.config, image_size=64))
-    small.scope = replace(model.scope, trace=trace, ops=Ops(), memo={})
-    small.__dict__.pop("image_pe", None)
+    small = model.with_scope(replace(model.scope, trace=trace, ops=Ops(), memo={}))
+    small.config = replace(model.config, image_size=64)
     predictor = SamPredictor(small)
     predictor.set_image(np.zeros((64, 64, 3), np.uint8))
     mask = np.zeros((1, small.config.mask_size, small.config.mask_size))

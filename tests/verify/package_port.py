@@ -17,7 +17,7 @@ from verify.mistaken import cases
 
 from refsam import MobileSam, coreml, transforms
 from refsam.coreml.mil import Program
-from refsam.model.prompt_encoder import PADDING
+from refsam.verify.ports.coreml import CoreMLPort
 from refsam.verify.reference import Case, Reference
 
 SHOWN = (
@@ -48,20 +48,13 @@ def run(port: Mapping[str, Program], case: Case, arithmetic: str | None = None) 
     Args:
         arithmetic: see `Program.run`; None as they are typed.
     """
-    image, side = case.image, CONFIG.image_size
-    size = (image.shape[0], image.shape[1])
-    input_image = transforms.preprocess(image, side)
-    embeddings = port["image_encoder"].run({"image": input_image}, arithmetic)["imageEmbeddings"]
-    coords = transforms.apply_coords(np.asarray(case.prompts["point_coords"], np.float64), size, side)
-    points = np.concatenate([coords, [[0.0, 0.0]]])[None].astype(np.float32)
-    labels = np.array([[*case.prompts["point_labels"], PADDING]], np.float32)
-    prompt = port["prompt_encoder"].run({"points": points, "labels": labels}, arithmetic)
-    given = {"imageEmbeddings": embeddings, "imagePositionalEncoding": model().image_pe.astype(np.float32), **prompt}
-    decoded = {name: np.asarray(x, np.float32) for name, x in port["mask_decoder"].run(given, arithmetic).items()}
-    low = decoded["masks"][:, 1:]
-    masks = transforms.postprocess_masks(low, transforms.resized_size(size, side), size, side)
-    found = (input_image, embeddings, *prompt.values(), low, decoded["iouPredictions"][:, 1:], masks)
-    return dict(zip(SHOWN, found, strict=True))
+    packages_as_port = CoreMLPort(port, port, model())
+    packages_as_port.parts.precision = arithmetic
+    found = dict(packages_as_port.run(case, SHOWN))
+    side = CONFIG.image_size
+    low = np.asarray(found["low_res_masks"], np.float32)
+    masks = transforms.postprocess_masks(low, transforms.resized_size(case.size, side), case.size, side)
+    return {**found, "masks": masks}
 
 
 PARAMETERS = {

@@ -9,7 +9,7 @@ from refsam.verify.reference import Reference
 from refsam.verify.verdict import judge
 
 LOCATED, NAMED = 0.95, 0.90
-"""The shares that issue and tests ask for."""
+"""Of faults beyond the budget: the shares to be found at the right stage, and to be named first."""
 
 
 class Trial(NamedTuple):

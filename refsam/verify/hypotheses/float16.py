@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from refsam.ops import Ops
 from refsam.types import Array
 from refsam.verify.hypotheses.encoder import BOTH, op
 from refsam.verify.hypothesis import Hypothesis
-from refsam.verify.precision import OPERATIONS, to_fp16
+from refsam.verify.precision import storing, to_fp16
 
 GREATEST = 65504.0
 """float16's greatest finite number."""
@@ -53,15 +52,6 @@ def half_scores(q: Array, k: Array, v: Array, bias: Array | None = None) -> Arra
         return (e / e.sum(axis=-1, keepdims=True)) @ v
 
 
-def stored(rounding: Callable[[Array], Array]) -> dict[str, Callable[..., Array]]:
-    """Every operation with its result stored so."""
-
-    def each(name: str) -> Callable[..., Array]:
-        return lambda *args, **options: rounding(getattr(Ops, name)(*args, **options))
-
-    return {name: each(name) for name in OPERATIONS}
-
-
 def saturated(x: Array) -> Array:
     """The nearest float16, at most 65504, as some devices store it."""
     return to_fp16(np.clip(x, -GREATEST, GREATEST))
@@ -75,6 +65,6 @@ HYPOTHESES: tuple[Hypothesis, ...] = (
     op("float16 overflow in a norm's squares", _NORM, BOTH, **norms(_mean_of_half_squares)),
     op("float16 overflow in a norm's sum of squares", _NORM, BOTH, **norms(_half_sum)),
     op("float16 overflow in attention scores", _SCORES, BOTH, attention=half_scores),
-    op("results stored in float16", _RESULT, BOTH, **stored(to_fp16)),
-    op("results stored in float16, saturated", _RESULT, BOTH, **stored(saturated)),
+    op("results stored in float16", _RESULT, BOTH, **storing(to_fp16)),
+    op("results stored in float16, saturated", _RESULT, BOTH, **storing(saturated)),
 )

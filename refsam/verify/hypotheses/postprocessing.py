@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from refsam.coreml import app_postprocessing
+from refsam.coreml.app_switches import Switches
 from refsam.metal.definitions import gaussian_blur
 from refsam.ops.resize import bilinear
 from refsam.types import Array, Bool, Size
@@ -25,14 +27,11 @@ def one_step(low_res_masks: Array, input_size: Size, original_size: Size, image_
     return bilinear(low_res_masks[..., :height, :width], original_size)
 
 
-def texture_corners(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:
+def texture_corners(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:  # noqa: ARG001
     """In one step, each pixel sampling the texture of logits at its upper left corner, not at its middle; padding bleeds in."""
-    side = low_res_masks.shape[-1]
-    down, across = (
-        triangle(side, np.arange(n_out) * (n * side / image_size / n_out) - 0.5).astype(low_res_masks.dtype)
-        for n, n_out in zip(input_size, original_size, strict=True)
-    )
-    return down @ low_res_masks @ across.T
+    side, switches = low_res_masks.shape[-1], Switches(mask_steps="one", mask_half_pixel=False)
+    masks = [app_postprocessing.upsample(x, original_size, image_size, switches) for x in low_res_masks.reshape(-1, side, side)]
+    return np.reshape(masks, (*low_res_masks.shape[:-2], *original_size))
 
 
 def padding_kept(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:  # noqa: ARG001
@@ -95,8 +94,8 @@ def moved(down: int, across: int) -> Callable[[Array], Array]:
 
 
 def blurred(cut: float) -> Callable[[Array], Bool[Array, "*N"]]:
-    """A Gaussian of 5 pixels over the mask, and what is above `cut` of it."""
-    return lambda logits: gaussian_blur((logits > 0).astype(np.float32), 5.0) > cut
+    """The app's Gaussian over the mask, and what is above `cut` of it."""
+    return lambda logits: gaussian_blur((logits > 0).astype(np.float32), app_postprocessing.BLUR_SIGMA) > cut
 
 
 def above(threshold: float) -> Callable[[Array], Bool[Array, "*N"]]:
