@@ -1,7 +1,8 @@
 """The registry of backends: each is a set of operations that the model can run on.
 
-"reference" is the definition itself, on one thread: readable and reproducible. "fast", the default, is tiled and threaded NumPy;
-"metal" and "emulator" run the kernels. All are held against the definition.
+"reference" is the definition itself, on one thread: readable and reproducible. "fast", the default, is tiled and threaded NumPy,
+and "processes" the same with the encoder on processes instead of threads; "metal" and "emulator" run the kernels. All are held
+against the definition.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,12 @@ def _fast(threads: int | None) -> Ops:
     from refsam.backends.fast import FastOps
 
     return FastOps(threads)
+
+
+def _processes(threads: int | None) -> Ops:
+    from refsam.backends.fast import FastOps
+
+    return FastOps(threads, processes=True)
 
 
 def _metal(threads: int | None) -> Ops:  # noqa: ARG001 - a GPU has its own
@@ -41,6 +48,7 @@ BACKENDS: dict[str, Callable[[int | None], Ops]] = {
     "emulator": _emulator,
     "fast": _fast,
     "metal": _metal,
+    "processes": _processes,
     "reference": _reference,
 }
 

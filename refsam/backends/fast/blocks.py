@@ -10,7 +10,7 @@ from refsam.backends.fast.activation import SCALE, scaled_gelu
 from refsam.backends.fast.attention import SCORES, Region, WindowAttention, attend, fold_attention, groups, regions
 from refsam.backends.fast.depthwise import Depthwise, depthwise_rows, fold_depthwise
 from refsam.backends.fast.fold import Affine
-from refsam.backends.fast.layout import empty, spans
+from refsam.backends.fast.layout import spans
 from refsam.backends.fast.norm import standardise
 from refsam.backends.fast.registry import replaces
 from refsam.backends.fast.scratch import Scratch
@@ -49,8 +49,8 @@ def tiny_vit_block(
     side = grid_side(tokens)
     w = s.prepared(fold_block, num_heads, window_size, side)
     grid = np.ascontiguousarray(x).reshape(batch, side, side, channels)
-    padded = framed(batch, side, channels)
-    y = empty(*grid.shape)
+    padded = workers.framed(batch, side, side, channels)
+    y = workers.empty(*grid.shape)
     pairs = list(zip(grid, padded[:, 1:-1, 1:-1], strict=True))
     workers.map(attend, [(w.attention, *pair, *part) for pair in pairs for part in parts(w.attention, side)])
     rows = max(WIDENED // (side * len(w.widen.bias)), 1)
@@ -64,14 +64,6 @@ def parts(w: WindowAttention, side: int) -> Iterator[tuple[Region, tuple[int, in
     for region in regions(side, side, w.window):
         for group in groups(region, windows):
             yield region, group
-
-
-def framed(batch: int, side: int, channels: int) -> Float[Array, "B H+2 W+2 C"]:
-    """Memory for a map with one pixel of zeros around it."""
-    padded = empty(batch, side + 2, side + 2, channels)
-    padded[:, [0, -1]] = 0
-    padded[:, :, [0, -1]] = 0
-    return padded
 
 
 def mlp_band(

@@ -13,7 +13,7 @@ from refsam.backends.fast import fold
 from refsam.backends.fast.activation import SCALE, scaled_gelu
 from refsam.backends.fast.depthwise import Depthwise, depthwise_rows, depthwise_rows_stride_2, fold_depthwise
 from refsam.backends.fast.fold import Affine
-from refsam.backends.fast.layout import channels_first, channels_last, empty, spans
+from refsam.backends.fast.layout import channels_first, channels_last, spans
 from refsam.backends.fast.registry import replaces
 from refsam.backends.fast.scratch import Scratch
 from refsam.backends.fast.workers import Workers
@@ -45,8 +45,7 @@ class Bottleneck(NamedTuple):
 def fold_bottleneck(s: Scope, width: int, after: float = 1.0) -> Bottleneck:
     """For results that are `width` pixels wide and go out times `after`."""
     expand = fold.pointwise(s / "conv1", after=SCALE)
-    bias = np.zeros((width + 2, len(expand.bias)), np.float32)
-    bias[1:-1] = expand.bias
+    bias = fold.single(np.pad(np.broadcast_to(expand.bias, (width, len(expand.bias))), ((1, 1), (0, 0))))
     depthwise = fold_depthwise(s / "conv2", width, before=SCALE, after=SCALE)
     return Bottleneck(expand, bias, depthwise, fold.pointwise(s / "conv3", before=SCALE, after=after))
 
@@ -56,7 +55,7 @@ def mb_conv(workers: Workers, s: Scope, x: Float[Array, "B C H W"]) -> Float[Arr
     """See tiny_vit.mb_conv."""
     pixels = channels_last(x)
     w = s.prepared(fold_bottleneck, pixels.shape[2], after=SCALE)
-    y = empty(*pixels.shape)
+    y = workers.empty(*pixels.shape)
     bands = [(w, *pair, *rows) for pair in zip(pixels, y, strict=True) for rows in spans(pixels.shape[1], BAND)]
     workers.map(mb_conv_band, bands)
     return s.tap(channels_first(y))
@@ -116,7 +115,7 @@ def patch_merging(workers: Workers, s: Scope, x: Float[Array, "B C H W"], stride
     pixels = channels_last(x)
     batch, height, width = pixels.shape[0], pixels.shape[1] // stride, pixels.shape[2] // stride
     w = s.prepared(fold_bottleneck, width)
-    y = empty(batch, height, width, len(w.project.bias))
+    y = workers.empty(batch, height, width, len(w.project.bias))
     task = merge_band if stride == 1 else halve_band
     rows = BAND // 2 if stride == 1 else w.rows(2 * width)
     workers.map(task, [(w, *pair, *band) for pair in zip(pixels, y, strict=True) for band in spans(height, rows)])

@@ -48,9 +48,10 @@ def pointwise(s: Scope, before: float = 1.0, after: float = 1.0) -> Affine:
 
 
 def single(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """float32, in C order."""
+    """float32, in C order; not to be written to, so that a copy of it stays true."""
     y = empty(*x.shape)
     y[...] = x
+    y.flags.writeable = False
     return y
 
 

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from refsam.backends.fast.layout import channels_last, empty, spans
+from refsam.backends.fast import fold
+from refsam.backends.fast.layout import channels_last, spans
 from refsam.backends.fast.norm import normalise
 from refsam.backends.fast.registry import replaces
 from refsam.backends.fast.scratch import Scratch
@@ -26,21 +27,21 @@ class Neck(NamedTuple):
     second_norm: tuple[Float[Array, " D"], Float[Array, " D"]]
 
 
-def fold(s: Scope) -> Neck:
+def fold_neck(s: Scope) -> Neck:
     """The neck's weights in the order that the products read them."""
-    norms = [(s[f"{n}.weight"], s[f"{n}.bias"]) for n in (1, 3)]
-    taps = np.ascontiguousarray(s["2.weight"].transpose(2, 3, 1, 0))
-    return Neck(np.ascontiguousarray(s["0.weight"][:, :, 0, 0].T), norms[0], taps, norms[1])
+    norms = [(fold.single(s[f"{n}.weight"]), fold.single(s[f"{n}.bias"])) for n in (1, 3)]
+    taps = fold.single(s["2.weight"].transpose(2, 3, 1, 0))
+    return Neck(fold.single(s["0.weight"][:, :, 0, 0].T), norms[0], taps, norms[1])
 
 
 @replaces(tiny_vit.neck)
 def neck(workers: Workers, s: Scope, x: Float[Array, "B C E E"]) -> Float[Array, "B D E E"]:
     """See tiny_vit.neck."""
-    w = s.prepared(fold)
+    w = s.prepared(fold_neck)
     pixels = channels_last(x)
     batch, height, width, _ = pixels.shape
-    padded = np.zeros((batch, height + 2, width + 2, len(w.narrow[0])), np.float32)
-    y = empty(batch, len(w.narrow[0]), height, width)
+    padded = workers.framed(batch, height, width, len(w.narrow[0]))
+    y = workers.empty(batch, len(w.narrow[0]), height, width)
     bands = [(image, top, bottom) for image in range(batch) for top, bottom in spans(height, BAND)]
     workers.map(narrow_band, [(w, pixels[image], padded[image], top, bottom) for image, top, bottom in bands])
     workers.map(convolve_band, [(w, padded[image], y[image], top, bottom) for image, top, bottom in bands])

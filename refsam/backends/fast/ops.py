@@ -10,6 +10,7 @@ from refsam.backends.fast import (  # noqa: F401 - they register their replaceme
     blocks,
     convolutions,
     decoder,
+    encoder,
     neck,
     operations,
     patches,
@@ -30,14 +31,15 @@ class FastOps(Ops):
 
     Args:
         threads: how many; None for $REFSAM_THREADS, else the CPUs that this process may use.
+        processes: whether the encoder runs on as many processes instead (processes.py); BackendUnavailable where it cannot.
 
     Numerics: float32 within twice torch's own rounding error of the embedding (docs/fast.md); the same bits for any number of
     threads. A model in float64 runs on the definition, and so does a function inside which a stage is traced; the threads then
     share its operations.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        self.workers = Workers(threads)
+    def __init__(self, threads: int | None = None, processes: bool = False) -> None:
+        self.workers = _processes(threads) if processes else Workers(threads)
         for name in SHARED:
             setattr(self, name, partial(_in_float32, getattr(operations, name), getattr(Ops, name), self.workers))
 
@@ -45,6 +47,12 @@ class FastOps(Ops):
         """See Ops."""
         found = REPLACEMENTS.get(name)
         return None if found is None else partial(found, self.workers)
+
+
+def _processes(threads: int | None) -> Workers:
+    from refsam.backends.fast.processes import ProcessWorkers  # here, because it takes 10 ms that threads can do without
+
+    return ProcessWorkers(threads)
 
 
 def _in_float32(

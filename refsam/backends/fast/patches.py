@@ -8,7 +8,7 @@ from numpy.lib.stride_tricks import as_strided
 from refsam.backends.fast import fold
 from refsam.backends.fast.activation import SCALE, scaled_gelu
 from refsam.backends.fast.fold import Affine
-from refsam.backends.fast.layout import channels_first, empty, spans
+from refsam.backends.fast.layout import channels_first, spans
 from refsam.backends.fast.registry import replaces
 from refsam.backends.fast.scratch import Scratch
 from refsam.backends.fast.workers import Workers
@@ -40,7 +40,7 @@ def patch_embed(workers: Workers, s: Scope, x: Float[Array, "B 3 S S"]) -> Float
     """See tiny_vit.patch_embed."""
     w = s.prepared(fold_patches)
     batch, _, height, width = x.shape
-    y = empty(batch, height // 4, width // 4, len(w.second.bias))
+    y = workers.empty(batch, height // 4, width // 4, len(w.second.bias))
     bands = [(w, *pair, *rows) for pair in zip(x, y, strict=True) for rows in spans(height // 4, BAND)]
     workers.map(embed_band, bands)
     return s.tap(channels_first(y))

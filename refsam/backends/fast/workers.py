@@ -6,12 +6,14 @@ Results do not depend on the number of threads because tasks do not: which threa
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Concatenate, ParamSpec
+from contextlib import contextmanager
+from typing import Concatenate, ParamSpec, Protocol
 
-from refsam.backends.fast import scratch
+from refsam.backends.fast import layout, scratch
 from refsam.backends.fast.scratch import Scratch
 from refsam.blas import one_blas_thread
 from refsam.threads import thread_count
+from refsam.types import Array, Float
 
 P = ParamSpec("P")
 
@@ -30,9 +32,9 @@ class Workers:
         """
         queue = _Queue(arguments)
         helpers = min(self.threads, len(arguments)) - 1
-        futures = [self._pool.submit(_work, task, queue) for _ in range(helpers)] if self._pool else []
+        futures = [self._pool.submit(work, task, queue) for _ in range(helpers)] if self._pool else []
         try:
-            _work(task, queue)
+            work(task, queue)
         finally:
             queue.stop()
             # One that never began has nothing to do any more. Waiting for it would be waiting for ever where the pool's threads
@@ -42,9 +44,34 @@ class Workers:
         if errors:
             raise errors[0]
 
+    def empty(self, *shape: int) -> Float[Array, "*N"]:
+        """Uninitialised float32 for the results of tasks."""
+        return layout.empty(*shape)
+
+    def framed(self, batch: int, height: int, width: int, channels: int) -> Float[Array, "B H+2 W+2 C"]:
+        """The same for maps, with a pixel of zeros around each."""
+        padded = self.empty(batch, height + 2, width + 2, channels)
+        padded[:, [0, -1]] = 0
+        padded[:, :, [0, -1]] = 0
+        return padded
+
+    @contextmanager
+    def sharing(self) -> Iterator[bool]:
+        """Whether `empty` gives, within this block, memory that is wanted back: what outlives the block has to be copied."""
+        yield False
+
+
+class Queue(Protocol):
+    """Hands out each task once, to all that iterate over it together."""
+
+    def __iter__(self) -> Iterator[tuple[object, ...]]: ...
+
+    def stop(self) -> None:
+        """Hand out nothing more."""
+
 
 class _Queue:
-    """Hands out each task once."""
+    """For threads."""
 
     def __init__(self, arguments: Sequence[tuple[object, ...]]) -> None:
         self._lock = threading.Lock()
@@ -64,7 +91,8 @@ class _Queue:
             self._rest = iter(())
 
 
-def _work(task: Callable[..., None], queue: _Queue) -> None:
+def work(task: Callable[..., None], queue: Queue) -> None:
+    """Do the tasks that the queue hands out to this thread. An exception stops the queue."""
     mine = scratch.of_thread()
     try:
         with one_blas_thread():

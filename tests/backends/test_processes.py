@@ -1,0 +1,374 @@
+"""Helper processes: the same bits as threads, and threads wherever helpers cannot be used or are lost."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from standin import TINY, standin_weights
+
+from refsam import MobileSam, Trace, backends
+from refsam.backends.fast import convolutions, norm, processes
+from refsam.backends.fast.activation import scaled_gelu
+from refsam.backends.fast.helper import DONE, Tickets, obey
+from refsam.backends.fast.ops import FastOps
+from refsam.backends.fast.processes import ProcessWorkers, check_interpreter
+from refsam.backends.fast.scratch import of_thread
+from refsam.errors import BackendUnavailable
+from refsam.model.tiny_vit import tiny_vit
+from refsam.types import Array
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="helper processes need Linux or macOS")
+
+SECONDS = 60
+
+
+class Counting(ProcessWorkers):
+    """Knows which steps its helpers took part in."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        self.shared: list[bool] = []
+        assert threads == 1 or self.wait_until_up(SECONDS)
+
+    def _map_shared(self, *arguments: Any) -> bool:
+        self.shared.append(super()._map_shared(*arguments))
+        return self.shared[-1]
+
+
+@pytest.fixture
+def workers() -> Iterator[Counting]:
+    workers = Counting(2)
+    yield workers
+    processes.end(os.getpid(), workers._helpers)
+
+
+def model(workers: ProcessWorkers | None = None) -> MobileSam:
+    ops = FastOps(2)
+    if workers is not None:
+        ops.workers = workers
+    return MobileSam(standin_weights(TINY), TINY, ops)
+
+
+def picture(batch: int = 1, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal((batch, 3, TINY.image_size, TINY.image_size)).astype(np.float32)
+
+
+def embed(model: MobileSam, x: Array) -> Array:
+    return tiny_vit(model.scope / "image_encoder", x, model.config)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("number", [2, 3])
+def test_helpers_give_the_bits_of_threads(number: int) -> None:
+    workers = Counting(number)
+    ours = model(workers)
+    for batch, seed in ((1, 0), (2, 1), (1, 2)):  # memory is used again, weights are sent once
+        x = picture(batch, seed)
+        assert np.array_equal(embed(ours, x), embed(model(), x))
+    assert len(workers.shared) > 20
+    assert all(workers.shared)
+
+
+def test_after_a_picture_only_weights_are_in_shared_memory(workers: Counting) -> None:
+    ours = model(workers)
+    embeddings = [embed(ours, picture(seed=seed)) for seed in (0, 1)]
+    assert all(workers._arena.place(embedding) is None for embedding in embeddings)
+    room = workers._arena.empty(1)  # which takes back what was freed
+    free = sum(stop - start for start, stop in workers._arena._holes)
+    lines = sum(-(-max(copy.nbytes, 1) // 64) * 64 for _, copy, _ in workers._constants.values())
+    assert room is not None
+    assert free + 64 + lines == processes.SIZE
+    assert lines > 100_000
+
+
+def test_a_trace_gets_memory_of_its_own(workers: Counting) -> None:
+    ours = model(workers)
+    trace = Trace("image_encoder")
+    traced = ours.traced(trace)
+    first = embed(traced, picture())
+    assert np.array_equal(trace["image_encoder"], first)
+    embed(ours, picture(seed=1))
+    assert np.array_equal(trace["image_encoder"], first)
+    assert all(workers.shared)
+    inside = Trace("image_encoder.layers.0*")
+    assert np.array_equal(embed(ours.traced(inside), picture()).shape, first.shape)
+    assert all(workers._arena.place(inside[stage]) is None for stage in inside)
+
+
+def scaled(workers: ProcessWorkers, rows: int = 200) -> tuple[Array, Array]:
+    """Each row's GELU in shared memory, and the truth."""
+    with workers.sharing() as shared:
+        assert shared
+        x = workers.empty(rows, 33)
+        x[...] = np.random.default_rng(0).standard_normal(x.shape)
+        truth = x.copy()
+        workers.map(scaled_gelu, [(row,) for row in x])
+        for row in truth:
+            scaled_gelu(of_thread(), row)
+        return x.copy(), truth
+
+
+@pytest.mark.core
+def test_every_task_is_done_once(workers: Counting) -> None:
+    found, truth = scaled(workers)  # in place: done twice, or not at all, is another number
+    assert np.array_equal(found, truth)
+    assert workers.shared == [True]
+
+
+def test_more_tasks_than_tickets_fit_are_for_threads(workers: Counting) -> None:
+    found, truth = scaled(workers, processes.MOST_TASKS + 1)
+    assert np.array_equal(found, truth)
+    assert workers.shared == [False]
+    found, truth = scaled(workers, processes.MOST_TASKS)
+    assert np.array_equal(found, truth)
+    assert workers.shared == [False, True]
+
+
+def test_arrays_that_are_not_shared_and_may_change_are_for_threads(workers: Counting) -> None:
+    rows = np.random.default_rng(0).standard_normal((10, 50)).astype(np.float32)
+    expected = rows.copy()
+    for row in expected:
+        scaled_gelu(of_thread(), row)
+    with workers.sharing():
+        workers.map(scaled_gelu, [(row,) for row in rows])
+    assert np.array_equal(rows, expected)
+    assert workers.shared == [False]
+
+
+def test_a_task_that_cannot_be_written_down_is_for_threads(workers: Counting) -> None:
+    done: list[int] = []
+    with workers.sharing():
+        workers.map(lambda scratch, number: done.append(number), [(number,) for number in range(10)])
+    assert sorted(done) == list(range(10))
+    assert workers.shared == [False]
+
+
+def test_outside_its_turn_a_caller_has_threads(workers: Counting) -> None:
+    x = workers.empty(4, 8)
+    x[...] = 1
+    assert workers._arena.place(x) is None
+    workers.map(scaled_gelu, [(row,) for row in x])
+    assert workers.shared == []
+
+
+def test_two_callers_at_the_same_time(workers: Counting) -> None:
+    ours, x = model(workers), picture()
+    expected = embed(model(), x)
+    found: list[Array] = []
+    callers = [threading.Thread(target=lambda: found.extend(embed(ours, x) for _ in range(5))) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(SECONDS)
+    assert len(found) == 15
+    assert all(np.array_equal(expected, each) for each in found)
+    assert any(workers.shared)
+
+
+def test_a_full_block_leaves_the_rest_to_threads(workers: Counting) -> None:
+    with workers.sharing():
+        taken = workers.empty(processes.SIZE // 4 - 4096)
+        assert workers._arena.place(taken) is not None
+    x = picture()
+    assert np.array_equal(embed(model(workers), x), embed(model(), x))
+    assert False in workers.shared
+
+
+@pytest.mark.parametrize("moment", ["before", "within"])
+def test_a_lost_helper_costs_a_warning_and_nothing_else(workers: Counting, moment: str) -> None:
+    ours, x = model(workers), picture()
+    expected, helper = embed(ours, x), workers._helpers[0].process
+    if moment == "before":
+        helper.kill()
+        helper.wait()
+    else:  # it dies with tasks in its hands: it got the order, and then does not come to answer
+        helper.send_signal(signal.SIGSTOP)
+        threading.Timer(0.3, helper.kill).start()
+    with pytest.warns(RuntimeWarning, match=r"ended \(exit codes -9\); threads compute"):
+        assert np.array_equal(embed(ours, x), expected)
+    assert np.array_equal(embed(ours, x), expected)  # without another warning
+    assert workers._helpers == []
+
+
+def test_an_error_in_a_task_comes_out_and_the_helpers_are_as_good_as_new(workers: Counting) -> None:
+    with workers.sharing():
+        x = workers.empty(100, 8)
+        with pytest.raises(TypeError, match="eps"):
+            workers.map(norm.standardise, [(x,)] * 100)  # one argument is missing
+    found, truth = scaled(workers)
+    assert np.array_equal(found, truth)
+    assert workers.shared[-1]
+
+
+def test_an_error_in_the_helper_alone_comes_out(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "work", lambda task, tickets: time.sleep(1))  # this process takes no ticket
+    with workers.sharing():
+        x = workers.empty(100, 8)
+        with pytest.raises(TypeError, match="standardise"):
+            workers.map(norm.standardise, [(x, 1e-5, "too many")] * 2)
+
+
+def test_an_interrupt_while_helpers_compute_ends_them(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = workers._helpers[0].process
+
+    class Interrupted:
+        def recv_bytes(self) -> bytes:
+            raise KeyboardInterrupt
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(connection, name)
+
+    connection = workers._helpers[0].connection
+    workers._helpers[0] = workers._helpers[0]._replace(connection=Interrupted())  # type: ignore[arg-type]
+    ours, x = model(workers), picture()
+    with pytest.raises(KeyboardInterrupt):
+        embed(ours, x)
+    assert process.poll() is not None
+    assert np.array_equal(embed(ours, x), embed(model(), x))  # by threads
+
+
+def test_an_interrupt_in_this_process_leaves_no_tickets(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(task: Any, tickets: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "work", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            scaled(workers)
+    found, truth = scaled(workers)
+    assert np.array_equal(found, truth)
+    assert workers.shared == [True]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_computes_with_threads_and_leaves_the_helpers_alone(workers: Counting) -> None:
+    ours, x = model(workers), picture()
+    expected = embed(ours, x)
+    child = os.fork()
+    if child == 0:
+        good = False
+        try:
+            before = len(workers.shared)
+            good = np.array_equal(embed(ours, x), expected) and len(workers.shared) == before
+            processes.end(workers._owner, workers._helpers)
+        finally:
+            os._exit(0 if good else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert workers._helpers[0].process.poll() is None
+    found, truth = scaled(workers)
+    assert np.array_equal(found, truth)
+
+
+def test_helpers_end_with_the_workers() -> None:
+    workers = Counting(3)
+    ended = [helper.process for helper in workers._helpers]
+    assert [process.poll() for process in ended] == [None, None]
+    del workers
+    gc.collect()
+    assert [process.poll() for process in ended] == [0, 0]
+
+
+def test_one_thread_has_no_helpers() -> None:
+    workers = Counting(1)
+    assert workers._helpers == []
+    with workers.sharing() as shared:
+        assert not shared
+        assert workers.empty(3).shape == (3,)
+
+
+def test_a_helper_that_cannot_start_costs_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "START", "raise SystemExit(3)")
+    workers = ProcessWorkers(2)
+    with pytest.warns(RuntimeWarning, match=r"ended \(exit codes 3\)"):
+        assert not workers.wait_until_up(SECONDS)
+    x = picture()
+    assert np.array_equal(embed(model(workers), x), embed(model(), x))
+
+
+@pytest.mark.parametrize("error", [OSError("Cannot allocate memory"), PermissionError("Operation not permitted")])
+def test_where_the_system_starts_nothing_the_backend_is_unavailable(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(BackendUnavailable, match=f"{error}.*use backend 'fast'"):
+        backends.create("processes", 2)
+
+
+@pytest.mark.core
+def test_programs_that_are_no_python_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_interpreter()
+    for attribute, value in ((("frozen", True)), ("executable", "/usr/bin/uwsgi"), ("executable", None)):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, attribute, value, raising=False)
+            with pytest.raises(BackendUnavailable, match="need a Python to start"):
+                check_interpreter()
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(BackendUnavailable, match="Linux or macOS"):
+        check_interpreter()
+
+
+SCRIPT = """
+import numpy as np, refsam, sys
+model = refsam.load("demo", backend="processes", threads=2)
+workers = model.scope.ops.workers
+assert workers.wait_until_up(60)
+predictor = refsam.SamPredictor(model)
+predictor.set_image(np.zeros((64, 64, 3), np.uint8))
+print(workers._helpers[0].process.pid)
+"""
+
+
+def test_a_program_ends_quietly_and_its_helpers_with_it() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_gone(int(done.stdout))
+
+
+def test_a_program_that_is_killed_takes_its_helpers_along() -> None:
+    script = SCRIPT.replace(".pid)", ".pid, flush=True); sys.stdin.read()")
+    program = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    assert program.stdout is not None
+    helper = int(program.stdout.readline())
+    program.kill()
+    program.communicate()
+    assert is_gone(helper)
+
+
+def is_gone(process: int) -> bool:
+    """Within SECONDS: ended, by now perhaps a zombie of whoever adopted it."""
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout.strip()
+        if not state or state.startswith("Z"):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.core
+def test_an_order_is_obeyed_while_there_are_tickets() -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(reads, False)
+    os.write(writes, b"\1\0\0\0")
+    assert [*Tickets(reads, [("a",), ("b",)])] == [("b",), ("a",)]
+    os.write(writes, b"\0\0\1\0")
+    assert obey(b"no order", reads) != DONE
+    assert [*Tickets(reads, [])] == []  # an error takes the rest
+    os.close(writes)
+    assert [*Tickets(reads, [])] == []
+    os.close(reads)
+
+
+def test_weights_are_read_only_so_that_copies_of_them_stay_true() -> None:
+    folded = convolutions.fold_bottleneck(model().scope / "image_encoder.layers.0.blocks.0", 16)
+    assert not folded.expand_bias.flags.writeable
+    assert not any(array.flags.writeable for pair in (folded.expand, folded.depthwise, folded.project) for array in pair)
