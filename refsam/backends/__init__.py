@@ -1,8 +1,7 @@
 """The registry of backends: each is a set of operations that the model can run on.
 
 "reference" is the definition itself, on one thread: readable and reproducible. "fast", the default, is tiled and threaded NumPy,
-and "processes" the same with the encoder on processes instead of threads; "metal" and "emulator" run the kernels. All are held
-against the definition.
+and "processes" the same on processes; "metal" and "emulator" run the kernels. All are held against the definition.
 """
 
 from collections.abc import Callable

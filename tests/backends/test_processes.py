@@ -15,7 +15,7 @@ import pytest
 from standin import TINY, standin_weights
 
 from refsam import MobileSam, Trace, backends
-from refsam.backends.fast import convolutions, norm, processes
+from refsam.backends.fast import norm, processes
 from refsam.backends.fast.activation import scaled_gelu
 from refsam.backends.fast.helper import DONE, Tickets, obey
 from refsam.backends.fast.ops import FastOps
@@ -101,6 +101,30 @@ def test_a_trace_gets_memory_of_its_own(workers: Counting) -> None:
     inside = Trace("image_encoder.layers.0*")
     assert np.array_equal(embed(ours.traced(inside), picture()).shape, first.shape)
     assert all(workers._arena.place(inside[stage]) is None for stage in inside)
+
+
+def decoded(model: MobileSam, embedding: Array, count: int, masks: bool = False) -> tuple[Array, Array]:
+    rng = np.random.default_rng(count)
+    points = rng.uniform(0, TINY.image_size, (count, 1, 2))
+    side = 4 * TINY.embedding_size
+    mask = rng.standard_normal((count, 1, side, side)).astype(np.float32) if masks else None
+    prompts = model.encode_prompts((points, np.ones((count, 1), int)), None, mask)
+    return model.decode_masks(embedding, model.image_pe, *prompts, True)
+
+
+@pytest.mark.core
+def test_many_prompts_are_decoded_by_helpers_and_few_by_threads(workers: Counting) -> None:
+    ours, theirs = model(workers), model()
+    embedding = embed(theirs, picture())
+    for count, masks in ((70, False), (70, True), (3, False), (0, False), (21, False)):
+        constants = len(workers._constants)
+        workers.shared.clear()
+        for found, expected in zip(decoded(ours, embedding, count, masks), decoded(theirs, embedding, count, masks), strict=True):
+            assert np.array_equal(found, expected)
+            assert workers._arena.place(found) is None
+        assert all(workers.shared)
+        assert bool(workers.shared) == (count >= 13)
+        assert len(workers._constants) == constants or constants == 0  # prompts and pictures are none
 
 
 def scaled(workers: ProcessWorkers, rows: int = 200) -> tuple[Array, Array]:
@@ -368,7 +392,30 @@ def test_an_order_is_obeyed_while_there_are_tickets() -> None:
     os.close(reads)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (1, 1), ()])
+def test_an_array_made_visible_has_the_same_numbers(workers: Counting, shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    repeated = np.broadcast_to(x, (4, *shape))
+    assert workers.seen(x) is x
+    with workers.sharing():
+        for array in (x, x.T, repeated):
+            seen = workers.seen(array)
+            assert np.array_equal(seen, array)
+            assert workers._arena.place(seen) is not None
+        assert seen.strides[0] == 0
+
+
 def test_weights_are_read_only_so_that_copies_of_them_stay_true() -> None:
-    folded = convolutions.fold_bottleneck(model().scope / "image_encoder.layers.0.blocks.0", 16)
-    assert not folded.expand_bias.flags.writeable
-    assert not any(array.flags.writeable for pair in (folded.expand, folded.depthwise, folded.project) for array in pair)
+    def arrays(weights: Any) -> Iterator[Array]:
+        if isinstance(weights, np.ndarray):
+            yield weights
+        elif isinstance(weights, tuple | list):
+            for part in weights:
+                yield from arrays(part)
+
+    ours = model()
+    decoded(ours, embed(ours, picture()), 1)
+    found = [array for weights in ours.scope.memo.values() for array in arrays(weights)]
+    assert len(found) > 100
+    assert not any(array.flags.writeable for array in found)
+    assert all(tensor.flags.writeable for tensor in ours.scope.weights.values())  # the model's own are left alone

@@ -37,7 +37,8 @@ def fold_block(s: Scope, num_heads: int, window: int, side: int) -> Block:
     """For a grid of side x side tokens."""
     widen = fold.affine(*fold.normed_linear(s / "mlp.norm", s / "mlp.fc1"), after=SCALE)
     narrow = fold.linear(s / "mlp.fc2", before=SCALE)
-    return Block(fold_attention(s / "attn", num_heads, window), fold_depthwise(s / "local_conv", side), widen, narrow)
+    attention = fold_attention(s / "attn", num_heads, window)
+    return fold.frozen(Block(attention, fold_depthwise(s / "local_conv", side), widen, narrow))
 
 
 @replaces(tiny_vit.tiny_vit_block)

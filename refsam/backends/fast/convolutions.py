@@ -45,9 +45,10 @@ class Bottleneck(NamedTuple):
 def fold_bottleneck(s: Scope, width: int, after: float = 1.0) -> Bottleneck:
     """For results that are `width` pixels wide and go out times `after`."""
     expand = fold.pointwise(s / "conv1", after=SCALE)
-    bias = fold.single(np.pad(np.broadcast_to(expand.bias, (width, len(expand.bias))), ((1, 1), (0, 0))))
+    bias = np.zeros((width + 2, len(expand.bias)), np.float32)
+    bias[1:-1] = expand.bias
     depthwise = fold_depthwise(s / "conv2", width, before=SCALE, after=SCALE)
-    return Bottleneck(expand, bias, depthwise, fold.pointwise(s / "conv3", before=SCALE, after=after))
+    return fold.frozen(Bottleneck(expand, bias, depthwise, fold.pointwise(s / "conv3", before=SCALE, after=after)))
 
 
 @replaces(tiny_vit.mb_conv)

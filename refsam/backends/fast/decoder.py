@@ -6,6 +6,7 @@ the number of threads. Memory, besides the results: the pixels of a group's prom
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,16 @@ def mask_decoder(
     """See mask_decoder.mask_decoder."""
     w = s.prepared(fold, config)
     plan = make_plan(config, len(w.tokens) + sparse.shape[1], multimask_output)
-    masks = np.empty((len(sparse), len(plan.used) - 1, config.mask_size, config.mask_size), np.float32)
-    scores = np.empty(masks.shape[:2], np.float32)
-    if len(sparse):
-        embedding, position, maps = (x.reshape(*x.shape[:2], -1) for x in (image_embeddings, image_pe, dense))
-        decode(workers, w, plan, Prompts(embedding[0], position[0], sparse, maps, masks, scores))
-    return masks, scores
+    groups = list(spans(len(sparse), GROUP))
+    many = len(groups) >= 2 * workers.threads
+    with workers.sharing() if many else nullcontext(False) as shared:
+        masks = workers.empty(len(sparse), len(plan.used) - 1, config.mask_size, config.mask_size)
+        scores = workers.empty(*masks.shape[:2])
+        if len(sparse):
+            maps = [workers.seen(x.reshape(*x.shape[:2], -1)) for x in (image_embeddings, image_pe, dense)]
+            prompts = Prompts(maps[0][0], maps[1][0], workers.seen(sparse), maps[2], masks, scores)
+            (decode_many if many else decode_few)(workers, w, plan, prompts, groups)
+        return (masks.copy(), scores.copy()) if shared else (masks, scores)
 
 
 def make_plan(config: Config, tokens: int, multimask_output: bool) -> Plan:
@@ -62,18 +67,20 @@ def make_plan(config: Config, tokens: int, multimask_output: bool) -> Plan:
     return Plan(config, tiles, fold_pays(config, tokens), fold_pays(config, len(used)), used, chosen)
 
 
-def decode(workers: Workers, w: Decoder, plan: Plan, prompts: Prompts) -> None:
-    """All prompts, into their masks and scores."""
+def decode_few(workers: Workers, w: Decoder, plan: Plan, prompts: Prompts, groups: Sequence[tuple[int, int]]) -> None:
+    """Group after group, tiles on all threads."""
     scratch = scratches.of_thread()
     with scratch.frame():
-        image = make_image(workers, scratch, w, plan, prompts)
-        groups = [(w, plan, prompts, image, *bounds) for bounds in spans(len(prompts.sparse), GROUP)]
-        if len(groups) >= 2 * workers.threads:
-            workers.map(decode_on_one_thread, groups)
-            return
+        image = make_image(workers, scratch.take, w, plan, prompts)
         for group in groups:
             with scratch.frame():
-                Group(workers.map, scratch, *group).decode()
+                Group(workers.map, scratch, w, plan, prompts, image, *group).decode()
+
+
+def decode_many(workers: Workers, w: Decoder, plan: Plan, prompts: Prompts, groups: Sequence[tuple[int, int]]) -> None:
+    """A group on each thread, or process."""
+    image = make_image(workers, workers.empty, w, plan, prompts)
+    workers.map(decode_on_one_thread, [(w, plan, prompts, image, *group) for group in groups])
 
 
 def decode_on_one_thread(scratch: Scratch, *group: Any) -> None:
@@ -87,15 +94,15 @@ def decode_on_one_thread(scratch: Scratch, *group: Any) -> None:
     Group(run, scratch, *group).decode()
 
 
-def make_image(workers: Workers, scratch: Scratch, w: Decoder, plan: Plan, prompts: Prompts) -> Image:
-    """What the prompts share."""
+def make_image(workers: Workers, take: Callable[..., Array], w: Decoder, plan: Plan, prompts: Prompts) -> Image:
+    """What the prompts share; `take(*shape)` gives memory for it."""
     width, count = prompts.embedding.shape
     inner, tokens = width // plan.config.attention_downsample_rate, len(w.tokens) + prompts.sparse.shape[1]
     pays = prompts.share_pixels and project_pays(plan.config, tokens, len(prompts.sparse))
     image = Image(
-        position=scratch.take(count, width),
-        pixels=scratch.take(count, width) if prompts.share_pixels else None,
-        projected=scratch.take(3, count, inner) if pays else None,
+        position=take(count, width),
+        pixels=take(count, width) if prompts.share_pixels else None,
+        projected=take(3, count, inner) if pays else None,
     )
     workers.map(make_image_tile, [(w.blocks[0], prompts, image, tile) for tile in plan.tiles])
     return image

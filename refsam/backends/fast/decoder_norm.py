@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from refsam.backends.fast.decoder_weights import Norm
+from refsam.backends.fast.norm import Norm
 from refsam.backends.fast.scratch import Scratch
 from refsam.types import Array, Float
 

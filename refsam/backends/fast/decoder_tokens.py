@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from refsam.backends.fast.decoder_weights import Block, Linear, Norm, SelfAttention
-from refsam.backends.fast.norm import normalise
+from refsam.backends.fast.decoder_weights import Block, Linear, SelfAttention
+from refsam.backends.fast.norm import Norm, normalise
 from refsam.backends.fast.scratch import Scratch
 from refsam.ops.attention import merge_heads, split_heads
 from refsam.types import Array, Float
@@ -46,7 +46,7 @@ def self_attention(w: SelfAttention, heads: int, asking: Tokens, values: Tokens)
 
 def norm(scratch: Scratch, w: Norm, x: Tokens) -> Tokens:
     """LayerNorm in place."""
-    normalise(scratch, x.reshape(-1, x.shape[2]), w.weight, w.bias, eps=1e-5)
+    normalise(scratch, w, x.reshape(-1, x.shape[2]), eps=1e-5)
     return x
 
 

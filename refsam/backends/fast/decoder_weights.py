@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam.backends.fast.activation import SCALE
+from refsam.backends.fast.fold import frozen
+from refsam.backends.fast.norm import Norm
 from refsam.config import Config
 from refsam.scope import Scope
 from refsam.types import Array, Float
@@ -24,13 +26,6 @@ class Linear(NamedTuple):
         y = np.matmul(x, self.weight)
         y += self.bias[..., None, :]
         return y
-
-
-class Norm(NamedTuple):
-    """A LayerNorm's affine part: for tokens (D,), for pixels (D, 1)."""
-
-    weight: Array
-    bias: Array
 
 
 class SelfAttention(NamedTuple):
@@ -101,7 +96,7 @@ class Decoder(NamedTuple):
 def fold(s: Scope, config: Config) -> Decoder:
     """The weights at the mask decoder's place."""
     heads, t = config.decoder_num_heads, s / "transformer"
-    return Decoder(
+    decoder = Decoder(
         tokens=np.concatenate([s["iou_token.weight"], s["mask_tokens.weight"]]),
         blocks=[_block(t / "layers" / layer, heads) for layer in range(config.decoder_depth)],
         last_look=_tokens_to_image(t / "final_attn_token_to_image", heads),
@@ -110,6 +105,7 @@ def fold(s: Scope, config: Config) -> Decoder:
         vectors=_hypernetworks(s / "output_hypernetworks_mlps", config.num_mask_tokens),
         scores=[_linear(s / "iou_prediction_head" / "layers" / layer) for layer in range(config.iou_head_depth)],
     )
+    return frozen(decoder)
 
 
 def _block(s: Scope, heads: int) -> Block:

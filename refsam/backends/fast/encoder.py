@@ -20,7 +20,5 @@ def tiny_vit(workers: Workers, s: Scope, x: Float[Array, "B 3 S S"], config: Con
     with workers.sharing() as shared:
         if not shared:
             return composed(s, x, config)
-        picture = workers.empty(*x.shape)
-        picture[...] = x
-        embedding = composed(replace(s, trace=None), picture, config).copy()
+        embedding = composed(replace(s, trace=None), workers.seen(x), config).copy()
     return s.tap(embedding)

@@ -1,12 +1,14 @@
 """Weights as the fast functions read them: BatchNorm, norms' affine maps, scales folded in float64, then rounded once."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from refsam.backends.fast.layout import empty
 from refsam.scope import Scope
 from refsam.types import Array, Float
+
+T = TypeVar("T")
 
 BATCH_NORM_EPS = 1e-5
 
@@ -48,11 +50,21 @@ def pointwise(s: Scope, before: float = 1.0, after: float = 1.0) -> Affine:
 
 
 def single(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
-    """float32, in C order; not to be written to, so that a copy of it stays true."""
+    """float32, in C order."""
     y = empty(*x.shape)
     y[...] = x
-    y.flags.writeable = False
     return y
+
+
+def frozen(weights: T) -> T:
+    """NamedTuples and lists of arrays with views of these that cannot be written to: a copy of them stays true (processes.py)."""
+    if isinstance(weights, np.ndarray):
+        view = weights.view()
+        view.flags.writeable = False
+        return view
+    if isinstance(weights, tuple):
+        return type(weights)(*map(frozen, weights))
+    return [frozen(part) for part in weights] if isinstance(weights, list) else weights  # type: ignore[return-value]
 
 
 def double(x: Float[Array, "*N"]) -> Float[Array, "*N"]:

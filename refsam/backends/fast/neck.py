@@ -6,7 +6,7 @@ import numpy as np
 
 from refsam.backends.fast import fold
 from refsam.backends.fast.layout import channels_last, spans
-from refsam.backends.fast.norm import normalise
+from refsam.backends.fast.norm import Norm, normalise
 from refsam.backends.fast.registry import replaces
 from refsam.backends.fast.scratch import Scratch
 from refsam.backends.fast.workers import Workers
@@ -22,16 +22,16 @@ class Neck(NamedTuple):
     """Weights with the input channels first, as `x @ weight` needs them."""
 
     narrow: Float[Array, "C D"]
-    first_norm: tuple[Float[Array, " D"], Float[Array, " D"]]
+    first_norm: Norm
     taps: Float[Array, "3 3 D D"]
-    second_norm: tuple[Float[Array, " D"], Float[Array, " D"]]
+    second_norm: Norm
 
 
 def fold_neck(s: Scope) -> Neck:
     """The neck's weights in the order that the products read them."""
-    norms = [(fold.single(s[f"{n}.weight"]), fold.single(s[f"{n}.bias"])) for n in (1, 3)]
+    norms = [Norm(s[f"{n}.weight"], s[f"{n}.bias"]) for n in (1, 3)]
     taps = fold.single(s["2.weight"].transpose(2, 3, 1, 0))
-    return Neck(fold.single(s["0.weight"][:, :, 0, 0].T), norms[0], taps, norms[1])
+    return fold.frozen(Neck(fold.single(s["0.weight"][:, :, 0, 0].T), norms[0], taps, norms[1]))
 
 
 @replaces(tiny_vit.neck)
@@ -55,7 +55,7 @@ def narrow_band(
     band = x[top:bottom]
     y = scratch.take(bottom - top, x.shape[1], len(w.narrow[0]))
     np.matmul(band.reshape(-1, x.shape[2]), w.narrow, out=y.reshape(-1, y.shape[2]))
-    normalise(scratch, y.reshape(-1, y.shape[2]), *w.first_norm, eps=1e-6)
+    normalise(scratch, w.first_norm, y.reshape(-1, y.shape[2]), eps=1e-6)
     padded[top + 1 : bottom + 1, 1:-1] = y
 
 
@@ -79,5 +79,5 @@ def convolve_band(
             np.add(total[:count], product, out=total[:count])
     kept = scratch.take(bottom - top, width - 2, len(y))
     kept[...] = total.reshape(bottom - top, width, -1)[:, :-2]
-    normalise(scratch, kept.reshape(-1, len(y)), *w.second_norm, eps=1e-6)
+    normalise(scratch, w.second_norm, kept.reshape(-1, len(y)), eps=1e-6)
     y[:, top:bottom] = kept.transpose(2, 0, 1)

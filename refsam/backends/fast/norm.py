@@ -1,11 +1,19 @@
 """LayerNorm over the last axis, in place. Sums over channels are matrix-vector products, which are faster than NumPy's `mean`."""
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
 from refsam.backends.fast.scratch import Scratch
 from refsam.types import Array, Float
+
+
+class Norm(NamedTuple):
+    """A LayerNorm's affine part: for tokens (D,), for columns (D, 1)."""
+
+    weight: Array
+    bias: Array
 
 
 def standardise(scratch: Scratch, x: Float[Array, "N C"], eps: float) -> None:
@@ -23,11 +31,11 @@ def standardise(scratch: Scratch, x: Float[Array, "N C"], eps: float) -> None:
         np.multiply(x, scale[:, None], out=x)
 
 
-def normalise(scratch: Scratch, x: Float[Array, "N C"], weight: Float[Array, " C"], bias: Float[Array, " C"], eps: float) -> None:
+def normalise(scratch: Scratch, w: Norm, x: Float[Array, "N C"], eps: float) -> None:
     """LayerNorm in place."""
     standardise(scratch, x, eps)
-    np.multiply(x, weight, out=x)
-    np.add(x, bias, out=x)
+    np.multiply(x, w.weight, out=x)
+    np.add(x, w.bias, out=x)
 
 
 @cache

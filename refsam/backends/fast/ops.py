@@ -31,7 +31,7 @@ class FastOps(Ops):
 
     Args:
         threads: how many; None for $REFSAM_THREADS, else the CPUs that this process may use.
-        processes: whether the encoder runs on as many processes instead (processes.py); BackendUnavailable where it cannot.
+        processes: whether encoder and many prompts run on as many processes instead; BackendUnavailable where they cannot.
 
     Numerics: float32 within twice torch's own rounding error of the embedding (docs/fast.md); the same bits for any number of
     threads. A model in float64 runs on the definition, and so does a function inside which a stage is traced; the threads then

@@ -32,7 +32,8 @@ def fold_patches(s: Scope) -> Patches:
     weight, bias = fold.conv_bn(s / "seq" / 0)
     first = fold.affine(weight.transpose(0, 2, 1, 3).reshape(len(bias), -1), bias, after=SCALE)
     weight, bias = fold.conv_bn(s / "seq" / 2)
-    return Patches(first, fold.affine(weight.transpose(0, 2, 3, 1).reshape(len(bias), -1), bias, before=SCALE))
+    second = fold.affine(weight.transpose(0, 2, 3, 1).reshape(len(bias), -1), bias, before=SCALE)
+    return fold.frozen(Patches(first, second))
 
 
 @replaces(tiny_vit.patch_embed)

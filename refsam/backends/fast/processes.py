@@ -1,5 +1,5 @@
-"""Helper processes instead of threads, for the encoder. Threads that compute in NumPy meet at Python's lock after each of its
-calls; processes have a lock each.
+"""Helper processes instead of threads, for the encoder and for many prompts. Threads that compute in NumPy meet at Python's lock
+after each of its calls; processes have a lock each.
 
 What a task reads and writes lies in memory that all processes map (arena.py), so that an order says only which function to call
 and where the arrays are. All tasks of a step are one order; a pipe hands them out one by one. Helpers are started, not forked: a
@@ -107,6 +107,15 @@ class ProcessWorkers(Workers):
         found = self._arena.empty(*shape) if self._is_sharing() else None
         return super().empty(*shape) if found is None else found
 
+    def seen(self, x: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """See Workers. A repeated array, of no stride along an axis, is copied once."""
+        if not self._is_sharing():
+            return x
+        once = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
+        copy = self.empty(*once.shape)
+        copy[...] = once
+        return np.broadcast_to(copy, x.shape)
+
     def map(self, task: Callable[Concatenate[Scratch, P], None], arguments: Sequence[tuple[object, ...]]) -> None:
         """See Workers. A task may be done twice, where a helper was lost in the middle of it."""
         if not (self._is_sharing() and len(arguments) > 1 and self._map_shared(task, arguments)):
@@ -163,7 +172,8 @@ class ProcessWorkers(Workers):
         if place is not None:
             return place
         if id(array) not in self._constants:
-            copy = None if array.flags.writeable or array.dtype != np.float32 else self._arena.empty(*array.shape)
+            constant = array.flags.c_contiguous and not array.flags.writeable and array.dtype == np.float32
+            copy = self._arena.empty(*array.shape) if constant else None
             place = None if copy is None else self._arena.place(copy)
             if copy is None or place is None:
                 raise NotShared

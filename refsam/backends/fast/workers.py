@@ -55,6 +55,10 @@ class Workers:
         padded[:, :, [0, -1]] = 0
         return padded
 
+    def seen(self, x: Float[Array, "*N"]) -> Float[Array, "*N"]:
+        """An array with these numbers that tasks can read, wherever they run: `x` itself, for threads."""
+        return x
+
     @contextmanager
     def sharing(self) -> Iterator[bool]:
         """Whether `empty` gives, within this block, memory that is wanted back: what outlives the block has to be copied."""
