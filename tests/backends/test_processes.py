@@ -240,7 +240,7 @@ def test_an_error_in_the_helper_alone_comes_out(workers: Counting, monkeypatch: 
             workers.map(norm.standardise, [(x, 1e-5, "too many")] * 2)
 
 
-def test_an_interrupt_while_helpers_compute_ends_them(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_while_helpers_compute_ends_them(workers: Counting) -> None:
     process = workers._helpers[0].process
 
     class Interrupted:
@@ -253,23 +253,24 @@ def test_an_interrupt_while_helpers_compute_ends_them(workers: Counting, monkeyp
     connection = workers._helpers[0].connection
     workers._helpers[0] = workers._helpers[0]._replace(connection=Interrupted())  # type: ignore[arg-type]
     ours, x = model(workers), picture()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), pytest.warns(RuntimeWarning, match="threads compute"):
         embed(ours, x)
     assert process.poll() is not None
     assert np.array_equal(embed(ours, x), embed(model(), x))  # by threads
 
 
-def test_an_interrupt_in_this_process_leaves_no_tickets(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_of_this_process_leaves_nothing_behind(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(task: Any, tickets: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(processes, "work", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), pytest.warns(RuntimeWarning, match="threads compute"):
             scaled(workers)
-    found, truth = scaled(workers)
-    assert np.array_equal(found, truth)
-    assert workers.shared == [True]
+    assert workers._helpers == []
+    assert [*Tickets(workers._tickets)] == []
+    x = picture()
+    assert np.array_equal(embed(model(workers), x), embed(model(), x))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

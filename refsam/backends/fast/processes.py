@@ -133,7 +133,7 @@ class ProcessWorkers(Workers):
     def _are_up(self) -> bool:
         if not self._started and all(helper.connection.poll(0) for helper in self._helpers):
             self._started = True
-            if len(self._answers(self._helpers)) < len(self._helpers):
+            if len(_answers(self._helpers)) < len(self._helpers):
                 self._give_up()
         return self._started and bool(self._helpers)
 
@@ -145,13 +145,18 @@ class ProcessWorkers(Workers):
             order = self._order(task, arguments)
         except (NotShared, pickle.PicklingError, AttributeError, TypeError):
             return False
-        os.write(self._counter, b"".join(number.to_bytes(TICKET, "little") for number in range(len(arguments))))
-        asked = [helper for helper in self._helpers if _send(helper, order)]
         tickets = Tickets(self._tickets, arguments)
         try:
-            work(task, tickets)
+            os.write(self._counter, b"".join(number.to_bytes(TICKET, "little") for number in range(len(arguments))))
+            answers = self._done(task, tickets, order)
+        except Exception:  # of a task
+            raise
+        except (
+            BaseException
+        ):  # of who wants to stop, at any moment: an answer left unread would be taken for that to another order
+            self._give_up()
+            raise
         finally:
-            answers = self._answers(asked)
             tickets.stop()  # some are left where no process went on
         if len(answers) < len(self._helpers):
             self._give_up()
@@ -160,6 +165,15 @@ class ProcessWorkers(Workers):
             if answer != DONE:
                 raise pickle.loads(answer)  # from a process of ours
         return True
+
+    def _done(self, task: Callable[..., None], tickets: Tickets, order: bytes) -> list[bytes]:
+        """Do the tasks together; the answers of the helpers that are not lost."""
+        asked = [helper for helper in self._helpers if _send(helper, order)]
+        try:
+            work(task, tickets)
+        finally:
+            answers = _answers(asked)
+        return answers
 
     def _order(self, task: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> bytes:
         written = io.BytesIO()
@@ -180,19 +194,6 @@ class ProcessWorkers(Workers):
             copy[...] = array
             self._constants[id(array)] = place, copy, array  # which is kept, so that no other array gets its number
         return self._constants[id(array)][0]
-
-    def _answers(self, asked: Sequence[Helper]) -> list[bytes]:
-        """One of each helper that is not lost. Where the waiting is interrupted, all are ended: who came next would take an
-        answer for that to another order."""
-        answers = []
-        try:
-            for helper in asked:
-                with contextlib.suppress(EOFError, OSError):
-                    answers.append(helper.connection.recv_bytes())
-        except BaseException:
-            end(self._owner, self._helpers)
-            raise
-        return answers
 
     def _give_up(self) -> None:
         codes = ", ".join(map(str, end(self._owner, self._helpers)))
@@ -225,7 +226,7 @@ def start_helper(tickets: int, arena: Arena) -> Helper:
     """Start one; it says DONE when it is up. Raises OSError where the system does not let it."""
     connection, theirs = Pipe()
     files = (theirs.fileno(), tickets, arena.file)
-    arguments = [json.dumps(sys.path), *map(str, files), str(arena.size)]
+    arguments = [json.dumps([*map(str, sys.path)]), *map(str, files), str(arena.size)]
     environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
     with theirs:
         process = subprocess.Popen(
@@ -249,6 +250,15 @@ def end(owner: int, helpers: list[Helper], files: Sequence[int] = ()) -> list[in
     for file in files:
         os.close(file)
     return codes
+
+
+def _answers(helpers: Sequence[Helper]) -> list[bytes]:
+    """One of each helper that is not lost."""
+    answers = []
+    for helper in helpers:
+        with contextlib.suppress(EOFError, OSError):
+            answers.append(helper.connection.recv_bytes())
+    return answers
 
 
 def _send(helper: Helper, order: bytes) -> bool:
