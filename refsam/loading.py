@@ -25,11 +25,13 @@ def load(
     Args:
         weights: a path (.safetensors or .pt); "mobile_sam", which `refsam weights fetch` downloads; "demo", the small model in
             this package; None: $REFSAM_WEIGHTS, else the downloaded mobile_sam, else demo with one line on stderr saying so.
-        backend: "fast", tiled and threaded NumPy; "reference", the definition.
+        backend: "fast", tiled and threaded NumPy; "processes", the same on helper processes; "reference", the definition.
         dtype: "float32" or "float64"; in float64 every backend computes by the definition.
-        threads: how many threads a backend may use; None: $REFSAM_THREADS, else the CPUs that there are. The reference uses one.
+        threads: how many threads, or processes, a backend may use; None: $REFSAM_THREADS, else the CPUs that there are. The
+            reference uses one.
 
-    Raises InputError for an unknown name or backend; CheckpointError where the file cannot be used.
+    Raises InputError for an unknown name or backend; CheckpointError where the file cannot be used; BackendUnavailable where the
+    backend cannot run here.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it has to be at least 1")

@@ -25,7 +25,7 @@ HERE = sorted(set(backends.BACKENDS) - ({"metal"} if importlib.util.find_spec("m
 @pytest.mark.parametrize("backend", HERE)
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_a_backend_keeps_to_the_definition(backend: str, op: str) -> None:
-    ops = backends.create(backend)
+    ops = backends.create(backend, threads=2)
     for case in SMALL:
         if case.op == op:
             checks.check_float32(case, ops)

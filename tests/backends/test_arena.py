@@ -34,12 +34,19 @@ def test_arrays_that_live_at_the_same_time_lie_apart_and_begin_with_a_cache_line
             continue
         array = arena.empty(step)
         if array is None:
-            assert step * 4 > SIZE - sum(a.nbytes + 64 for a, _ in alive) or len(alive) > 1  # full, or in pieces
+            assert step * 4 > largest_gap(arena, [a for a, _ in alive]) - 64
             continue
         array[...] = number
         assert array.__array_interface__["data"][0] % 64 == 0
         alive.append((array, number))
         assert all((a == n).all() for a, n in alive)
+
+
+def largest_gap(arena: Arena, arrays: list[np.ndarray]) -> int:
+    """Bytes between neighbours."""
+    places = sorted((arena.place(array)[0], array.nbytes) for array in arrays)  # type: ignore[index]
+    ends = [0, *(start + max(length, 1) for start, length in places)]
+    return max(start - end for end, start in zip(ends, [*(start for start, _ in places), SIZE], strict=True))
 
 
 def test_a_place_is_free_again_when_the_last_view_is_gone(arena: Arena) -> None:

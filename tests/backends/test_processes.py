@@ -21,6 +21,7 @@ from refsam.backends.fast.helper import DONE, Tickets, obey
 from refsam.backends.fast.ops import FastOps
 from refsam.backends.fast.processes import ProcessWorkers, check_interpreter
 from refsam.backends.fast.scratch import of_thread
+from refsam.backends.fast.workers import work
 from refsam.errors import BackendUnavailable
 from refsam.model.tiny_vit import tiny_vit
 from refsam.types import Array
@@ -83,7 +84,7 @@ def test_after_a_picture_only_weights_are_in_shared_memory(workers: Counting) ->
     assert all(workers._arena.place(embedding) is None for embedding in embeddings)
     room = workers._arena.empty(1)  # which takes back what was freed
     free = sum(stop - start for start, stop in workers._arena._holes)
-    lines = sum(-(-max(copy.nbytes, 1) // 64) * 64 for _, copy, _ in workers._constants.values())
+    lines = sum(-(-max(copy.nbytes, 1) // 64) * 64 for _, copy in workers._constants.values())
     assert room is not None
     assert free + 64 + lines == processes.SIZE
     assert lines > 100_000
@@ -197,27 +198,56 @@ def test_two_callers_at_the_same_time(workers: Counting) -> None:
     assert any(workers.shared)
 
 
+def test_weights_that_are_gone_give_their_memory_back(workers: Counting) -> None:
+    for _ in range(2):
+        ours = model(workers)
+        embed(ours, picture())
+        assert len(workers._constants) > 10
+        del ours
+        gc.collect()
+        assert workers._constants == {}
+
+
+def test_a_fork_in_the_middle_of_a_turn_has_threads(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    with workers.sharing() as shared:
+        assert shared
+        assert workers._arena.place(workers.empty(3)) is not None
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        assert workers._arena.place(workers.empty(3)) is None
+        assert not workers._is_sharing()
+
+
 def test_a_full_block_leaves_the_rest_to_threads(workers: Counting) -> None:
     with workers.sharing():
         taken = workers.empty(processes.SIZE // 4 - 4096)
         assert workers._arena.place(taken) is not None
+        large = np.zeros(processes.SIZE // 8, np.float32)
+        assert workers.seen(large) is large
     x = picture()
     assert np.array_equal(embed(model(workers), x), embed(model(), x))
     assert False in workers.shared
 
 
 @pytest.mark.parametrize("moment", ["before", "within"])
-def test_a_lost_helper_costs_a_warning_and_nothing_else(workers: Counting, moment: str) -> None:
+def test_a_lost_helper_costs_a_warning_and_nothing_else(workers: Counting, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, x = model(workers), picture()
     expected, helper = embed(ours, x), workers._helpers[0].process
-    if moment == "before":
+
+    def dying(task: Any, tickets: Any) -> None:
         helper.kill()
         helper.wait()
-    else:  # it dies with tasks in its hands: it got the order, and then does not come to answer
-        helper.send_signal(signal.SIGSTOP)
-        threading.Timer(0.3, helper.kill).start()
-    with pytest.warns(RuntimeWarning, match=r"ended \(exit codes -9\); threads compute"):
-        assert np.array_equal(embed(ours, x), expected)
+        next(iter(tickets), None)  # one that it had taken: nobody does that task
+        work(task, tickets)
+
+    with monkeypatch.context() as patched:
+        if moment == "before":
+            helper.kill()
+            helper.wait()
+        else:
+            helper.send_signal(signal.SIGSTOP)  # it gets the order, and does not come to answer
+            patched.setattr(processes, "work", dying)
+        with pytest.warns(RuntimeWarning, match=r"ended \(exit codes -9\); threads compute"):
+            assert np.array_equal(embed(ours, x), expected)
     assert np.array_equal(embed(ours, x), expected)  # without another warning
     assert workers._helpers == []
 
@@ -240,37 +270,63 @@ def test_an_error_in_the_helper_alone_comes_out(workers: Counting, monkeypatch: 
             workers.map(norm.standardise, [(x, 1e-5, "too many")] * 2)
 
 
-def test_an_interrupt_while_helpers_compute_ends_them(workers: Counting) -> None:
-    process = workers._helpers[0].process
+class Interrupted:
+    """A connection at whose answer somebody stops the program, by Ctrl-C or by an alarm."""
 
-    class Interrupted:
-        def recv_bytes(self) -> bytes:
-            raise KeyboardInterrupt
+    def __init__(self, connection: Any, how: BaseException) -> None:
+        self.connection, self.how = connection, how
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(connection, name)
+    def recv_bytes(self) -> bytes:
+        raise self.how
 
-    connection = workers._helpers[0].connection
-    workers._helpers[0] = workers._helpers[0]._replace(connection=Interrupted())  # type: ignore[arg-type]
-    ours, x = model(workers), picture()
-    with pytest.raises(KeyboardInterrupt), pytest.warns(RuntimeWarning, match="threads compute"):
-        embed(ours, x)
-    assert process.poll() is not None
-    assert np.array_equal(embed(ours, x), embed(model(), x))  # by threads
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
 
 
-def test_an_interrupt_of_this_process_leaves_nothing_behind(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", [KeyboardInterrupt(), TimeoutError("the task's time is up"), ValueError("an alarm")])
+def test_helpers_whose_answer_was_not_read_are_started_anew(workers: Counting, how: BaseException) -> None:
+    ours, x, helper = model(workers), picture(), workers._helpers[0]
+    expected = embed(ours, x)
+    workers._helpers[0] = helper._replace(connection=Interrupted(helper.connection, how))  # type: ignore[arg-type]
+    with pytest.raises(type(how)):
+        embed(ours, picture(seed=1))
+    assert np.array_equal(embed(ours, x), expected)  # on threads, while they start
+    assert helper.process.poll() is not None
+    assert workers.wait_until_up(SECONDS)
+    workers.shared.clear()
+    assert np.array_equal(embed(ours, x), expected)
+    assert workers.shared
+    assert all(workers.shared)
+
+
+def test_an_interrupt_of_this_process_leaves_no_tickets(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(task: Any, tickets: Any) -> None:
+        os.write(workers._counter, b"\0\0" * 10)  # as if the helper had left some
         raise KeyboardInterrupt
 
+    process = workers._helpers[0].process
+    process.send_signal(signal.SIGSTOP)
+    threading.Timer(0.2, process.send_signal, [signal.SIGCONT]).start()
     with monkeypatch.context() as patched:
         patched.setattr(processes, "work", interrupted)
-        with pytest.raises(KeyboardInterrupt), pytest.warns(RuntimeWarning, match="threads compute"):
+        with pytest.raises(KeyboardInterrupt):
             scaled(workers)
-    assert workers._helpers == []
     assert [*Tickets(workers._tickets)] == []
-    x = picture()
-    assert np.array_equal(embed(model(workers), x), embed(model(), x))
+    found, truth = scaled(workers)
+    assert np.array_equal(found, truth)
+    assert workers._helpers[0].process is process  # its answer was read
+
+
+def test_an_interrupt_while_helpers_start_is_forgotten_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = ProcessWorkers(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(processes, "_answers", lambda helpers: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            workers.wait_until_up(SECONDS)
+    workers.wait_until_up(0)  # starts anew
+    assert workers.wait_until_up(SECONDS)
+    found, truth = scaled(workers)
+    assert np.array_equal(found, truth)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -21,8 +21,8 @@ LINE_BYTES = LINE * 4
 class Arena:
     """A block of `size` bytes, mapped from an open file.
 
-    Pages that were never written take no memory, so that a large block costs what is used of it: arrays are put at the lowest
-    place where they fit, and where one was until its last view is gone is free again.
+    Pages that were never written take no memory, so that a large block costs the most that was in use at a time: arrays are put
+    at the lowest place where they fit, and where one was until its last view is gone is free again.
     """
 
     def __init__(self, file: int, size: int) -> None:

@@ -3,7 +3,6 @@ picture and all results on the way, and a copy of the embedding, since that memo
 """
 
 import inspect
-from dataclasses import replace
 
 from refsam.backends.fast.registry import replaces
 from refsam.backends.fast.workers import Workers
@@ -18,7 +17,5 @@ def tiny_vit(workers: Workers, s: Scope, x: Float[Array, "B 3 S S"], config: Con
     """See tiny_vit.tiny_vit."""
     composed = inspect.unwrap(definition.tiny_vit)
     with workers.sharing() as shared:
-        if not shared:
-            return composed(s, x, config)
-        embedding = composed(replace(s, trace=None), workers.seen(x), config).copy()
-    return s.tap(embedding)
+        embedding = composed(s, workers.seen(x), config)
+        return embedding.copy() if shared else embedding

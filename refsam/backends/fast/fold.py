@@ -57,7 +57,8 @@ def single(x: Float[Array, "*N"]) -> Float[Array, "*N"]:
 
 
 def frozen(weights: T) -> T:
-    """NamedTuples and lists of arrays with views of these that cannot be written to: a copy of them stays true (processes.py)."""
+    """NamedTuples and lists of arrays with views of these that cannot be written to, by which processes.py knows what it may copy
+    once. Some are the model's own tensors; who changes those has to empty `scope.memo`, as for all that is folded."""
     if isinstance(weights, np.ndarray):
         view = weights.view()
         view.flags.writeable = False

@@ -7,7 +7,6 @@ It answers each order, a pickled (task, arguments), when no tickets are left; an
 
 import os
 import pickle
-import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
@@ -81,7 +80,6 @@ def _pickled(error: BaseException) -> bytes:
 def main(connection: str, tickets: str, arena: str, size: str) -> None:
     """Work until the connection ends. The numbers are open files, and the size of the shared memory."""
     global _arena
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a console's Ctrl-C goes to all its processes; who gives orders ends this one
     _arena = Arena(int(arena), int(size))
     with Connection(int(connection)) as orders:
         try:

@@ -4,7 +4,8 @@ after each of its calls; processes have a lock each.
 What a task reads and writes lies in memory that all processes map (arena.py), so that an order says only which function to call
 and where the arrays are. All tasks of a step are one order; a pipe hands them out one by one. Helpers are started, not forked: a
 fork would not survive in a program that has threads. Where they cannot be used (they are not up yet, or ended; another thread
-uses them; this is a fork of the process that has them), threads do the same tasks and get the same bits.
+uses them; this is a fork of the process that has them), threads do the same tasks and get the same bits. Where they were
+interrupted they are started anew: an answer that was not read would be taken for that to the next order.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -33,10 +35,11 @@ from refsam.errors import BackendUnavailable
 from refsam.types import Array, Float
 
 SIZE = 1 << 30
-"""Bytes of the shared block, of which what is used takes memory: some 80 MB for MobileSAM, weights included."""
+"""Bytes of the shared block. What was used of it once is memory until the model is gone: some 80 MB for MobileSAM's encoder, and
+0.8 MB for each of the most prompts that were decoded at once."""
 
-MOST_TASKS = 4096
-"""In an order: their tickets fit into a pipe, whose least size is 16 KiB."""
+MOST_TASKS = 2048
+"""In an order: their tickets fit into a pipe, which has a page at least."""
 
 START = """
 import json, sys
@@ -47,6 +50,9 @@ main(*sys.argv[2:])
 
 ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Variables by which BLAS need not start threads that would have nothing to do."""
+
+PATIENCE = 5.0
+"""Seconds for all helpers to end before they are killed."""
 
 
 class Helper(NamedTuple):
@@ -70,23 +76,30 @@ class ProcessWorkers(Workers):
         super().__init__(threads)
         self._owner = os.getpid()
         self._helpers: list[Helper] = []
-        self._started = False
+        self._files: list[int] = []
+        self._started = False  # whether all helpers have said that they are up
+        self._owing = False  # whether an answer may not have been read
         self._turn = threading.Lock()
         self._thread: int | None = None  # that has its turn
-        self._constants: dict[int, tuple[Place, Array, Array]] = {}
+        self._constants: dict[int, tuple[Place, Array]] = {}  # by the number of the array: place and owner of its copy
         if self.threads > 1:
-            self._start()
+            check_interpreter()
+            weakref.finalize(self, end, self._owner, self._helpers, self._files)
+            try:
+                self._files.append(nameless_file(SIZE))
+                self._files += os.pipe()
+                self._arena = Arena(self._files[0], SIZE)
+                self._start()
+            except OSError as error:
+                end(self._owner, self._helpers, self._files)
+                raise BackendUnavailable(f"helper processes cannot be started here ({error}); use backend 'fast'") from error
 
     def _start(self) -> None:
-        check_interpreter()
-        try:
-            self._arena = Arena(nameless_file(SIZE), SIZE)
-            self._tickets, self._counter = os.pipe()
-            os.set_blocking(self._tickets, False)
-            weakref.finalize(self, end, self._owner, self._helpers, (self._tickets, self._counter, self._arena.file))
-            self._helpers += [start_helper(self._tickets, self._arena) for _ in range(self.threads - 1)]
-        except OSError as error:
-            raise BackendUnavailable(f"helper processes cannot be started here ({error}); use backend 'fast'") from error
+        arena, self._tickets, self._counter = self._files
+        os.set_blocking(self._tickets, False)
+        self._started = self._owing = False
+        for _ in range(self.threads - 1):
+            self._helpers.append(start_helper(self._tickets, arena))
 
     @contextlib.contextmanager
     def sharing(self) -> Iterator[bool]:
@@ -112,7 +125,9 @@ class ProcessWorkers(Workers):
         if not self._is_sharing():
             return x
         once = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.strides)]
-        copy = self.empty(*once.shape)
+        copy = self._arena.empty(*once.shape)
+        if copy is None:
+            return x
         copy[...] = once
         return np.broadcast_to(copy, x.shape)
 
@@ -123,17 +138,25 @@ class ProcessWorkers(Workers):
 
     def wait_until_up(self, seconds: float) -> bool:
         """Wait for the helpers to have started; whether they have."""
-        for helper in self._helpers:
-            helper.connection.poll(seconds)
-        return self._are_up()
+        with self._turn:
+            for helper in self._helpers:
+                helper.connection.poll(seconds)
+            return self._are_up()
 
     def _is_sharing(self) -> bool:
-        return self._thread == threading.get_ident()
+        return self._thread == threading.get_ident() and os.getpid() == self._owner
 
     def _are_up(self) -> bool:
+        if self._owing:
+            end(self._owner, self._helpers)
+            Tickets(self._tickets).stop()
+            with contextlib.suppress(OSError):  # with as many as there can be
+                self._start()
         if not self._started and all(helper.connection.poll(0) for helper in self._helpers):
-            self._started = True
-            if len(_answers(self._helpers)) < len(self._helpers):
+            self._owing = True
+            complete = len(_answers(self._helpers)) == len(self._helpers)
+            self._started, self._owing = True, False
+            if not complete:
                 self._give_up()
         return self._started and bool(self._helpers)
 
@@ -146,18 +169,15 @@ class ProcessWorkers(Workers):
         except (NotShared, pickle.PicklingError, AttributeError, TypeError):
             return False
         tickets = Tickets(self._tickets, arguments)
+        self._owing = True
+        os.write(self._counter, b"".join(number.to_bytes(TICKET, "little") for number in range(len(arguments))))
+        asked = [helper for helper in self._helpers if _send(helper, order)]
         try:
-            os.write(self._counter, b"".join(number.to_bytes(TICKET, "little") for number in range(len(arguments))))
-            answers = self._done(task, tickets, order)
-        except Exception:  # of a task
-            raise
-        except (
-            BaseException
-        ):  # of who wants to stop, at any moment: an answer left unread would be taken for that to another order
-            self._give_up()
-            raise
+            work(task, tickets)
         finally:
+            answers = _answers(asked)
             tickets.stop()  # some are left where no process went on
+            self._owing = False
         if len(answers) < len(self._helpers):
             self._give_up()
             return False
@@ -165,15 +185,6 @@ class ProcessWorkers(Workers):
             if answer != DONE:
                 raise pickle.loads(answer)  # from a process of ours
         return True
-
-    def _done(self, task: Callable[..., None], tickets: Tickets, order: bytes) -> list[bytes]:
-        """Do the tasks together; the answers of the helpers that are not lost."""
-        asked = [helper for helper in self._helpers if _send(helper, order)]
-        try:
-            work(task, tickets)
-        finally:
-            answers = _answers(asked)
-        return answers
 
     def _order(self, task: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> bytes:
         written = io.BytesIO()
@@ -192,7 +203,8 @@ class ProcessWorkers(Workers):
             if copy is None or place is None:
                 raise NotShared
             copy[...] = array
-            self._constants[id(array)] = place, copy, array  # which is kept, so that no other array gets its number
+            self._constants[id(array)] = place, copy
+            weakref.finalize(array, self._constants.pop, id(array))  # before another array may get that number
         return self._constants[id(array)][0]
 
     def _give_up(self) -> None:
@@ -222,33 +234,32 @@ def check_interpreter() -> None:
         )
 
 
-def start_helper(tickets: int, arena: Arena) -> Helper:
+def start_helper(tickets: int, arena: int) -> Helper:
     """Start one; it says DONE when it is up. Raises OSError where the system does not let it."""
     connection, theirs = Pipe()
-    files = (theirs.fileno(), tickets, arena.file)
-    arguments = [json.dumps([*map(str, sys.path)]), *map(str, files), str(arena.size)]
+    files = (theirs.fileno(), tickets, arena)
+    command = [sys.executable, "-I", "-c", START, json.dumps([*map(str, sys.path)]), *map(str, files), str(SIZE)]
     environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", START, *arguments], pass_fds=files, env=environment, stdin=subprocess.DEVNULL
-        )
+    with theirs:  # a session of its own, since a console's Ctrl-C goes to all processes of one
+        process = subprocess.Popen(command, pass_fds=files, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     return Helper(process, connection)
 
 
-def end(owner: int, helpers: list[Helper], files: Sequence[int] = ()) -> list[int | None]:
-    """End the helpers, forget them, close files; the exit codes. A fork of their owner leaves them alone."""
-    codes: list[int | None] = []
+def end(owner: int, helpers: list[Helper], files: list[int] | None = None) -> list[int]:
+    """End the helpers and close the files, and forget both; the exit codes. A fork of their owner leaves the helpers alone."""
     for helper in helpers:
         helper.connection.close()  # at which it ends, unless a fork keeps the connection open
-        if os.getpid() == owner:
-            try:
-                codes.append(helper.process.wait(1))
-            except subprocess.TimeoutExpired:
-                helper.process.kill()
-                codes.append(helper.process.wait())
+    until = time.monotonic() + PATIENCE
+    codes = []
+    for helper in helpers if os.getpid() == owner else ():
+        try:
+            codes.append(helper.process.wait(max(0.01, until - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            helper.process.kill()
+            codes.append(helper.process.wait())
     helpers.clear()
-    for file in files:
-        os.close(file)
+    while files:
+        os.close(files.pop())
     return codes
 
 
@@ -256,7 +267,7 @@ def _answers(helpers: Sequence[Helper]) -> list[bytes]:
     """One of each helper that is not lost."""
     answers = []
     for helper in helpers:
-        with contextlib.suppress(EOFError, OSError):
+        with contextlib.suppress(EOFError, ConnectionError):
             answers.append(helper.connection.recv_bytes())
     return answers
 
@@ -264,6 +275,6 @@ def _answers(helpers: Sequence[Helper]) -> list[bytes]:
 def _send(helper: Helper, order: bytes) -> bool:
     try:
         helper.connection.send_bytes(order)
-    except OSError:
+    except ConnectionError:
         return False
     return True
