@@ -110,7 +110,6 @@ def test_the_table_shows_every_bound() -> None:
 
 
 def test_refsam_behind_the_protocol_gives_what_the_predictor_gives() -> None:
-    """On a picture that is 256 pixels wide already, where both see the same pixels and the same prompts."""
     model = refsam.load("demo")
     image = scene(5).image
     box = bounds(scene(5).mask_of(0, scene(5).objects()[0]))

@@ -32,7 +32,8 @@ def close(a, b) -> None:
 def test_embeddings(twin, ours) -> None:
     import torch
 
-    x = np.random.default_rng(0).normal(size=(1, 3, 256, 256)).astype(np.float32)
+    size = ours.config.image_size
+    x = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
     with torch.inference_mode():
         close(twin.encode(torch.from_numpy(x)).numpy(), ours.encode_image(x))
 
@@ -45,9 +46,10 @@ def test_prompts_and_masks(twin, ours, boxed: bool) -> None:
     from weights.train.rounds import encode, first_round
 
     rng = np.random.default_rng(4)
-    embedding = rng.normal(size=(1, 256, 16, 16)).astype(np.float32)
+    grid, side = ours.config.embedding_size, ours.config.mask_size
+    embedding = rng.normal(size=(1, 256, grid, grid)).astype(np.float32)
     clicks, box = rng.uniform(0, 256, (2, 3, 2)).astype(np.float32), np.float32([[10, 20, 90, 200]] * 3)
-    mask = rng.normal(size=(3, 64, 64)).astype(np.float32)
+    mask = rng.normal(size=(3, side, side)).astype(np.float32)
     flags = torch.full((3,), boxed)
     asked = first_round(torch.from_numpy(clicks[0]), torch.from_numpy(box), flags)
     asked = asked.add(torch.from_numpy(clicks[1]), torch.zeros(3), torch.from_numpy(mask), torch.ones(3, dtype=torch.bool))
@@ -70,7 +72,8 @@ def test_decoding_is_upstreams(twin) -> None:
     import torch
 
     rng = torch.Generator().manual_seed(1)
-    embedding, mask = torch.randn(1, 256, 16, 16, generator=rng), torch.randn(4, 1, 64, 64, generator=rng)
+    grid, side = twin.config.embedding_size, twin.config.mask_size
+    embedding, mask = torch.randn(1, 256, grid, grid, generator=rng), torch.randn(4, 1, side, side, generator=rng)
     points = 256 * torch.rand(4, 2, 2, generator=rng), torch.tensor([[1, 0]] * 4)
     with torch.inference_mode():
         sparse, dense = twin.prompt_encoder(points, None, mask)

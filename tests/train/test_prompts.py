@@ -14,6 +14,7 @@ from weights.train.prompts import (
     jitter,
     pad_side,
     prompts,
+    sharpen,
     shrink,
 )
 from weights.train.scenes import Scene, scene
@@ -24,7 +25,7 @@ SIZE = 256
 @pytest.fixture(scope="module")
 def asked() -> list[Prompts]:
     rng = np.random.default_rng(5)
-    return [prompts(rng, scene(seed), 6, size) for seed, size in ((3, SIZE), (8, SIZE), (21, 128))]
+    return [prompts(rng, scene(seed), 6, size) for seed, size in ((3, SIZE), (8, 384), (21, 128))]
 
 
 def test_a_click_lies_in_the_mask_of_its_level(asked: list[Prompts]) -> None:
@@ -67,6 +68,15 @@ def test_bounds_and_jitter() -> None:
     moved = [jitter(np.random.default_rng(n), box, 256) for n in range(200)]
     assert any((m != box).any() for m in moved)
     assert all((np.abs(m - box) <= 0.1 * np.array([15, 4, 15, 4]) + 1e-5).all() for m in moved)
+
+
+def test_sharpening_steepens_an_edge_and_leaves_flat_ground_alone() -> None:
+    image = np.full((20, 40, 3), 100, np.uint8)
+    image[:, 19:21], image[:, 21:] = 125, 150
+    sharp = sharpen(image, 1.5, 1.0).astype(int)
+    assert (sharp[:, :12] == 100).all()
+    assert (sharp[:, 28:] == 150).all()
+    assert sharp[0, 21, 0] - sharp[0, 18, 0] > 55
 
 
 def test_a_click_is_not_right_at_the_edge_of_a_disc() -> None:

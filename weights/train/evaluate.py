@@ -40,29 +40,30 @@ Mask = NDArray[np.bool_]
 
 
 class Prompt(NamedTuple):
-    """One prompt in pixels of the picture given to `embed`."""
+    """One prompt in pixels of the picture given to `embed`; L is the side of the model's logits, a quarter of its input's."""
 
     clicks: NDArray[np.float32] = np.zeros((0, 2), np.float32)  # (K, 2) xy
     labels: NDArray[np.float32] = np.zeros(0, np.float32)  # (K,) 1 on the object, 0 beside it
     box: NDArray[np.float32] | None = None  # (4,) xyxy
-    mask: Logits | None = None  # (S/4, S/4)
+    mask: Logits | None = None  # (L, L)
 
 
 class Segmenter(Protocol):
     """What is scored."""
 
     def embed(self, image: NDArray[np.uint8]) -> object:
-        """Embed a picture (h, w, 3) whose longer side is SIZE."""
+        """Embed a picture (h, w, 3) of any size."""
 
     def predict(self, embedding: object, prompt: Prompt, several: bool) -> tuple[Logits, NDArray[np.float32]]:
-        """Logits (3, S/4, S/4) and predicted IoUs (3,) if `several`, else of the single mask (1, ...), (1,)."""
+        """Logits (3, L, L) and predicted IoUs (3,) if `several`, else of the single mask (1, ...), (1,)."""
 
 
 def full_size(logits: Logits, height: int, width: int) -> Mask:
-    """Upstream's postprocessing: low-resolution logits (S/4, S/4) -> mask (height, width)."""
-    scale = SIZE / max(height, width)
+    """Upstream's postprocessing: low-resolution logits (L, L) -> mask (height, width)."""
+    size = 4 * len(logits)
+    scale = size / max(height, width)
     h, w = int(height * scale + 0.5), int(width * scale + 0.5)
-    square = cv2.resize(logits, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)[:h, :w]
+    square = cv2.resize(logits, (size, size), interpolation=cv2.INTER_LINEAR)[:h, :w]
     return cv2.resize(square, (width, height), interpolation=cv2.INTER_LINEAR) > 0
 
 
@@ -139,21 +140,12 @@ def score_scene(model: Segmenter, seed: int) -> Iterator[dict[str, object]]:
                "corrected": rounds[-1], "predicted": click.predicted.tolist(), "true": click.true.tolist()}  # fmt: skip
 
 
-def at_input_size(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """The picture with SIZE pixels on its longer side, and its scale."""
-    h, w = image.shape[:2]
-    scale = SIZE / max(h, w)
-    return cv2.resize(image, (int(w * scale + 0.5), int(h * scale + 0.5)), interpolation=cv2.INTER_AREA), scale
-
-
 def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
     """One row per object of a held-out photograph."""
-    h, w = photo.image.shape[:2]
-    small, scale = at_input_size(photo.image)
-    embedding = model.embed(small)
+    embedding = model.embed(photo.image)
     for name, mask in photo.masks.items():
-        logits = boxed(model, embedding, bounds(mask) * np.float32(scale))
-        yield {"photo": photo.name, "object": name, "photo_box": iou(full_size(logits, h, w), mask)}
+        found = full_size(boxed(model, embedding, bounds(mask)), *mask.shape)
+        yield {"photo": photo.name, "object": name, "photo_box": iou(found, mask)}
 
 
 def summary(scenes: list[dict], photos: list[dict]) -> dict[str, object]:
@@ -188,13 +180,10 @@ def agreement(one: Segmenter, other: Segmenter, photos: list[Photo]) -> float:
     """Mean IoU of the masks that two models give for the boxes of the photographs' objects."""
     same = []
     for photo in photos:
-        h, w = photo.image.shape[:2]
-        small, scale = at_input_size(photo.image)
-        embeddings = [model.embed(small) for model in (one, other)]
+        embeddings = [model.embed(photo.image) for model in (one, other)]
         for mask in photo.masks.values():
-            box = bounds(mask) * np.float32(scale)
-            pair = [boxed(m, e, box) for m, e in zip((one, other), embeddings, strict=True)]
-            same.append(iou(*(full_size(logits, h, w) for logits in pair)))
+            pair = [boxed(m, e, bounds(mask)) for m, e in zip((one, other), embeddings, strict=True)]
+            same.append(iou(*(full_size(logits, *mask.shape) for logits in pair)))
     return float(np.mean(same))
 
 

@@ -20,7 +20,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 DEMO = Config(
-    image_size=256, embed_dims=(40, 80, 128, 320), depths=(1, 2, 3, 1), num_heads=(1, 2, 4, 10), window_sizes=(8, 8, 16, 8),
+    image_size=448, embed_dims=(40, 80, 128, 320), depths=(1, 2, 3, 1), num_heads=(1, 2, 4, 10), window_sizes=(8, 8, 14, 14),
     decoder_mlp_dim=512,
 )  # fmt: skip
 
@@ -93,12 +93,13 @@ class Sam(nn.Module):
 
 
 def fit_biases(state: dict[str, Tensor], sam: Sam) -> dict[str, Tensor]:
-    """The state of a model trained at a smaller size for `sam`: greater offsets of larger windows start from zero."""
+    """The state of a model trained at another size for `sam`: greater offsets of larger windows start from zero, those that
+    smaller windows do not have go."""
     wanted = sam.state_dict()
     for name, table in state.items():
         if name.endswith("attention_biases") and table.shape != wanted[name].shape:
             old, new = (math.isqrt(t.shape[1]) for t in (table, wanted[name]))
-            state[name] = F.pad(table.unflatten(1, (old, old)), (0, new - old, 0, new - old)).flatten(1)
+            state[name] = F.pad(table.unflatten(1, (old, old)), (0, new - old, 0, new - old)).flatten(1)  # negative: cut off
     return state
 
 

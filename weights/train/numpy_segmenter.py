@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from refsam import MobileSam
-from refsam.transforms import preprocess
+from refsam import MobileSam, SamPredictor
 
 from .evaluate import Logits, Prompt
 
@@ -15,15 +14,15 @@ class NumpySegmenter:
     def __init__(self, model: MobileSam) -> None:
         self.model = model
 
-    def embed(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Normalise, pad, encode; (1, D, E, E)."""
-        return self.model.encode_image(preprocess(image, self.model.config.image_size))
+    def embed(self, image: NDArray[np.uint8]) -> SamPredictor:
+        """A predictor with the picture set."""
+        predictor = SamPredictor(self.model)
+        predictor.set_image(image)
+        return predictor
 
-    def predict(self, embedding: object, prompt: Prompt, several: bool) -> tuple[Logits, NDArray[np.float32]]:
-        """Prompts are in the input frame already: a picture's longer side is the model's own."""
-        points = (prompt.clicks[None], prompt.labels.astype(np.int64)[None]) if len(prompt.clicks) else None
-        box = None if prompt.box is None else prompt.box[None]
-        mask = None if prompt.mask is None else prompt.mask[None, None]
-        sparse, dense = self.model.encode_prompts(points, box, mask)
-        logits, iou = self.model.decode_masks(embedding, self.model.image_pe, sparse, dense, several)
-        return logits[0], iou[0]
+    def predict(self, embedding: SamPredictor, prompt: Prompt, several: bool) -> tuple[Logits, NDArray[np.float32]]:
+        """What the predictor gives, but for the masks at the picture's size."""
+        points = (prompt.clicks, prompt.labels.astype(np.int64)) if len(prompt.clicks) else (None, None)
+        mask = None if prompt.mask is None else prompt.mask[None]
+        _, iou, logits = embedding.predict(*points, prompt.box, mask, multimask_output=several)
+        return logits, iou

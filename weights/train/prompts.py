@@ -38,11 +38,13 @@ def group_labels(s: Scene) -> NDArray[np.uint8]:
 def augment(rng: Generator, s: Scene, size: int = SIZE) -> Scene:
     """The scene at `size` pixels: flipped, turned, cropped, and recoloured."""
     image, leaves = s.image, s.leaves
-    side = min(SIZE, int(size * rng.uniform(0.6, 1.4)))  # at 128 pixels a crop: things keep their size in pixels
+    side = min(SIZE, int(min(size, SIZE) * rng.uniform(0.6, 1.4)))  # at 128 pixels a crop: things keep their size in pixels
     if side != SIZE or size != SIZE:
         y, x = rng.integers(0, SIZE - side + 1, 2)
-        way = cv2.INTER_LINEAR if side < 1.3 * size else cv2.INTER_AREA
-        image = cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=way)
+        way = rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC]) if side < 1.3 * size else cv2.INTER_AREA
+        image = cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=int(way))
+        if side < size and rng.random() < 0.5:
+            image = sharpen(image, size / side, rng.uniform(0, 1.5))
         leaves = cv2.resize(leaves[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_NEAREST)
     turns, mirror = int(rng.integers(4)), int(rng.choice([1, -1]))
     image, leaves = (np.rot90(a, turns)[:, ::mirror] for a in (image, leaves))
@@ -50,6 +52,12 @@ def augment(rng: Generator, s: Scene, size: int = SIZE) -> Scene:
     if rng.random() < 0.3:
         image, leaves = pad_side(rng, image, leaves)
     return Scene(np.ascontiguousarray(image), np.ascontiguousarray(leaves), s.tree)
+
+
+def sharpen(image: NDArray[np.uint8], scale: float, amount: float) -> NDArray[np.uint8]:
+    """A picture that was enlarged by `scale`, nearer to how sharp one of its size is: unsharp masking."""
+    blurred = cv2.GaussianBlur(image, (0, 0), 0.6 * scale)
+    return cv2.addWeighted(image, 1 + amount, blurred, -amount, 0)
 
 
 def recolour(rng: Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

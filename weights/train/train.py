@@ -234,7 +234,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--images", type=int, default=4, help="per process and step")
     parser.add_argument("--prompts", type=int, default=8, help="per image")
-    parser.add_argument("--size", type=int, default=256, help="of the pictures: 128 for a quick start, then 256")
+    parser.add_argument("--size", type=int, default=DEMO.image_size, help="of the pictures: smaller ones for a quick start")
     parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/demo.safetensors")
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
