@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from benchmarks.contenders.common import Run, Timed
+from benchmarks.idle import own_seconds
 
 LEAST_SECONDS = 0.02
 """Of one sample: what is faster is repeated within it, since a clock and an idle check have their grain."""
@@ -56,9 +57,9 @@ class Worker:
         return {"notes": self.contender.notes}
 
     def _measure(self) -> dict[str, Any]:
-        cpu = time.process_time()
+        cpu = own_seconds()
         seconds, result = _timed(self.run, self.repeats)
-        cpu = time.process_time() - cpu
+        cpu = own_seconds() - cpu
         timed = result if isinstance(result, Timed) else Timed(seconds)
         return {"seconds": timed.seconds, "cpu": cpu, "parts": timed.parts, "notes": self.contender.notes}
 
