@@ -124,8 +124,8 @@ def test_the_app_fails_on_a_landscape_picture_with_its_causes_named() -> None:
     prompts, masks = found.verdict.explanations[1], found.verdict.explanations[-1]
     assert prompts.names == ("padding point missing",)
     assert masks.stage == "masks"
-    assert masks.names[0] == "mask grown by its blur"
-    assert masks.explained > 0.9
+    assert masks.names[0] == "mask grown by its blur"  # on so small a picture the corners may change no pixel beside it
+    assert masks.explained > 0.99
     assert np.mean([mask.iou for mask in found.masks]) < 0.9
 
 
