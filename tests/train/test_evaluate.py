@@ -13,6 +13,7 @@ from weights.train.evaluate import (
     agreement,
     asked_objects,
     deepest,
+    ellipse,
     evaluate,
     full_size,
     iou,
@@ -70,6 +71,7 @@ def test_everything_on_gets_the_objects_shares() -> None:
     assert scores["best"] == scores["click"]
     assert min(shares) >= MIN_SHARE
     assert "photo_box" not in scores
+    assert 0.3 < scores["ellipse"] < np.pi / 4 + 0.1
     predicted, true = (np.concatenate([row[key] for row in rows]) for key in ("predicted", "true"))
     assert scores["correlation"] == pytest.approx(np.corrcoef(predicted, true)[0, 1], abs=1e-4)
 
@@ -84,8 +86,16 @@ def test_a_photograph_by_the_truth_itself() -> None:
     (row,) = score_photo(Fixed(logits_of(small)), photo)
     assert (row["photo"], row["object"]) == ("a", "plank")
     assert row["photo_box"] > 0.97
+    assert row["photo_ellipse"] == pytest.approx(np.pi / 4, abs=0.005)
     assert agreement(Fixed(logits_of(small)), Fixed(logits_of(small)), [photo]) == 1
     assert agreement(Fixed(logits_of(small)), Fixed(-logits_of(small)), [photo]) < 0.01
+
+
+def test_the_ellipse_of_a_box_has_its_area_and_stays_inside() -> None:
+    box = np.array([10, 20, 90, 60], np.float32)
+    mask = ellipse(box, 100, 120)
+    assert mask.sum() == pytest.approx(np.pi * 40 * 20, rel=0.01)
+    np.testing.assert_array_equal(bounds(mask), box)
 
 
 def test_the_deepest_point_of_a_ring_with_a_thick_side() -> None:

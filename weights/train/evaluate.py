@@ -5,7 +5,7 @@ needs torch. --against says how far the masks of OTHER are the same, such as of 
 
 Scenes are procedural with seeds below 10,000 (training starts at 1,000,000) and no photographs in them; photographs are those
 under tests/data/photos, none of them trained on. Any model that can `embed` a picture and `predict` from prompts can be scored
-(`Segmenter`).
+(`Segmenter`). "ellipse" and "photo_ellipse" are the scores of the ellipse that fills a box, which takes no look at the picture.
 """
 
 import argparse
@@ -120,6 +120,13 @@ def boxed(model: Segmenter, embedding: object, box: NDArray[np.float32]) -> Logi
     return model.predict(embedding, Prompt(box=box), several=False)[0][0]
 
 
+def ellipse(box: NDArray[np.float32], height: int, width: int) -> Mask:
+    """The mask (height, width) of the ellipse that fills a box xyxy: its pixels' centres."""
+    centre, radii = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2
+    y, x = np.mgrid[:height, :width] + 0.5
+    return ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 <= 1
+
+
 def asked_objects(rng: Generator, s: Scene) -> list[int]:
     """At most OBJECTS_PER_SCENE objects that are large enough, in random order."""
     large = [o for o in s.objects() if s.mask_of(0, o).mean() >= MIN_SHARE]
@@ -134,27 +141,31 @@ def score_scene(model: Segmenter, seed: int) -> Iterator[dict[str, object]]:
         target = s.mask_of(0, number)
         x, y = inner_point(rng, target)
         click = one_click(model, embedding, (x, y), s.levels(int(s.leaves[y, x])))
-        box = iou(full_size(boxed(model, embedding, bounds(target)), SIZE, SIZE), target)
+        around = bounds(target)
+        box = iou(full_size(boxed(model, embedding, around), SIZE, SIZE), target)
         rounds = corrected(model, embedding, (x, y), click.logits, target)
         yield {"seed": seed, "click": click.chosen, "best": float(click.true.max()), "box": box, "rounds": rounds,
-               "corrected": rounds[-1], "predicted": click.predicted.tolist(), "true": click.true.tolist()}  # fmt: skip
+               "corrected": rounds[-1], "ellipse": iou(ellipse(around, SIZE, SIZE), target),
+               "predicted": click.predicted.tolist(), "true": click.true.tolist()}  # fmt: skip
 
 
 def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
     """One row per object of a held-out photograph."""
     embedding = model.embed(photo.image)
     for name, mask in photo.masks.items():
-        found = full_size(boxed(model, embedding, bounds(mask)), *mask.shape)
-        yield {"photo": photo.name, "object": name, "photo_box": iou(found, mask)}
+        around = bounds(mask)
+        found = full_size(boxed(model, embedding, around), *mask.shape)
+        yield {"photo": photo.name, "object": name, "photo_box": iou(found, mask),
+               "photo_ellipse": iou(ellipse(around, *mask.shape), mask)}  # fmt: skip
 
 
 def summary(scenes: list[dict], photos: list[dict]) -> dict[str, object]:
     """The issue's table."""
-    mean = {key: float(np.mean([r[key] for r in scenes])) for key in ("click", "best", "box", "corrected")}
+    mean = {key: float(np.mean([r[key] for r in scenes])) for key in ("click", "best", "box", "corrected", "ellipse")}
     predicted, true = (np.concatenate([r[key] for r in scenes]) for key in ("predicted", "true"))
     mean["correlation"] = float(np.corrcoef(predicted, true)[0, 1])
     if photos:
-        mean["photo_box"] = float(np.mean([r["photo_box"] for r in photos]))
+        mean |= {key: float(np.mean([r[key] for r in photos])) for key in ("photo_box", "photo_ellipse")}
     rounds = np.mean([r["rounds"] for r in scenes], 0).round(4).tolist()
     counts = {"objects": len(scenes), "photo_objects": len(photos), "photos": len({r["photo"] for r in photos})}
     return {**{k: round(v, 4) for k, v in mean.items()}, "rounds": rounds, **counts}
