@@ -127,10 +127,11 @@ def check() -> None:
     """Our `decode` against upstream's own decoder, on random weights and prompts."""
     torch.manual_seed(0)
     sam = Sam(DEMO).eval()
-    points = torch.rand(6, 2, 2) * 256, torch.randint(0, 2, (6, 2))
+    size = DEMO.image_size
+    points = torch.rand(6, 2, 2) * size, torch.randint(0, 2, (6, 2))
     with torch.inference_mode():
-        embedding = sam.encode(torch.randn(1, 3, 256, 256))
-        sparse, dense = sam.prompt_encoder(points, None, torch.randn(6, 1, 64, 64))
+        embedding = sam.encode(torch.randn(1, 3, size, size))
+        sparse, dense = sam.prompt_encoder(points, None, torch.randn(6, 1, size // 4, size // 4))
         ours = sam.decode(embedding, sparse, dense)
         theirs = sam.mask_decoder.predict_masks(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense)
     for a, b in zip(ours, theirs, strict=True):
