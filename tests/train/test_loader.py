@@ -27,7 +27,7 @@ def open_loader(folder: Path, monkeypatch: pytest.MonkeyPatch, least: int = 2):
     monkeypatch.setattr(loader, "LEAST_SCENES", least)
     monkeypatch.setattr(loader, "PATIENCE", 0.2)
     monkeypatch.setattr(loader, "ScenePool", lambda folder: loader_pool(folder))
-    return loader.Loader(folder, [1], images=2, prompts=3, size=256, photos=PhotoScenes([], []))
+    return loader.Loader(folder, [1], images=2, prompts=3, size=256, whole=256, photos=PhotoScenes([], []))
 
 
 def loader_pool(folder: Path):

@@ -128,6 +128,32 @@ def test_weights_of_a_smaller_size_fit_the_larger_model() -> None:
     assert not new[:, :, 8:].any()
 
 
+def test_a_crop_is_a_part_of_the_picture() -> None:
+    """Its cells and its prompts have the positions that they have in the whole."""
+    import torch
+
+    from weights.train.model import DEMO, Sam
+    from weights.train.rounds import encode, first_round
+
+    whole, part = Sam(DEMO).eval(), Sam(DEMO, crop=224).eval()
+    part.load_state_dict(whole.state_dict())
+    part.corner = (5, 9)
+    np.testing.assert_array_equal(part.dense_pe().detach(), whole.dense_pe().detach()[..., 5:19, 9:23])
+    point, box, boxed = torch.rand(2, 2) * 200, torch.rand(2, 4) * 200, torch.tensor([False, True])
+    moved = torch.tensor([9.0, 5.0]) * 16
+    asked = first_round(point, box, boxed), first_round(point + moved, box + moved.repeat(2), boxed)
+    with torch.inference_mode():
+        found = [encode(sam, each)[0] for sam, each in zip((part, whole), asked, strict=True)]
+        np.testing.assert_allclose(*found, atol=1e-5)
+        embedding = part.encode(torch.randn(1, 3, 224, 224))
+        assert embedding.shape[2:] == (14, 14)
+        logits, _ = part.decode(embedding, *encode(part, asked[0]))
+        assert logits.shape == (2, 4, 56, 56)
+        elsewhere = Sam(DEMO, crop=224).eval()
+        elsewhere.load_state_dict(whole.state_dict())
+        assert (elsewhere.decode(embedding, *encode(elsewhere, asked[0]))[0] - logits).abs().max() > 0.01 * logits.abs().max()
+
+
 def test_an_attention_that_looks_where_it_was_clicked() -> None:
     from weights.train.model import DEMO, Sam
 

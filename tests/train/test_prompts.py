@@ -1,5 +1,6 @@
 """Training prompts: clicks in what they mean, boxes around it, targets that nest, whatever the augmentation."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -33,6 +34,21 @@ def test_a_click_lies_in_the_mask_of_its_level(asked: list[Prompts]) -> None:
     for p in asked:
         for targets, level, (x, y) in zip(p.targets, p.level, p.point, strict=True):
             assert targets[level][int(y) // 4, int(x) // 4] > 0
+
+
+def test_things_in_a_part_are_as_large_in_pixels_as_in_the_whole() -> None:
+    """Discs all over a scene, enlarged for a picture of 448 pixels and for a part of 224 pixels of one."""
+    y, x = np.mgrid[:SIZE, :SIZE] % 40
+    leaves = np.where(np.hypot(x - 20, y - 20) < 12, 2, 1).astype(np.uint8)
+    s = Scene(np.zeros((SIZE, SIZE, 3), np.uint8), leaves, scene(3).tree)
+
+    def disc(seed: int, size: int, whole: int) -> int:
+        view = augment(np.random.default_rng(seed), s, size, whole).leaves
+        assert view.shape == (size, size)
+        return int(cv2.connectedComponentsWithStats((view == 2).astype(np.uint8))[2][1:, cv2.CC_STAT_AREA].max())
+
+    ratios = [disc(seed, 224, 448) / disc(seed, 448, 0) for seed in range(9)]
+    assert np.median(ratios) == pytest.approx(1, abs=0.1)
 
 
 def test_parts_are_in_objects_and_objects_in_wholes(asked: list[Prompts]) -> None:

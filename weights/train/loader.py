@@ -23,14 +23,15 @@ PASTED_SHARE = 0.3  # of all pictures get objects cut out of photographs
 
 
 class Loader:
-    """`next()` gives one batch of `images` images with `prompts` prompts each, prompts of all images in one row."""
+    """`next()` gives one batch of `images` images with `prompts` prompts each, prompts of all images in one row. Images have
+    `size` pixels a side and are parts of ones of `whole`, if that is more."""
 
     def __init__(
-        self, folder: Path, seed: list[int], images: int, prompts: int, size: int, photos: PhotoScenes, ahead: int = 3
+        self, folder: Path, seed: list[int], images: int, prompts: int, size: int, whole: int, photos: PhotoScenes, ahead: int = 3
     ) -> None:
         self.photos = photos
         self.pool, self.images, self.prompts, self.size = ScenePool(folder), images, prompts, size
-        self.rng = np.random.default_rng(seed)
+        self.whole, self.rng = whole, np.random.default_rng(seed)
         self.ready: queue.Queue[dict[str, Tensor] | Exception] = queue.Queue(ahead)
         threading.Thread(target=self._fill, daemon=True).start()
 
@@ -48,7 +49,7 @@ class Loader:
             self._wait_for_scenes()
             while True:
                 scenes = [self._scene() for _ in range(self.images)]
-                self.ready.put(as_batch([prompts(self.rng, s, self.prompts, self.size) for s in scenes]))
+                self.ready.put(as_batch([prompts(self.rng, s, self.prompts, self.size, self.whole) for s in scenes]))
         except Exception as error:
             self.ready.put(error)
 

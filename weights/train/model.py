@@ -32,14 +32,18 @@ def at_size(config: Config, size: int) -> Config:
 
 
 class Sam(nn.Module):
-    """image_encoder, prompt_encoder, mask_decoder: the state dict has upstream's names."""
+    """image_encoder, prompt_encoder, mask_decoder: the state dict has upstream's names.
 
-    def __init__(self, config: Config) -> None:
+    With `crop` it computes a square of so many pixels of a picture, from `corner` on; positions stay those in the picture.
+    """
+
+    def __init__(self, config: Config, crop: int = 0) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.corner = config, (0, 0)  # yx, in cells of 16 pixels
         size, grid, dim = config.image_size, config.embedding_size, config.prompt_embed_dim
+        self.grid = crop // 16 or grid
         self.image_encoder = TinyViT(
-            img_size=size, num_classes=0, embed_dims=list(config.embed_dims), depths=list(config.depths),
+            img_size=crop or size, num_classes=0, embed_dims=list(config.embed_dims), depths=list(config.depths),
             num_heads=list(config.num_heads), window_sizes=list(config.window_sizes), drop_path_rate=0.0,
         )  # fmt: skip
         del self.image_encoder.norm_head
@@ -71,11 +75,20 @@ class Sam(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Normalised, padded pictures (B, 3, S, S) -> embeddings (B, C, S/16, S/16)."""
-        enc, grid = self.image_encoder, self.config.embedding_size
+        enc, grid = self.image_encoder, self.grid
         x = enc.patch_embed(x)
         for layer in enc.layers:
             x = layer(x)
         return enc.neck(x.unflatten(1, (grid, grid)).permute(0, 3, 1, 2))
+
+    def dense_pe(self) -> Tensor:
+        """The positional encoding of the embedding's cells (1, C, G, G)."""
+        y, x = self.corner
+        return self.prompt_encoder.get_dense_pe()[:, :, y : y + self.grid, x : x + self.grid]
+
+    def in_picture(self, points: Tensor) -> Tensor:
+        """Points (..., 2) xy in pixels of the crop, in those of the picture."""
+        return points + 16 * torch.tensor(self.corner[::-1])
 
     def decode(self, embeddings: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
         """All prompts of all images at once.
@@ -87,7 +100,7 @@ class Sam(nn.Module):
         fixed = torch.cat([dec.iou_token.weight, dec.mask_tokens.weight])
         tokens = torch.cat([fixed.expand(count, -1, -1), sparse], 1)
         src = embeddings.repeat_interleave(count // embeddings.shape[0], 0) + dense
-        hs, src = two_way(dec.transformer, src, self.prompt_encoder.get_dense_pe(), tokens)
+        hs, src = two_way(dec.transformer, src, self.dense_pe(), tokens)
         hyper = torch.stack([mlp(hs[:, 1 + i]) for i, mlp in enumerate(dec.output_hypernetworks_mlps)], 1)
         return upscale(dec.output_upscaling, src, hyper), dec.iou_prediction_head(hs[:, 0])
 

@@ -35,10 +35,11 @@ def group_labels(s: Scene) -> NDArray[np.uint8]:
     return np.stack([objects, parts]).astype(np.uint8)
 
 
-def augment(rng: Generator, s: Scene, size: int = SIZE) -> Scene:
-    """The scene at `size` pixels: flipped, turned, cropped, and recoloured."""
-    image, leaves = s.image, s.leaves
-    side = min(SIZE, int(min(size, SIZE) * rng.uniform(0.6, 1.4)))  # at 128 pixels a crop: things keep their size in pixels
+def augment(rng: Generator, s: Scene, size: int = SIZE, whole: int = 0) -> Scene:
+    """The scene at `size` pixels: flipped, turned, cropped, and recoloured; as in a square of one of `whole` pixels."""
+    image, leaves, whole = s.image, s.leaves, max(size, whole)
+    side = min(SIZE, int(min(whole, SIZE) * rng.uniform(0.6, 1.4)))  # at 128 pixels a crop: things keep their size in pixels
+    side = side * size // whole
     if side != SIZE or size != SIZE:
         y, x = rng.integers(0, SIZE - side + 1, 2)
         way = rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC]) if side < 1.3 * size else cv2.INTER_AREA
@@ -144,10 +145,10 @@ def prompt(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[n
     return targets, valid, np.int64(level), np.float32([x, y]), jitter(rng, bounds(masks[level]), len(s.leaves))
 
 
-def prompts(rng: Generator, s: Scene, count: int, size: int = SIZE) -> Prompts:
-    """`count` prompts on the augmented scene at `size` pixels."""
+def prompts(rng: Generator, s: Scene, count: int, size: int = SIZE, whole: int = 0) -> Prompts:
+    """`count` prompts on the augmented scene at `size` pixels, see `augment`."""
     while True:
-        view = augment(rng, s, size)
+        view = augment(rng, s, size, whole)
         things, backs = candidates(view)
         if len(things) or len(backs):
             break

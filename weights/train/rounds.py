@@ -45,8 +45,8 @@ def encode(sam: Sam, asked: Asked) -> tuple[Tensor, Tensor]:
     K + 1 tokens; in a box prompt the unused first click gives its place to a corner.
     """
     enc = sam.prompt_encoder
-    points = enc._embed_points(asked.clicks, asked.labels, pad=True)
-    corners = enc._embed_boxes(asked.box)
+    points = enc._embed_points(sam.in_picture(asked.clicks), asked.labels, pad=True)
+    corners = enc._embed_boxes(sam.in_picture(asked.box.unflatten(1, (2, 2))).flatten(1))
     rest = torch.cat([points[:, 1:-1], corners], 1)
     sparse = torch.where(asked.boxed[:, None, None], rest, points)
     none = enc.no_mask_embed.weight[..., None, None]

@@ -49,6 +49,7 @@ class Options:
     size: int
     paint: float
     threads: int = 0
+    crop: int = 0
     start: Path | None = None
     keep_statistics: bool = False
     ema: float = 0.999
@@ -173,7 +174,7 @@ def worker(rank: int, o: Options) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=o.processes)
     torch.set_num_threads(o.threads or max(1, (os.cpu_count() or 2) // o.processes))
     torch.manual_seed(0)
-    sam = Sam(at_size(DEMO, o.size)).look_where_clicked()
+    sam = Sam(at_size(DEMO, o.size), o.crop).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
     both = nn.ModuleList([sam, head])
     ema, opt, number = copy.deepcopy(sam), optimizer(both, o.lr), 0
@@ -191,7 +192,7 @@ def worker(rank: int, o: Options) -> None:
     ema.eval()
     first = number
     photos = photo_scenes(labelled_photos(), o.folder)
-    loader = Loader(o.folder / "pool", [rank, number], o.images, o.prompts, o.size, photos)
+    loader = Loader(o.folder / "pool", [rank, number], o.images, o.prompts, o.crop or o.size, o.size, photos)
     shared = np.random.default_rng(number)  # the same on every process: how many rounds
     own = np.random.default_rng([rank, number])
     started = saved = time.monotonic()
@@ -200,6 +201,8 @@ def worker(rank: int, o: Options) -> None:
         lr = learning_rate(o, number, time.monotonic() - started)
         for group in opt.param_groups:
             group["lr"] = lr
+        if o.crop:
+            sam.corner = tuple(shared.integers(0, (o.size - o.crop) // 16 + 1, 2).tolist())
         begin_step(sam, o.keep_statistics)
         parts = step(sam, head, loader.next(), own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS)))
         share_gradients(both)
@@ -235,12 +238,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4, help="per process and step")
     parser.add_argument("--prompts", type=int, default=8, help="per image")
     parser.add_argument("--size", type=int, default=DEMO.image_size, help="of the pictures: smaller ones for a quick start")
+    parser.add_argument("--crop", type=int, default=0, help="train on squares of so many pixels of those pictures")
     parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/demo.safetensors")
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="per process; 0: as many as there are cores for each")
     parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second; 0: only those painted before")
     o = Options(**vars(parser.parse_args()))
+    if o.crop % 16 or not 0 <= o.crop <= o.size:
+        parser.error(f"--crop {o.crop}: a multiple of 16 up to --size, {o.size}")
     o.folder.mkdir(parents=True, exist_ok=True)
     (o.folder / "STOP").unlink(missing_ok=True)
     painter = mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)
