@@ -5,7 +5,7 @@ is measured in; NMSE is its square, PSNR is what Core ML people quote.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
@@ -143,7 +143,7 @@ def align(reference: Array, candidate: Array) -> tuple[Array | None, str]:
         return candidate, ""
     if candidate.size != reference.size:
         return None, ""
-    orders = [order for order in _orders(candidate.ndim) if _may_be_layout(reference, candidate, order)]
+    orders = _layouts(reference, candidate)
     if not orders:
         return None, ""
     options = [(candidate.transpose(order).reshape(reference.shape), order) for order in orders]
@@ -164,13 +164,14 @@ def aligned(truth: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[
 
 def transposed(reference: Array, candidate: Array) -> str:
     """Which swap of equally long axes would explain the difference ("" for none): a square map with x and y exchanged."""
-    if candidate.shape != reference.shape:
+    taken, _ = align(reference, candidate)
+    if taken is None:
         return ""
-    enough = min(_SAME, _BETTER * _distance(reference, candidate))
-    for order in _orders(candidate.ndim):
-        turned = candidate.transpose(order)
+    enough = min(_SAME, _BETTER * _distance(reference, taken))
+    for order in _orders(taken.ndim):
+        turned = taken.transpose(order)
         if turned.shape == reference.shape and _distance(reference, turned) < enough:
-            return _name(reference, candidate, order)
+            return _name(reference, taken, order)
     return ""
 
 
@@ -179,35 +180,69 @@ def _orders(axes: int) -> list[tuple[int, ...]]:
     return list(permutations(range(axes))) if axes <= _MAX_AXES else [tuple(range(axes))]
 
 
-def _may_be_layout(reference: Array, candidate: Array, order: tuple[int, ...]) -> bool:
-    """Whether this order of the candidate's axes is the reference's shape, axes of length 1 and maps laid out as tokens aside.
+def _layouts(reference: Array, candidate: Array) -> list[tuple[int, ...]]:
+    """The orders of the candidate's axes in which it may be the reference; of those that differ in axes of length 1 alone one,
+    with the reference's shape if there is such."""
+    found: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for order in sorted(_orders(candidate.ndim), key=lambda order: _shape(candidate, order) != reference.shape):
+        axes = tuple(axis for axis in order if candidate.shape[axis] != 1)
+        if axes not in found and _may_be_layout(reference, candidate, axes):
+            found[axes] = order
+    return list(found.values())
 
-    An order that exchanges x and y of a map (N, C, H, W) or of a picture (H, W, 3) is no layout: it is another picture.
+
+def _may_be_layout(reference: Array, candidate: Array, axes: tuple[int, ...]) -> bool:
+    """Whether these axes of the candidate, in this order, are the reference's, maps laid out as tokens (and the other way round)
+    included. Axes of length 1 count on neither side.
+
+    An order that exchanges x and y of a map (N, C, H, W) or of a picture (H, W, 3) is no layout: it is another picture. So is one
+    that exchanges axes which are one of the reference's, as the y and x of tokens are.
     """
-    if candidate.ndim == reference.ndim:
-        y, x = (2, 3) if reference.ndim == 4 else (0, 1) if reference.ndim == 3 and reference.shape[-1] == 3 else (0, 0)
-        return tuple(candidate.shape[axis] for axis in order) == reference.shape and order[y] <= order[x]
-    turned = [candidate.shape[axis] for axis in order if candidate.shape[axis] != 1]
-    wanted = [n for n in reference.shape if n != 1]
-    return _splits(turned, wanted) or _splits(wanted, turned)
+    wanted = [axis for axis, length in enumerate(reference.shape) if length != 1]
+    mine, theirs = _shape(candidate, axes), _shape(reference, wanted)
+    split, joined = _groups(mine, theirs), _groups(theirs, mine)
+    if split is not None:
+        parts = {axis: [axes[place] for place in group] for axis, group in zip(wanted, split, strict=True)}
+    elif joined is not None:
+        parts = {wanted[place]: [axis] for axis, group in zip(axes, joined, strict=True) for place in group}
+    else:
+        return False
+    plane = [axis for number in _plane(reference) for axis in parts.get(number, [])]
+    return all(part == sorted(part) for part in (plane, *parts.values()))
 
 
-def _splits(fine: list[int], coarse: list[int]) -> bool:
-    """Whether each length of `coarse` is the product of neighbouring lengths of `fine`, in order."""
-    rest = list(fine)
+def _plane(reference: Array) -> tuple[int, ...]:
+    """The axes y and x of a map (N, C, H, W), a picture (H, W, 3) or an encoding (C, E, E); none of tokens and other tensors."""
+    if reference.ndim == 4:
+        return (2, 3)
+    if reference.ndim != 3:
+        return ()
+    *_, height, width = reference.shape
+    return (0, 1) if width == 3 else (1, 2) if height == width else ()
+
+
+def _shape(array: Array, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(array.shape[axis] for axis in axes)
+
+
+def _groups(fine: Sequence[int], coarse: Sequence[int]) -> list[range] | None:
+    """Which neighbouring lengths of `fine` make each of `coarse` by their product, in order; None where they do not."""
+    groups, place = [], 0
     for length in coarse:
-        product = 1
-        while rest and product < length:
-            product *= rest.pop(0)
+        start, product = place, 1
+        while place < len(fine) and product < length:
+            product *= fine[place]
+            place += 1
         if product != length:
-            return False
-    return not rest
+            return None
+        groups.append(range(start, place))
+    return groups if place == len(fine) else None
 
 
 def _name(reference: Array, candidate: Array, order: tuple[int, ...]) -> str:
     """The candidate's axes by the reference's letters, such as "NHWC"; by its shape where they are not the same axes."""
     letters = _LETTERS.get(reference.ndim, "")
-    if not letters or candidate.ndim != reference.ndim:
+    if not letters or _shape(candidate, order) != reference.shape:
         return f"{candidate.shape} as {reference.shape}"
     return "".join(letters[axis] for axis in np.argsort(order))
 

@@ -74,6 +74,37 @@ def test_tokens_are_a_map_in_reading_order() -> None:
 def test_a_turned_picture_is_no_layout() -> None:
     assert align(random(5, 7, 3), random(5, 7, 3).transpose(1, 0, 2))[0] is None
     assert align(random(1, 2, 5, 7), random(1, 2, 5, 7).swapaxes(2, 3))[0] is None
+    assert align(random(1, 2, 5, 7), random(2, 7, 5))[0] is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "right"),
+    [
+        ((1, 5, 6, 6), (1, 3, 2), (1, 2, 3)),  # (C, W, H) for (N, C, H, W)
+        ((1, 5, 6, 6), (3, 2, 1), (2, 3, 1)),  # (W, H, C)
+        ((1, 3, 6, 6), (1, 3, 2), (1, 2, 3)),  # masks (3, W, H)
+        ((6, 6, 3), (2, 1, 0), (2, 0, 1)),  # (3, W, H) for a picture (H, W, 3)
+        ((5, 6, 6), (2, 1, 0), (1, 2, 0)),  # (W, H, C) for an encoding (C, H, W)
+    ],
+)
+def test_x_and_y_exchanged_are_no_layout_without_a_batch_axis(
+    shape: tuple[int, ...], order: tuple[int, ...], right: tuple[int, ...]
+) -> None:
+    reference = random(*shape)
+    full = [axis for axis, length in enumerate(shape) if length == 1]
+    assert difference(reference, reference.transpose(*full, *right).squeeze()).relative_l2 == 0.0
+    exchanged = reference.transpose(*full, *order).squeeze()
+    assert difference(reference, exchanged).relative_l2 > 1.0
+    assert transposed(reference, exchanged)
+
+
+def test_a_turned_map_is_not_taken_for_tokens() -> None:
+    tokens = random(1, 36, 4)
+    maps = tokens.reshape(1, 6, 6, 4)
+    for right in (maps, maps[0], maps.transpose(0, 3, 1, 2)):
+        assert difference(tokens, right).relative_l2 == 0.0
+    for turned in (maps.swapaxes(1, 2), maps[0].swapaxes(0, 1), maps.transpose(0, 3, 2, 1)):
+        assert difference(tokens, turned).relative_l2 > 1.0
 
 
 def test_another_shape_is_no_layout_even_of_the_same_size() -> None:
