@@ -27,12 +27,17 @@ class ModelOptions:
 
     def load(self, named: bool = False) -> MobileSam:
         """The model. Raises what `refsam.load` raises, and InputError where weights have to be `named` and are not."""
-        if named and not (self.weights or os.environ.get(WEIGHTS_VARIABLE)):
+        if named:
+            self.check_named()
+        return load(self.weights, backend=self.backend, dtype=self.dtype, threads=self.threads)
+
+    def check_named(self) -> None:
+        """Raises InputError where no weights are named."""
+        if not (self.weights or os.environ.get(WEIGHTS_VARIABLE)):
             raise InputError(
                 "a trace judges a port by these weights, so they have to be named: --weights FILE, mobile_sam or demo"
                 f" (or ${WEIGHTS_VARIABLE})"
             )
-        return load(self.weights, backend=self.backend, dtype=self.dtype, threads=self.threads)
 
 
 def describe(model: MobileSam, options: ModelOptions) -> dict[str, Any]:

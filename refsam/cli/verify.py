@@ -12,12 +12,14 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from refsam.checkpoint import file_sha256
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
 from refsam.cli.model import ModelOptions
 from refsam.cli.results import check_suffix
 from refsam.cli.verify_port import CaseOptions, PortOptions, Precision, Task
 from refsam.cli.verify_results import Results, write_html
 from refsam.errors import InputError
+from refsam.loading import weights_path
 from refsam.threads import thread_count
 from refsam.verify import verify as verified
 from refsam.verify.comparison import K
@@ -115,8 +117,10 @@ def _in_colour() -> bool:
 
 
 def _identity(asked: Asked) -> dict[str, Any]:
-    """What a result depends on, besides the picture and the port's own contents."""
-    weights = asked.model.weights or os.environ.get("REFSAM_WEIGHTS", "")
+    """What a result depends on, besides picture, prompt and the port's own contents."""
+    asked.model.check_named()
+    with weights_path(asked.model.weights).open("rb") as file:
+        weights = file_sha256(file)
     settings = {name: value for name, value in asked.settings.items() if name != "threads"}
     return {"port": asked.words, "how": asdict(asked.how), "precision": asked.precision, "weights": weights, **settings}
 
@@ -126,7 +130,7 @@ def _collect(asked: Asked, tasks: Sequence[Task], results: Results | None, jobs:
     found: dict[str, Record] = {}
     if results is not None:
         results.prepare()
-        kept = ((task.name, results.done(task.name, task.path)) for task in tasks)
+        kept = ((task.name, results.done(task)) for task in tasks)
         found = {name: made for name, made in kept if made is not None}
     left = [task for task in tasks if task.name not in found]
     if found:
@@ -136,7 +140,7 @@ def _collect(asked: Asked, tasks: Sequence[Task], results: Results | None, jobs:
         for task, made in _run(asked, left, jobs):
             found[task.name] = made
             if results is not None:
-                results.keep(task.name, task.path, made)
+                results.keep(task, made)
             if show:
                 print(line(made), flush=True)
             advance(len(found), len(tasks))

@@ -1,5 +1,6 @@
 """The options of `refsam verify` that say which port, and what is put to it."""
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -107,6 +108,11 @@ class Task:
         """Of the picture."""
         return self.path.stem
 
+    def content(self) -> dict[str, Any]:
+        """What a result depends on: picture and mask by their bytes, the prompt, not what they are called."""
+        prompt = None if self.prompt is None else {**asdict(self.prompt), "name": "", "mask": _sha256(self.prompt.mask)}
+        return {"picture": _sha256(self.path), "prompt": prompt, "multimask": self.multimask}
+
     def read(self, model: MobileSam) -> Case:
         """The case. Raises InputError where the picture cannot be read or the prompt does not fit it."""
         picture = read_image(self.path)
@@ -114,6 +120,10 @@ class Task:
         prompt = self.prompt or replace(Prompt(), points=((width / 2, height / 2),), labels=(1,))
         kwargs: dict[str, Any] = prompt.predict_kwargs(model.config, (height, width))
         return Case(picture, {**kwargs, "multimask_output": self.multimask}, self.name)
+
+
+def _sha256(path: Path | None) -> str:
+    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 Precision = Annotated[

@@ -9,6 +9,7 @@ from typing import Any
 
 from refsam import __version__
 from refsam.cli.results import make_folder
+from refsam.cli.verify_port import Task
 from refsam.errors import InputError
 from refsam.files import atomic_write
 from refsam.verify.report import Record, to_html, to_json
@@ -23,7 +24,7 @@ class Results:
 
     Attributes:
         folder: it has report.json and report.html, and in `pictures` a file for each picture that is done.
-        asked: all that the results depend on besides the picture; what was done with other settings is not taken.
+        asked: all that the results depend on besides picture and prompt; what was done with other settings is not taken.
         resume: whether what is done is taken at all. That the port itself is the same is for the user to know.
     """
 
@@ -38,18 +39,18 @@ class Results:
             raise InputError(f"{self.folder} has results of an earlier run; give --resume to go on with it, or another folder")
         make_folder(done)
 
-    def done(self, name: str, path: Path) -> Record | None:
+    def done(self, task: Task) -> Record | None:
         """What an earlier run found of a picture, None where it has to be done."""
         try:
-            kept = json.loads(self._file(name).read_bytes()) if self.resume else {}
-            return _record(kept["record"]) if kept.get("key") == self._key(path) else None
+            kept = json.loads(self._file(task.name).read_bytes()) if self.resume else {}
+            return _record(kept["record"]) if kept.get("key") == self._key(task) else None
         except (OSError, ValueError, KeyError, TypeError):  # not there, or not what this version writes
             return None
 
-    def keep(self, name: str, path: Path, record: Record) -> None:
+    def keep(self, task: Task, record: Record) -> None:
         """Write down a picture's result, whole or not at all."""
-        kept = {"key": self._key(path), "record": _plain(record)}
-        with atomic_write(self._file(name)) as file:
+        kept = {"key": self._key(task), "record": _plain(record)}
+        with atomic_write(self._file(task.name)) as file:
             file.write(json.dumps(kept, sort_keys=True).encode())
 
     def finish(self, records: Sequence[Record]) -> Iterator[Path]:
@@ -63,10 +64,10 @@ class Results:
     def _file(self, name: str) -> Path:
         return self.folder / PICTURES / f"{name}.json"
 
-    def _key(self, path: Path) -> str:
-        """A hash of the settings and of the picture's bytes."""
-        settings = json.dumps({"refsam": __version__, **self.asked}, sort_keys=True, default=str)
-        return hashlib.sha256(settings.encode() + path.read_bytes()).hexdigest()
+    def _key(self, task: Task) -> str:
+        """A hash of the settings and of what is asked of the picture."""
+        settings = {"refsam": __version__, **self.asked, "task": task.content()}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def write_json(path: Path, records: Sequence[Record]) -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from PIL import Image
 
 import refsam
 from refsam import transforms
+from refsam.cli.model import ModelOptions
+from refsam.cli.prompts import Prompt
+from refsam.cli.verify import Asked, _identity
+from refsam.cli.verify_port import PortOptions, Task
+from refsam.cli.verify_results import Results
 from refsam.images import read_image
+from refsam.verify.report import Record
+from refsam.verify.report.pictures import Pictures
 
 CLICK = ("--image", "picture.png", "--point", "20,10")
 
@@ -95,23 +103,47 @@ def photographs(count: int) -> None:
 
 
 def test_many_pictures_are_resumed(run, folder):
-    photographs(3)
+    photographs(2)
     many = ("verify", "fast", "--images", "photos", "--out", "results")
     code, out, err = run(*many)
     assert (code, err) == (0, "")
-    assert "3 of 3 pictures hold" in out
-    assert sorted(path.name for path in Path("results").rglob("*.*")) == [
-        "0.json", "1.json", "2.json", "report.html", "report.json",
-    ]  # fmt: skip
+    assert "2 of 2 pictures hold" in out
+    assert sorted(path.name for path in Path("results").rglob("*.*")) == ["0.json", "1.json", "report.html", "report.json"]
     first = Path("results/report.json").read_bytes()
     assert "results of an earlier run" in run(*many)[2]
     Path("results/pictures/1.json").write_text("{")  # as if it had been damaged
     Path("results/report.json").unlink()
     code, out, err = run(*many, "--resume")
-    assert (code, err) == (0, "refsam: 2 of 3 pictures were done before\n")
+    assert (code, err) == (0, "refsam: 1 of 2 pictures were done before\n")
     assert [line.split(":")[0] for line in out.splitlines()[:1]] == ["1"]
     assert Path("results/report.json").read_bytes() == first
-    assert "3 of 3 pictures hold" in run(*many, "--resume", "-k", "5")[1]  # other settings: done anew
+    assert "2 of 2 pictures hold" in run(*many, "--resume", "--single")[1]  # asked otherwise: done anew
+
+
+def test_what_was_asked_otherwise_is_not_resumed(folder):
+    """Another prompt, mask or picture gives another result, whatever the files are called."""
+    Path("mask.png").write_bytes(b"1")
+    click = Prompt(points=((20.0, 10.0),), labels=(1,), mask=Path("mask.png"))
+    task = Task(Path("picture.png"), click, True)
+    results = Results(Path("results"), {"k": 4.0}, resume=True)
+    results.prepare()
+    results.keep(task, Record({"holds": True}, "text", Pictures("", (), ())))
+    assert results.done(replace(task, prompt=replace(click, name="picture")))
+    others = (None, replace(click, points=((21.0, 10.0),)), replace(click, box=(1, 2, 3, 4)), replace(click, mask=None))
+    changed = [replace(task, multimask=False), *(replace(task, prompt=prompt) for prompt in others)]
+    assert not any(results.done(other) for other in changed)
+    assert replace(results, asked={"k": 5.0}).done(task) is None
+    Path("mask.png").write_bytes(b"2")
+    assert results.done(task) is None
+
+
+def test_other_weights_of_the_same_name_are_not_resumed(folder, monkeypatch):
+    asked = Asked(("fast",), PortOptions(), ModelOptions(weights="w.safetensors"), None, {})
+    found = []
+    for content in (b"1", b"1", b"2"):
+        Path("w.safetensors").write_bytes(content)
+        found.append(_identity(asked))
+    assert found[0] == found[1] != found[2]
 
 
 def test_processes_give_the_same_results(run, folder):
