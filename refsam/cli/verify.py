@@ -15,9 +15,8 @@ from cyclopts import Parameter
 from refsam.checkpoint import file_sha256
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
 from refsam.cli.model import ModelOptions
-from refsam.cli.results import check_suffix
 from refsam.cli.verify_port import CaseOptions, PortOptions, Precision, Task
-from refsam.cli.verify_results import Results, write_html
+from refsam.cli.verify_results import Results, check_page, write_html
 from refsam.errors import InputError
 from refsam.loading import weights_path
 from refsam.threads import thread_count
@@ -89,7 +88,7 @@ def verify(
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; it has to be at least 1")
     if html is not None:
-        check_suffix("html", html, (".html", ".htm"))
+        check_page(html)
     tasks = (cases or CaseOptions()).tasks()
     options = model or ModelOptions()
     if options.threads is None:
@@ -98,17 +97,23 @@ def verify(
     asked = Asked(port, how or PortOptions(), options, precision, settings)
     results = None if out is None else Results(out, _identity(asked), resume)
     records = _collect(asked, tasks, results, jobs, show=not as_json and len(tasks) > 1)
-    written = [] if results is None else list(results.finish(records))
-    if html is not None:
-        written.append(write_html(html, records))
     if as_json:
         print_json(to_json(records))
     else:
         text = summary(records)
-        print(in_colour(text) if _in_colour() else text)
-        for path in written:
+        print(in_colour(text) if _in_colour() else text, flush=True)
+    for path in _write(records, results, html):
+        if not as_json:
             print(f"wrote {path}")
     return OK if all(records) else DIFFERENCE
+
+
+def _write(records: Sequence[Record], results: Results | None, html: Path | None) -> Iterator[Path]:
+    """The reports that were asked for; yields their paths."""
+    if results is not None:
+        yield from results.finish(records)
+    if html is not None:
+        yield write_html(html, records)
 
 
 def _in_colour() -> bool:

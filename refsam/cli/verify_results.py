@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from refsam import __version__
-from refsam.cli.results import make_folder
+from refsam.cli.results import check_suffix, make_folder
 from refsam.cli.verify_port import Task
-from refsam.errors import InputError
+from refsam.errors import BackendUnavailable, InputError
 from refsam.files import atomic_write
 from refsam.verify.report import Record, to_html, to_json
 from refsam.verify.report.pictures import Heatmap, MaskPicture, Pictures
@@ -56,10 +57,8 @@ class Results:
     def finish(self, records: Sequence[Record]) -> Iterator[Path]:
         """Write the reports over all pictures; the page only where jinja2 is installed. Yields their paths."""
         yield write_json(self.folder / REPORT_JSON, records)
-        try:
+        if find_spec("jinja2") is not None:
             yield write_html(self.folder / REPORT_HTML, records)
-        except ModuleNotFoundError:
-            return
 
     def _file(self, name: str) -> Path:
         return self.folder / PICTURES / f"{name}.json"
@@ -70,6 +69,13 @@ class Results:
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def check_page(path: Path) -> None:
+    """Before a run: raises InputError where no page can have this name, BackendUnavailable without jinja2."""
+    check_suffix("html", path, (".html", ".htm"))
+    if find_spec("jinja2") is None:
+        raise BackendUnavailable("a page needs jinja2, which is not installed; try: pip install 'refsam[report]'")
+
+
 def write_json(path: Path, records: Sequence[Record]) -> Path:
     """The JSON document of all records."""
     with atomic_write(path) as file:
@@ -78,7 +84,7 @@ def write_json(path: Path, records: Sequence[Record]) -> Path:
 
 
 def write_html(path: Path, records: Sequence[Record]) -> Path:
-    """The page of all records. Raises ModuleNotFoundError where jinja2 is not installed."""
+    """The page of all records (see `check_page`)."""
     page = to_html(records)
     with atomic_write(path) as file:
         file.write(page.encode())

@@ -50,6 +50,13 @@ def test_a_port_that_holds(run, dumps):
     assert Path("page.html").read_text().startswith("<!doctype html>")
 
 
+def test_a_page_without_jinja2_is_refused_before_the_run(run, dumps, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, out, err = run("verify", "dumps", *CLICK, "--html", "page.html")
+    assert (code, out) == (3, "")
+    assert "pip install 'refsam[report]'" in err
+
+
 def test_a_port_that_differs_is_exit_code_1(run, dumps):
     np.save("dumps/image_encoder.npy", np.load("dumps/image_encoder.npy") * 1.01)
     code, out, err = run("verify", "dumps", *CLICK, "--no-explain", "-k", "2")
