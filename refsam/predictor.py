@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -259,8 +259,13 @@ def _metadata(model: MobileSam, image: Array, prompts: dict[str, Any]) -> dict[s
         "weights_sha256": model.weights_sha256,
         "image_sha256": pixels_sha256(image),
         "image_size": json.dumps(image.shape[:2]),
-        "prompts": json.dumps({name: _described(name, value) for name, value in prompts.items()}),
+        "prompts": json.dumps(described(prompts)),
     }
+
+
+def described(prompts: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `predict` as a trace's metadata have them."""
+    return {name: _described(name, value) for name, value in prompts.items()}
 
 
 def _described(name: str, value: Any) -> Any:

@@ -90,6 +90,7 @@ def verify(
     if html is not None:
         check_page(html)
     tasks = (cases or CaseOptions()).tasks()
+    (how or PortOptions()).check_several(port, [task.name for task in tasks])
     options = model or ModelOptions()
     if options.threads is None:
         options = replace(options, threads=max(1, thread_count() // jobs))

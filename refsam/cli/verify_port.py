@@ -16,7 +16,9 @@ from refsam.images import read_image
 from refsam.model.sam import MobileSam
 from refsam.verify import Case, Port, open_port
 from refsam.verify.ports.app import Way
+from refsam.verify.ports.dumps import check_several
 from refsam.verify.ports.onnx import Layout
+from refsam.verify.ports.registry import kind_of
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".gif", ".ppm")
 
@@ -40,6 +42,11 @@ class PortOptions:
             sys.path.insert(0, "")
         given = {name: value for name, value in asdict(self).items() if name != "kind" and value not in (None, False)}
         return open_port(list(words), model=model, precision=precision, kind=self.kind, **given)
+
+    def check_several(self, words: tuple[str, ...], names: Sequence[str]) -> None:
+        """Raises InputError where the port is dumps that cannot be all of these pictures'."""
+        if len(names) > 1 and words and kind_of(words, self.kind).name == "dumps":
+            check_several(Path(words[0]), names)
 
 
 @Parameter(name="*")

@@ -168,6 +168,14 @@ def test_an_error_in_a_process_is_one_line(run, folder):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_one_dump_is_not_put_to_two_pictures(refused, dumps, jobs):
+    """In processes of their own each picture would be given the same dumps."""
+    photographs(2)
+    message = "dumps holds the dumps of one picture; those of 1 belong into dumps/1"
+    assert message in refused("verify", "dumps", "--images", "photos", "--jobs", jobs)
+
+
 def test_prompts_go_to_pictures_by_name(run, folder):
     photographs(2)
     prompts = [{"name": "0", "points": [[3, 4]]}, {"name": "1.png", "box": [1, 2, 30, 20]}]

@@ -3,7 +3,7 @@
 import json
 import math
 import zipfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 from refsam.errors import InputError
 from refsam.images import pixels_sha256
 from refsam.model.sam import MobileSam
+from refsam.predictor import described
 from refsam.tracing import read_arrays
 from refsam.types import Array
-from refsam.verify.ports.port import arrays, only
+from refsam.verify.ports.port import PROMPTS, arrays, only
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case
 
@@ -22,6 +23,9 @@ MANIFEST = "manifest.json"
 SUFFIXES = (".npy", ".npz", ".safetensors")
 RAW_TYPES = ("float16", "float32", "float64", "uint8", "int8", "int32", "int64", "bool")
 """What the numbers of a raw file may be; little-endian."""
+
+BEFORE_PROMPTS = ("transforms.resized", "input_image", "image_encoder")
+"""How the names of stages begin that a prompt does not change."""
 
 MAX_BYTES = 16 << 30
 """Of the arrays of one picture; all stages of MobileSAM in float64 are 6 GiB."""
@@ -50,38 +54,42 @@ class DumpPort:
     Args:
         path: a folder, or one .npz, .npy or .safetensors file (such as a trace).
         precision: what computed them; None: what the manifest says, else fp16 where all floats are float16, else float32.
+        weights_sha256: of the weights that they are judged by, "" for unknown ones: a trace says which it was made with.
 
     Raises InputError where there is nothing there.
     """
 
-    def __init__(self, path: Path, precision: str | None = None) -> None:
+    def __init__(self, path: Path, precision: str | None = None, weights_sha256: str = "") -> None:
         if not path.exists():
             raise InputError(f"there are no dumps {path}")
-        self.path, self.declared = path, precision
+        self.path, self.declared, self.weights_sha256 = path, precision, weights_sha256
         self.name, self.precision = str(path), precision or "float32"
         self.notes: tuple[str, ...] = ()
         self._answered = ""
 
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:  # noqa: ARG002 - what there is, is there
-        """Read the picture's dumps. Raises InputError where a file is damaged, or they are another picture's."""
-        own = self.path / case.name
-        if case.name and self.path.is_dir() and own.is_dir():
-            return self._named(_folder(own))
+        """Read the picture's dumps. Raises InputError where a file is damaged, or they are another picture's or prompt's."""
+        own = _own_folder(self.path, case.name)
+        if own is not None:
+            return self._shown(own, _folder(own), case)
         if self._answered not in ("", case.sha256):
-            raise InputError(f"{self.path} holds the dumps of one picture; those of {case.name} belong into {own}")
+            raise InputError(_belongs(self.path, case.name))
         self._answered = case.sha256
-        found = _folder(self.path) if self.path.is_dir() else _file(self.path)
-        _check_picture(self.path, found.metadata, case)
-        return self._named(found)
+        return self._shown(self.path, _folder(self.path, case.name) if self.path.is_dir() else _file(self.path), case)
 
-    def _named(self, found: "_Dumps") -> dict[str, Array]:
-        """Stages under our names; the precision and the notes follow."""
+    def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
+        """Stages under our names, where they are the case's; the precision and the notes follow."""
+        _check_case(path, found, case)
         renamed = {name: alias for name, alias in ALIASES.items() if name in found.tensors and alias not in found.tensors}
         self.notes = tuple(f"{name} was taken for {alias}" for name, alias in renamed.items())
         halves = {array.dtype for array in found.tensors.values() if array.dtype.kind == "f"} == {np.dtype(np.float16)}
         self.precision = self.declared or found.precision or ("fp16" if halves else "float32")
         if halves and not self.declared and not found.precision:
             self.notes = (*self.notes, "precision: fp16, as all floats are float16")
+        made_with = found.metadata.get("weights_sha256")
+        if made_with and self.weights_sha256 and made_with != self.weights_sha256:
+            these = f"these are {self.weights_sha256[:12]}..."
+            self.notes = (*self.notes, f"weights: the trace was made with another file (sha256 {made_with[:12]}...); {these}")
         return arrays({renamed.get(name, name): array for name, array in found.tensors.items()})
 
 
@@ -109,7 +117,25 @@ def _file(path: Path) -> _Dumps:
     return found
 
 
-def _folder(folder: Path) -> _Dumps:
+def _own_folder(path: Path, name: str) -> Path | None:
+    """The folder of a picture's dumps, where it has one of its own."""
+    return path / name if name and path.is_dir() and (path / name).is_dir() else None
+
+
+def _belongs(path: Path, name: str) -> str:
+    return f"{path} holds the dumps of one picture; those of {name} belong into {path / name}"
+
+
+def check_several(path: Path, names: Sequence[str]) -> None:
+    """Before several pictures are put to dumps, here or in processes of their own: raises InputError where more than one of them
+    has no folder, as those would be given the same dumps."""
+    lacking = [name for name in names if _own_folder(path, name) is None]
+    if len(lacking) > 1:
+        raise InputError(_belongs(path, lacking[1]))
+
+
+def _folder(folder: Path, name: str = "") -> _Dumps:
+    """The dumps in a folder; in an error `name` is the picture that has no folder of its own there."""
     found = _Dumps()
     described = set()
     if (folder / MANIFEST).exists():
@@ -118,7 +144,8 @@ def _folder(folder: Path) -> _Dumps:
     for path in files:
         _add_file(found, path)
     if not found.tensors:
-        raise InputError(f"{folder} has no dumps: no {', '.join(SUFFIXES)} and no {MANIFEST}")
+        own = f", and no folder {folder / name} of this picture's" if name else ""
+        raise InputError(f"{folder} has no dumps: no {', '.join(SUFFIXES)} and no {MANIFEST}{own}")
     return found
 
 
@@ -210,11 +237,32 @@ def _raw(manifest: Path, entry: Mapping[str, Any], file: Path) -> Array:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
 
 
-def _check_picture(path: Path, metadata: Mapping[str, str], case: Case) -> None:
-    """A trace says which picture it is of."""
-    said = metadata.get("image_sha256")
+def _check_case(path: Path, found: _Dumps, case: Case) -> None:
+    """A trace says which picture and prompt it is of. The prompt is of no consequence up to the embedding."""
+    said = found.metadata.get("image_sha256")
     if said and said != pixels_sha256(case.image):
         raise InputError(f"{path} says that it is of another picture than {case.name or 'this one'}; its pixels differ")
+    answers = [name for name in found.tensors if not name.startswith(BEFORE_PROMPTS)]
+    asked = found.metadata.get("prompts")
+    if answers and asked and not _same_prompt(asked, case):
+        raise InputError(f"{path} says that it is of another prompt, and has {answers[0]}; its own is {asked:.200}")
+
+
+def _same_prompt(said: str, case: Case) -> bool:
+    """Whether a trace's metadata have the case's prompt; what is not given is None, three masks for `multimask_output`."""
+    try:
+        theirs = json.loads(said)
+        ours = json.loads(json.dumps(described({name: x for name, x in case.prompts.items() if x is not None})))
+        pairs = [(theirs.get(name), ours.get(name)) for name in PROMPTS]
+        return all(_flat(a, name) == _flat(b, name) for name, (a, b) in zip(PROMPTS, pairs, strict=True))
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+def _flat(value: Any, name: str) -> Any:
+    if name == "multimask_output":
+        return True if value is None else bool(value)
+    return value if value is None or name == "mask_input" else np.ravel(value).tolist()
 
 
 def is_dumps(words: tuple[str, ...]) -> bool:
@@ -232,6 +280,6 @@ def _holds_dumps(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
 
 
-def open_dumps(words: tuple[str, ...], *, model: MobileSam, precision: str | None) -> DumpPort:  # noqa: ARG001 - needs no weights
+def open_dumps(words: tuple[str, ...], *, model: MobileSam, precision: str | None) -> DumpPort:
     """A folder or a file of dumps."""
-    return DumpPort(Path(only(words, "dumps")), precision)
+    return DumpPort(Path(only(words, "dumps")), precision, model.weights_sha256)

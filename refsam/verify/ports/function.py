@@ -12,7 +12,6 @@ from refsam.types import Array
 from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays, input_image, load_function, only, parameters
 from refsam.verify.reference import Case
 
-PROMPTS = ("point_coords", "point_labels", "box", "mask_input", "multimask_output")
 _RESULTS = ("masks", "iou_predictions", "low_res_masks")
 
 

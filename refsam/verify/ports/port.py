@@ -13,6 +13,8 @@ from refsam.types import Array
 from refsam.verify.reference import Case
 
 PREPROCESSED = "preprocessing: the reference's; the port was given input_image"
+PROMPTS = ("point_coords", "point_labels", "box", "mask_input", "multimask_output")
+"""The arguments of `SamPredictor.predict` that a case may have."""
 COORDINATES = "prompts: the reference took them to the input frame"
 
 

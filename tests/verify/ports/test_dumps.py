@@ -78,6 +78,28 @@ def test_a_trace_is_a_dump_that_knows_its_picture(tmp_path: Path) -> None:
     other = Case(CASE.image[::-1], CASE.prompts, "other")
     with pytest.raises(InputError, match="another picture than other"):
         open_port(tmp_path / "t.safetensors", model=tiny()).run(other, ())
+    (tmp_path / "all" / "other").mkdir(parents=True)
+    (tmp_path / "t.safetensors").rename(tmp_path / "all" / "other" / "t.safetensors")
+    with pytest.raises(InputError, match="another picture than other"):
+        open_port(tmp_path / "all", model=tiny()).run(other, ())
+
+
+def test_a_trace_knows_its_prompt_and_weights(tmp_path: Path) -> None:
+    """Stages before the prompt are the same for all of them."""
+    made = MobileSam(tiny().scope.weights, TINY, metadata={"weights_sha256": "1" * 64})
+    mask = np.zeros((1, TINY.mask_size, TINY.mask_size), np.float32)
+    asked = {**CASE.prompts, "mask_input": mask}
+    whole, embedding = tmp_path / "whole.safetensors", tmp_path / "embedding.safetensors"
+    refsam.trace(made, CASE.image, stages="image_encoder,low_res_masks", **asked).save(whole)
+    refsam.trace(made, CASE.image, stages="image_encoder", **asked).save(embedding)
+    port = open_port(whole, model=MobileSam(tiny().scope.weights, TINY, metadata={"weights_sha256": "2" * 64}))
+    port.run(Case(CASE.image, {**asked, "box": None, "multimask_output": True}), ())
+    assert port.notes == ("weights: the trace was made with another file (sha256 111111111111...); these are 222222222222...",)
+    for other in ({"multimask_output": False}, {"point_coords": [[1, 2]]}, {"box": [1, 2, 3, 4]}, {"mask_input": mask + 1}):
+        case = Case(CASE.image, {**asked, **other})
+        with pytest.raises(InputError, match="another prompt, and has low_res_masks"):
+            open_port(whole, model=made).run(case, ())
+        assert list(open_port(embedding, model=made).run(case, ())) == ["image_encoder"]
 
 
 def test_dumps_of_several_pictures_are_in_folders_of_their_names(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
@@ -93,6 +115,9 @@ def test_one_dump_does_not_answer_for_two_pictures(stages: dict[str, np.ndarray]
     port.run(CASE, ())
     with pytest.raises(InputError, match="dumps of one picture; those of second belong into"):
         port.run(Case(CASE.image[:, ::-1], CASE.prompts, "second"), ())
+    write_npy(tmp_path / "several" / "wide", {"image_encoder": np.zeros(3)})
+    with pytest.raises(InputError, match=r"has no dumps: .* and no folder .*several/second of this picture's"):
+        open_port(tmp_path / "several", model=tiny()).run(Case(CASE.image, CASE.prompts, "second"), ())
 
 
 def test_halves_are_taken_for_fp16_and_said_to_be(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
