@@ -46,7 +46,7 @@ def diagnose(
     if len(tasks) != 1:
         raise InputError(f"a tensor is of one picture, and there are {len(tasks)}")
     image = tasks[0].path
-    found = preprocessed(dumps, read_image(image), image.stem)
+    found = preprocessed(dumps, read_image(image), image.stem, precision, k)
     if as_json:
         print_json({"image": image, "dumps": dumps, **found.to_dict()})
     else:
@@ -54,11 +54,18 @@ def diagnose(
     return OK if found else DIFFERENCE
 
 
-def preprocessed(dumps: Path, picture: UInt8[Array, "H W 3"], name: str) -> Preprocessed:
-    """Diagnose the tensor of preprocessing among the dumps, or the only one that there is. Raises InputError for others."""
-    shown = DumpPort(dumps).run(Case(picture, name=name), ())
+def preprocessed(
+    dumps: Path, picture: UInt8[Array, "H W 3"], name: str, precision: str | None = None, k: float = K
+) -> Preprocessed:
+    """Diagnose the tensor of preprocessing among the dumps, or the only one that there is. Raises InputError for others.
+
+    Without a precision the one that the dumps have (see `DumpPort`).
+    """
+    port = DumpPort(dumps, precision)
+    shown = port.run(Case(picture, name=name), ())
     stage = next((stage for stage in STAGES if stage in shown), None)
     if stage is None and len(shown) != 1:
         names = ", ".join(list(shown)[:5])
         raise InputError(f"{dumps} has {names}; to judge these, name the weights with --weights (without them: input_image)")
-    return diagnose_preprocessed(shown[stage or next(iter(shown))], picture, stage)
+    tensor = shown[stage or next(iter(shown))]
+    return diagnose_preprocessed(tensor, picture, stage, precision=port.precision, k=k, notes=port.notes)

@@ -44,6 +44,7 @@ class Preprocessed:
         relative_l2: of the whole tensor.
         off, left: how far it is from the reference, and from the reference with the explanation's mistakes.
         explanation: None where it holds.
+        notes: how the tensor was read.
     """
 
     stage: str
@@ -52,30 +53,41 @@ class Preprocessed:
     off: Levels
     left: Levels
     explanation: Explanation | None
+    notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.explanation is None
 
     def __str__(self) -> str:
+        return "\n".join([*self._lines(), *(f"  {note}" for note in self.notes)])
+
+    def _lines(self) -> list[str]:
         taken = f" (taken as {self.layout})" if self.layout else ""
         if self.explanation is None:
-            return f"{self.stage}{taken} is the reference's, up to rounding: {self.off}"
+            return [f"{self.stage}{taken} is the reference's, up to rounding: {self.off}"]
         lines = [f"{self.stage}{taken} differs: {self.off}"]
         if not self.explanation.names:
-            return "\n".join([*lines, "  nothing known explains it"])
+            return [*lines, "  nothing known explains it"]
         lines.append(f"  matches '{' + '.join(self.explanation.names)}'; what is left: {self.left}")
-        return "\n".join([*lines, *(f"  instead: {remedy}" for remedy in self.explanation.remedies)])
+        return [*lines, *(f"  instead: {remedy}" for remedy in self.explanation.remedies)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         levels = {name: vars(getattr(self, name)) for name in ("off", "left")}
         why = None if self.explanation is None else self.explanation.to_dict()
         return {"holds": bool(self), "stage": self.stage, "layout": self.layout, "relative_l2": self.relative_l2, **levels,
-                "explanation": why}  # fmt: skip
+                "explanation": why, "notes": list(self.notes)}  # fmt: skip
 
 
 def diagnose_preprocessed(
-    tensor: Array, image: UInt8[Array, "H W 3"], stage: str | None = None, hypotheses: Iterable[Hypothesis] | None = None
+    tensor: Array,
+    image: UInt8[Array, "H W 3"],
+    stage: str | None = None,
+    hypotheses: Iterable[Hypothesis] | None = None,
+    *,
+    precision: str = "float32",
+    k: float = K,
+    notes: tuple[str, ...] = (),
 ) -> Preprocessed:
     """Hold a preprocessed tensor against the reference, and look for the mistakes that make the one of the other.
 
@@ -84,8 +96,11 @@ def diagnose_preprocessed(
         image: the picture that it was made of.
         stage: which of STAGES it is; None: as its shape says.
         hypotheses: those that are tried; None: all that are known of preprocessing.
+        precision: what the tensor was computed, or kept, in.
+        k: how many roundings of it are allowed.
+        notes: how the tensor was read, for the result.
 
-    Raises InputError where it is neither, or not finite.
+    Raises InputError where it is neither, or not finite, or the precision is unknown.
     """
     given = np.asarray(tensor)
     if given.dtype.kind not in "iuf" or given.size == 0 or not np.isfinite(given).all():
@@ -97,13 +112,13 @@ def diagnose_preprocessed(
         raise InputError(f"the tensor is {given.shape}; (1, 3, S, S) or a resized picture (h, w, 3) is needed")
     bench = _Tensor(image, given.astype(np.float64), name, side)
     error = relative_l2(bench.reference_value, bench.target)
-    if error <= K * precision_of("float32").unit:
+    if error <= k * precision_of(precision).unit:
         levels = _levels(bench.target - bench.reference_value, name)
-        return Preprocessed(name, bench.layout, error, levels, levels, None)
+        return Preprocessed(name, bench.layout, error, levels, levels, None, notes)
     tried = [h for h in (known() if hypotheses is None else hypotheses) if "preprocessing" in h.areas]
     found, chosen = search(bench, tried, list)
     off, left = (_levels(bench.target - bench.value(pipeline_of(x)), name) for x in ((), chosen))
-    return Preprocessed(name, bench.layout, error, off, left, found)
+    return Preprocessed(name, bench.layout, error, off, left, found, notes)
 
 
 class _Tensor(Bench):

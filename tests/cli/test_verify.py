@@ -210,6 +210,12 @@ def test_diagnose_of_one_tensor_needs_no_weights(run, folder, monkeypatch):
     code, out, _ = run("diagnose", "mine.npy", "--image", "large.png", "--json")
     assert code == 0
     assert json.loads(out)["explanation"] is None
+    np.save("mine.npy", transforms.preprocess(large, 64).astype(np.float16))
+    code, out, _ = run("diagnose", "mine.npy", "--image", "large.png")
+    assert code == 0
+    assert "precision: fp16, as all floats are float16" in out
+    assert run("diagnose", "mine.npy", "--image", "large.png", "--precision", "float32")[0] == 1
+    assert run("diagnose", "mine.npy", "--image", "large.png", "--precision", "float32", "-k", "1e5")[0] == 0
 
 
 def test_diagnose_without_weights_says_what_it_needs(run, dumps, monkeypatch):
