@@ -42,7 +42,10 @@ def _prompt(name: str, value: object) -> str:
 
 def _numbers(value: object) -> str:
     """As short as it can be read again."""
-    return str(np.asarray(value).tolist()).replace(".0", "")
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return str(value) if array.dtype.kind == "b" else f"{array:.10g}"
+    return f"[{', '.join(_numbers(item) for item in array)}]"
 
 
 def _titled(title: str, lines: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 from verify.report.outcomes import Mistaken, app, clean, outcome, scaled_neck
 
 from refsam.verify.report import record, render_text
+from refsam.verify.report.text import _numbers
 
 pytestmark = pytest.mark.core
 
@@ -33,6 +34,12 @@ def test_a_difference_has_place_size_figures_and_remedy() -> None:
         "padding in the index: index = y * S + x; padding is never added to it",
     ):
         assert words in text, words
+
+
+def test_numbers_of_a_prompt_can_be_read_again() -> None:
+    assert _numbers([[590.05, 390.0], [100.0625, 1e6]]) == "[[590.05, 390], [100.0625, 1000000]]"
+    assert _numbers(np.array([1, 0])) == "[1, 0]"
+    assert _numbers(True) == "True"
 
 
 def test_what_nothing_explains_is_said() -> None:
