@@ -34,9 +34,12 @@ GOALS = (
 )
 
 
+NOT_IDLE = "the machine was not idle"
+
+
 @dataclass(frozen=True)
 class Result:
-    """A goal and what was measured: None where it was not."""
+    """A goal and what was measured: None where it was not. Where there is a `caution`, the value is no verdict."""
 
     goal: Goal
     value: float | None
@@ -49,6 +52,8 @@ class Result:
         """In a word or two."""
         if self.value is None:
             return "not measured"
+        if self.caution:
+            return "not judged"
         return "aim met" if self.value <= self.goal.aim else "met" if self.value <= self.goal.bound else "NOT met"
 
 
@@ -66,8 +71,7 @@ def _result(document: Document, goal: Goal) -> Result:
     if mine is None or other is None:
         return Result(goal, None)
     found = ratio(mine, other)
-    caution = "the machine was not idle" if mine.disturbed or other.disturbed else ""
-    return Result(goal, found.value, found.low, found.high, caution)
+    return Result(goal, found.value, found.low, found.high, NOT_IDLE if found.disturbed else "")
 
 
 RUN_TO_RUN = 0.10

@@ -13,7 +13,7 @@ CONFIDENCE = 95.0
 
 @dataclass(frozen=True)
 class Ratio:
-    """The time of `contender` divided by that of `against`: below 1 is faster."""
+    """The time of `contender` divided by that of `against`: below 1 is faster. `disturbed` where one of the two rows is."""
 
     row: str
     contender: str
@@ -21,6 +21,7 @@ class Ratio:
     value: float
     low: float
     high: float
+    disturbed: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -38,7 +39,8 @@ def ratio(row: Row, against: Row) -> Ratio:
     quotients = _resampled(row.seconds) / _resampled(against.seconds, seed=1)
     low, high = np.percentile(quotients, ((100 - CONFIDENCE) / 2, (100 + CONFIDENCE) / 2))
     value = row.median / against.median
-    return Ratio(row.row, row.contender, against.contender, value, min(float(low), value), max(float(high), value))
+    ends, disturbed = (min(float(low), value), max(float(high), value)), row.disturbed or against.disturbed
+    return Ratio(row.row, row.contender, against.contender, value, *ends, disturbed)
 
 
 def _resampled(seconds: tuple[float, ...], seed: int = 0) -> np.ndarray:
