@@ -32,7 +32,7 @@ bench: .venv/installed ## the table of goals on this machine, against the peers 
 bench-peers: .venv/bench-peers ## install what make bench compares with (several GB of downloads)
 
 bench-gate: .venv/installed ## fail where a ratio to the reference got worse than in benchmarks/baseline.json
-	$(BIN)/refsam bench --contenders fast,reference --only $(GATED) --gate benchmarks/baseline.json
+	$(BIN)/refsam bench --contenders fast,reference --only $(GATED) --seconds 60 --gate benchmarks/baseline.json
 
 evidence: .venv/tested ## fuzz with 10,000 cases a property; write the tables in docs/evidence/
 	HYPOTHESIS_PROFILE=evidence $(BIN)/python -m pytest -q -m "hypothesis and not peer"

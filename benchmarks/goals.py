@@ -1,5 +1,6 @@
 """What the fast backend promises, as a table of goals; and the gate that notices when a ratio gets worse."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,11 +81,16 @@ RUN_TO_RUN = 0.10
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate found: ratios that got worse, those that held, and those that only one side has."""
+    """What the gate found: ratios that got worse, those that held, and those that were not judged."""
 
     worse: tuple[str, ...]
     held: tuple[str, ...]
     skipped: tuple[str, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing got worse, and something was judged at all."""
+        return bool(self.held) and not self.worse
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
@@ -94,25 +100,44 @@ class Verdict:
 def gate(document: Document, baseline: Document) -> Verdict:
     """Compare ratios with the baseline's, never times: those are another machine's.
 
-    A ratio is worse where all of its range lies above all of the baseline's, widened by RUN_TO_RUN. Stages are left out: they
+    A ratio is worse where it rose beyond `noticed`. Those that rest on disturbed rows are not judged. Stages are left out: they
     are for looking. Raises InputError where the two have no ratio in common.
     """
     now, then = _ratios(document), _ratios(baseline)
     shared = [key for key in now if key in then]
     if not shared:
         raise InputError("the baseline and these rows have no ratio in common: time the same rows with the same contenders")
-    lines = {key: _told(now[key], then[key]) for key in shared}
-    worse = [key for key in shared if now[key].low > then[key].high * (1 + RUN_TO_RUN)]
-    skipped = [" / ".join(key[1:]) + f" at {key[0]}" for key in {**then, **now} if key not in shared]
-    return Verdict(tuple(lines[key] for key in worse), tuple(lines[key] for key in shared if key not in worse), tuple(skipped))
+    lines: dict[str, list[str]] = {"worse": [], "held": []}
+    skipped = [f"{_name(key)}: only one side has it" for key in {**then, **now} if key not in shared]
+    for key in shared:
+        if whose := [side for side, found in (("now", now[key]), ("in the baseline", then[key])) if found.disturbed]:
+            skipped.append(f"{_name(key)}: {NOT_IDLE} {' and '.join(whose)}")
+        else:
+            rose = now[key].value > then[key].value * noticed(now[key], then[key])
+            lines["worse" if rose else "held"].append(_told(now[key], then[key]))
+    return Verdict(tuple(lines["worse"]), tuple(lines["held"]), tuple(skipped))
+
+
+def noticed(now: Ratio, then: Ratio) -> float:
+    """How many times what it was a ratio has to be for the gate to take it for a rise.
+
+    Beyond RUN_TO_RUN, all of the change's own 95 % range has to lie above 1. That range is made of those of the two ratios: runs
+    are independent, so in logarithms their distances add up as squares (Zou and Donner, Statistics in Medicine 27, 2008).
+    """
+    return (1 + RUN_TO_RUN) * math.exp(math.hypot(math.log(now.value / now.low), math.log(then.high / then.value)))
 
 
 def _ratios(document: Document) -> dict[tuple[str, str, str], Ratio]:
     return {x.key: x for x in all_ratios(document, OURS) if not x.row.startswith("stages")}
 
 
+def _name(key: tuple[str, str, str]) -> str:
+    row, contender, against = key
+    return f"{row}: {contender} / {against}"
+
+
 def _told(now: Ratio, then: Ratio) -> str:
     return (
-        f"{now.row}: {now.contender} / {now.against} is {now.value:.2f} ({now.low:.2f} to {now.high:.2f});"
-        f" it was {then.value:.2f} ({then.low:.2f} to {then.high:.2f})"
+        f"{_name(now.key)} is {now.value:.2f} ({now.low:.2f} to {now.high:.2f}); it was {then.value:.2f}"
+        f" ({then.low:.2f} to {then.high:.2f}); worse from {noticed(now, then):.2f} times that on"
     )

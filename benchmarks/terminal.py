@@ -22,9 +22,12 @@ def show(document: Document, verdict: goals.Verdict | None, console: Console | N
     if verdict:
         for line in verdict.worse:
             console.print(f"worse: {line}", markup=False)
+        for line in verdict.held:
+            console.print(f"held: {line}", markup=False)
         for line in verdict.skipped:
-            console.print(f"not compared: {line}", markup=False)
-        console.print(f"gate: {len(verdict.worse)} worse, {len(verdict.held)} held", markup=False)
+            console.print(f"not judged: {line}", markup=False)
+        counts = f"{len(verdict.worse)} worse, {len(verdict.held)} held, {len(verdict.skipped)} not judged"
+        console.print(f"gate: {counts}", markup=False)
 
 
 def _table(title: str, head: Iterable[str], lines: Iterable[tuple[str, ...]]) -> Table:

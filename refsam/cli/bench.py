@@ -21,7 +21,9 @@ Out = Annotated[
     Path | None, Parameter(help="Folder for rows.json, report.html and tables.md; rows that are there already are kept.")
 ]
 Rows = Annotated[Path | None, Parameter(name="--from", help="Time nothing: show these rows (a rows.json).")]
-Gate = Annotated[Path | None, Parameter(help="Compare ratios with those of a rows.json; exit 1 where one got worse.")]
+Gate = Annotated[
+    Path | None, Parameter(help="Compare ratios with a rows.json's; exit 1 where one got worse, or none could be judged.")
+]
 
 
 def bench(
@@ -55,7 +57,7 @@ def bench(
         harness.show(document, verdict)
         for path in harness.files(out) if out else []:
             print(f"wrote {path}")
-    return DIFFERENCE if verdict and verdict.worse else OK
+    return DIFFERENCE if verdict and not verdict.passes else OK
 
 
 def random_weights() -> Path:
