@@ -33,7 +33,7 @@ class Plan:
 
     Attributes:
         rounds: samples of each contender at each task.
-        seconds: after which a contender has had enough of a task, once it has `LEAST_SAMPLES` (or `rounds`, if that is less).
+        seconds: of one contender's samples after which a task ends for all, `LEAST_SAMPLES` rounds at least (or `rounds`).
         settings: what contenders are given: weights, threads, files and so on.
         say: is told what happens.
         keep: is given all rows so far after each task, so that a run that is stopped has not been in vain.
@@ -57,11 +57,14 @@ class Samples:
     notes: dict[str, Any] = field(default_factory=dict)
     replies: list[tuple[dict[str, Any], bool]] = field(default_factory=list)
 
-    def is_done(self, rounds: int, seconds: float) -> bool:
-        """Whether there are enough, or trying on would take too long."""
-        kept, tries = sum(was_idle for _, was_idle in self.replies), len(self.replies)
+    def are_enough(self, rounds: int) -> bool:
+        """Whether so many were taken on an idle machine, or were tried for twice as often."""
+        return sum(was_idle for _, was_idle in self.replies) >= rounds or len(self.replies) >= 2 * rounds
+
+    def took_too_long(self, rounds: int, seconds: float) -> bool:
+        """Whether to go on would take too long."""
         spent = sum(reply["seconds"] for reply, _ in self.replies)
-        return kept >= rounds or tries >= 2 * rounds or (tries >= min(LEAST_SAMPLES, rounds) and spent >= seconds)
+        return len(self.replies) >= min(LEAST_SAMPLES, rounds) and spent >= seconds
 
     def row(self, task: str, contender: str, run: str) -> Row:
         """As a row: disturbed samples are left out if enough others are there."""
@@ -149,12 +152,14 @@ def _take_turns(
 ) -> None:
     """Round robin, each round beginning with another contender; before each turn the machine comes to rest.
 
-    A contender that fails is told of and taken out of `samples`.
+    It ends for all after the same round, so that a ratio's two sides saw the same moments of the machine. A contender that fails
+    is told of and taken out of `samples`.
     """
     turn, patience = 0, idle.PATIENCE
-    while waiting := [name for name in samples if not samples[name].is_done(plan.rounds, plan.seconds)]:
-        first = turn % len(waiting)
-        for name in waiting[first:] + waiting[:first]:
+    while not _is_over(list(samples.values()), plan):
+        names = list(samples)
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             patience = idle.PATIENCE if idle.wait(patience) else patience / 2  # a machine that is always busy is not waited for
             watch = idle.Watch()
             try:
@@ -165,6 +170,12 @@ def _take_turns(
             else:
                 samples[name].replies.append((reply, watch.was_idle(cpu)))
         turn += 1
+
+
+def _is_over(samples: Sequence[Samples], plan: Plan) -> bool:
+    """Whether all contenders have enough samples, or the slowest has taken too long for them."""
+    slow = any(found.took_too_long(plan.rounds, plan.seconds) for found in samples)
+    return slow or all(found.are_enough(plan.rounds) for found in samples)
 
 
 def _compared(rows: list[Row], folder: Path, say: Callable[[str], None]) -> list[Row]:

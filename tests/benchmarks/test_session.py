@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import idle, session, tasks
+from benchmarks.pool import WorkerFailed
 from benchmarks.rows import Document, Row
-from benchmarks.session import Samples
+from benchmarks.session import Plan, Samples
 from refsam import InputError
 from refsam.cli import main
 from refsam.config import MOBILE_SAM
@@ -31,19 +32,30 @@ def test_disturbed_samples_are_counted_and_marked_where_there_are_few_others() -
 
 
 @pytest.mark.parametrize(
-    ("replies", "done"),
+    ("times", "idle_turns", "taken"),
     [
-        ([(1.0, True)] * 2, False),
-        ([(1.0, True)] * 5, True),  # as many as asked for
-        ([(1.0, False)] * 9, False),
-        ([(1.0, False)] * 10, True),  # twice as many tries
-        ([(5.0, True)] * 2, False),
-        ([(5.0, True)] * 3, True),  # too slow for more
+        ({"a": 1.0, "b": 1.5}, {"a", "b"}, 5),  # as many as asked for
+        ({"a": 1.0, "b": 1.0}, {"a"}, 10),  # b's samples were all disturbed: twice as many tries
+        ({"a": 0.1, "b": 5.0}, {"a", "b"}, 3),  # b is too slow for more, so a has no more either
+        ({"a": 0.1, "b": 2.0, "broken": 1.0}, {"a", "b"}, 5),
     ],
 )
-def test_when_a_contender_has_had_enough(replies, done) -> None:
-    samples = Samples(replies=[(reply(seconds), was_idle) for seconds, was_idle in replies])
-    assert samples.is_done(rounds=5, seconds=10.0) is done
+def test_a_row_ends_for_all_contenders_after_the_same_round(times, idle_turns, taken, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "wait", lambda _: True)
+    monkeypatch.setattr(idle.Watch, "was_idle", lambda _, cpu: cpu == 0.0)
+    order: list[str] = []
+
+    def sample(name: str) -> tuple[dict[str, object], float]:
+        if name == "broken":
+            raise WorkerFailed(name)
+        order.append(name)
+        return reply(times[name]), 0.0 if name in idle_turns else 1.0
+
+    samples = {name: Samples() for name in times}
+    plan = Plan([], [], 5, 10.0, {}, MOBILE_SAM, {}, lambda _: None, lambda _: None)
+    session._take_turns(plan, "encoder", samples, sample)
+    assert {name: len(found.replies) for name, found in samples.items()} == {"a": taken, "b": taken}
+    assert order[:4] == ["a", "b", "b", "a"]
 
 
 @pytest.mark.usefixtures("unchecked")
