@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from weights.train import photo_scenes as photo_scenes_module
 from weights.train.eval_photos import FOLDER as HELD_OUT
 from weights.train.eval_photos import Photo
 from weights.train.painter import BACKGROUND, THING
@@ -89,9 +90,30 @@ def test_what_is_pasted_is_in_front_and_asked_for(swans: Photo) -> None:
     assert (far & ~new).mean() < 0.05  # soft edges, no more
 
 
-def test_regions_are_kept_in_the_run_folder(swans: Photo, tmp_path: Path) -> None:
-    first = photo_scenes([swans], tmp_path)
-    second = photo_scenes([swans], tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["photos.npz"]
+def window(photo: Photo) -> Photo:
+    """A part of the photograph with some of its objects, so that its regions are found quickly."""
+    y, x = np.argwhere(next(iter(photo.masks.values())))[0]
+    place = slice(y, y + 100), slice(x, x + 100)
+    return photo._replace(image=photo.image[place], masks={name: mask[place] for name, mask in photo.masks.items()})
+
+
+def test_regions_are_kept_in_the_run_folder(swans: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = window(swans)
+    first = photo_scenes([photo], tmp_path)
+    monkeypatch.delattr(photo_scenes_module, "photo_scene")  # they are found once
+    second = photo_scenes([photo], tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
     assert len(second.cutouts) == 2
     np.testing.assert_array_equal(first.scenes[0].leaves, second.scenes[0].leaves)
+
+
+def test_a_new_photograph_and_a_new_outline_have_their_own_regions(swans: Photo, tmp_path: Path) -> None:
+    photo = window(swans)
+    name, mask = next(iter(photo.masks.items()))
+    moved = photo._replace(masks={**photo.masks, name: np.roll(mask, 7, axis=1)})
+    photo_scenes([photo], tmp_path)
+    for photos in ([photo, photo._replace(name="other")], [moved], [photo._replace(image=255 - photo.image)]):
+        found = photo_scenes(photos, tmp_path)
+        for scene_found, each in zip(found.scenes, photos, strict=True):
+            np.testing.assert_array_equal(scene_found.leaves, photo_scene(each).leaves)
+    assert len(list(tmp_path.iterdir())) == 4

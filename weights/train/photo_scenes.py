@@ -4,6 +4,7 @@ The outlines in `photos/masks` were placed by hand and moved to the nearest edge
 outline is cut into regions of one colour and texture by Felzenszwalb's method: parts inside an object, ground outside.
 """
 
+import hashlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +66,11 @@ class PhotoScenes(NamedTuple):
 
 
 def photo_scenes(photos: list[Photo], folder: Path) -> PhotoScenes:
-    """Scenes and cut-outs of all photographs; their regions are kept in `folder`, as finding them takes half a second each."""
-    kept = folder / "photos.npz"
+    """Scenes and cut-outs of all photographs; their regions are kept in `folder`, as finding them takes half a second each.
+
+    The file is named by what the regions come from, so that a new photograph or outline, or a change here, finds them anew.
+    """
+    kept = folder / f"photos-{digest(photos)}.npz"
     if not kept.exists():
         found = [photo_scene(photo) for photo in photos]
         arrays = {
@@ -74,12 +78,22 @@ def photo_scenes(photos: list[Photo], folder: Path) -> PhotoScenes:
             for photo, s in zip(photos, found, strict=True)
             for part in ("leaves", "tree")
         }
-        temporary = folder / f"photos-{os.getpid()}.npz"
+        temporary = folder / f"unfinished-{os.getpid()}.npz"
         np.savez_compressed(temporary, **arrays)
         temporary.replace(kept)
     with np.load(kept) as arrays:
         scenes = [Scene(photo.image, arrays[f"{photo.name}/leaves"], arrays[f"{photo.name}/tree"]) for photo in photos]
     return PhotoScenes(scenes, [c for photo in photos for c in cutouts(photo)])
+
+
+def digest(photos: list[Photo]) -> str:
+    """Of this file, and of the photographs' names, pixels and outlines, in order."""
+    found = hashlib.sha256(Path(__file__).read_bytes())
+    for photo in photos:
+        for name, array in ((photo.name, photo.image), *photo.masks.items()):
+            found.update(repr((name, array.shape)).encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()[:16]
 
 
 def join_small(leaves: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.int64]:
