@@ -1,5 +1,6 @@
 """What every contender is given: weights, pictures, tensors and prompts that are the same in each process."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,16 @@ def points(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standin(folder: Path, seed: int) -> Path:
-    """Random weights of MobileSAM's own size (tests/standin.py), written to `folder` once."""
-    path = folder / f"standin-{seed}.safetensors"
+    """Random weights of MobileSAM's own size, written to `folder` once for each version of tests/standin.py, which makes them."""
+    from standin import __file__ as source  # there in a checkout only
+    from standin import standin_weights
+
+    from refsam import checkpoint
+    from refsam.config import MOBILE_SAM
+
+    version = hashlib.sha256(Path(source).read_bytes() + repr(MOBILE_SAM).encode()).hexdigest()[:8]
+    path = folder / f"standin-{seed}-{version}.safetensors"
     if not path.exists():
-        from standin import standin_weights  # tests/standin.py, there in a checkout only
-
-        from refsam import checkpoint
-        from refsam.config import MOBILE_SAM
-
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(path, standin_weights(MOBILE_SAM, seed), MOBILE_SAM)
     return path
