@@ -139,5 +139,5 @@ def _name(key: tuple[str, str, str]) -> str:
 def _told(now: Ratio, then: Ratio) -> str:
     return (
         f"{_name(now.key)} is {now.value:.2f} ({now.low:.2f} to {now.high:.2f}); it was {then.value:.2f}"
-        f" ({then.low:.2f} to {then.high:.2f}); worse from {noticed(now, then):.2f} times that on"
+        f" ({then.low:.2f} to {then.high:.2f}); worse means at least {noticed(now, then):.2f} times that"
     )
