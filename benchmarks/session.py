@@ -33,7 +33,7 @@ class Plan:
 
     Attributes:
         rounds: samples of each contender at each task.
-        seconds: of one contender's samples after which a task ends for all, `LEAST_SAMPLES` rounds at least (or `rounds`).
+        seconds: of one contender's samples, after which `LEAST_SAMPLES` of each (or `rounds`, if that is less) are enough.
         settings: what contenders are given: weights, threads, files and so on.
         say: is told what happens.
         keep: is given all rows so far after each task, so that a run that is stopped has not been in vain.
@@ -61,10 +61,10 @@ class Samples:
         """Whether so many were taken on an idle machine, or were tried for twice as often."""
         return sum(was_idle for _, was_idle in self.replies) >= rounds or len(self.replies) >= 2 * rounds
 
-    def took_too_long(self, rounds: int, seconds: float) -> bool:
-        """Whether to go on would take too long."""
-        spent = sum(reply["seconds"] for reply, _ in self.replies)
-        return len(self.replies) >= min(LEAST_SAMPLES, rounds) and spent >= seconds
+    @property
+    def seconds(self) -> float:
+        """Of all samples."""
+        return sum(reply["seconds"] for reply, _ in self.replies)
 
     def row(self, task: str, contender: str, run: str) -> Row:
         """As a row: disturbed samples are left out if enough others are there."""
@@ -173,9 +173,10 @@ def _take_turns(
 
 
 def _is_over(samples: Sequence[Samples], plan: Plan) -> bool:
-    """Whether all contenders have enough samples, or the slowest has taken too long for them."""
-    slow = any(found.took_too_long(plan.rounds, plan.seconds) for found in samples)
-    return slow or all(found.are_enough(plan.rounds) for found in samples)
+    """Whether all contenders have enough samples; the least number is enough once the slowest has taken long for them."""
+    is_slow = any(found.seconds >= plan.seconds for found in samples)
+    rounds = min(LEAST_SAMPLES, plan.rounds) if is_slow else plan.rounds
+    return all(found.are_enough(rounds) for found in samples)
 
 
 def _compared(rows: list[Row], folder: Path, say: Callable[[str], None]) -> list[Row]:

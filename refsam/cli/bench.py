@@ -14,7 +14,7 @@ Only = Annotated[str | None, Parameter(help="Rows to time: patterns such as 'enc
 Contenders = Annotated[str | None, Parameter(help="Who takes part, as names with commas (default: fast, machine and the peers).")]
 Weights = Annotated[str | None, Parameter(help="A file, mobile_sam or demo (default: random ones of MobileSAM's size).")]
 Rounds = Annotated[int, Parameter(help="Samples of each contender in each row.")]
-Seconds = Annotated[float, Parameter(help="Of the slowest contender's samples, after which a row ends for all; three at least.")]
+Seconds = Annotated[float, Parameter(help="Of the slowest contender's samples, after which three of each are enough.")]
 Threads = Annotated[int, Parameter(help="Of each contender.")]
 Points = Annotated[int, Parameter(help="Side of the grid of the row everything; below 32 its time is extrapolated.")]
 Out = Annotated[

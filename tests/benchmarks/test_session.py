@@ -37,6 +37,7 @@ def test_disturbed_samples_are_counted_and_marked_where_there_are_few_others() -
         ({"a": 1.0, "b": 1.5}, {"a", "b"}, 5),  # as many as asked for
         ({"a": 1.0, "b": 1.0}, {"a"}, 10),  # b's samples were all disturbed: twice as many tries
         ({"a": 0.1, "b": 5.0}, {"a", "b"}, 3),  # b is too slow for more, so a has no more either
+        ({"a": 0.1, "b": 5.0}, {"b"}, 6),  # but a's samples do not count, which is tried for twice as often
         ({"a": 0.1, "b": 2.0, "broken": 1.0}, {"a", "b"}, 5),
     ],
 )
