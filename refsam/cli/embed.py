@@ -19,7 +19,7 @@ def embed(image: Path, /, *, out: Out = None, model: ModelOptions | None = None,
     """Save the image embedding of IMAGE. It serves only with the same weights, picture and dtype; others are refused."""
     options = model or ModelOptions()
     target = out or Path(f"{image.stem}.embedding.safetensors")
-    check_places([target], [image])
+    check_places([target], [image, *options.inputs()])
     with progress("embed", unit="steps") as advance:
         advance(0, 3)
         picture = read_image(image)

@@ -57,7 +57,7 @@ class Outputs:
     rle: Annotated[Path | None, Parameter(help="The records in the form of SA-1B's files, .json.")] = None
     masks: Annotated[Path | None, Parameter(help="A folder of black and white PNGs, with metadata.csv.")] = None
 
-    def chosen(self, image: Path, *, default: bool) -> "Outputs":
+    def chosen(self, image: Path, *, default: bool, inputs: Sequence[Path]) -> "Outputs":
         """With all names filled in, checked before any work. Raises InputError where a name cannot be used."""
         within = {"overlay": "overlay.png", "rle": "masks.json", "masks": "masks"}
         full = {name: getattr(self, name) or (self.out and self.out / leaf) for name, leaf in within.items()}
@@ -66,7 +66,7 @@ class Outputs:
         for option, suffixes in (("overlay", tuple(PICTURES)), ("rle", (".json",))):
             if path := full[option]:
                 check_suffix(option, path, suffixes)
-        check_places([path for path in full.values() if path], [image], self.out)
+        check_places([path for path in full.values() if path], inputs, self.out)
         if full["masks"]:
             check_folder(full["masks"])
         return dataclasses.replace(self, **full)
@@ -103,7 +103,7 @@ def everything(
     folder. Ctrl-C leaves whole files only.
     """
     options, wanted = model or ModelOptions(), search or Search()
-    targets = (outputs or Outputs()).chosen(image, default=not as_json)
+    targets = (outputs or Outputs()).chosen(image, default=not as_json, inputs=[image, *options.inputs()])
     picture = read_image(image)
     generator = SamAutomaticMaskGenerator(options.load(), **dataclasses.asdict(wanted), output_mode="coco_rle")
     with progress("points", unit="steps") as step:

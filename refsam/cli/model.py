@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -9,6 +10,7 @@ from cyclopts import Parameter
 from refsam.errors import InputError
 from refsam.loading import DEFAULT_BACKEND, WEIGHTS_VARIABLE, load
 from refsam.model.sam import MobileSam
+from refsam.weights_store import locate
 
 
 @Parameter(name="*")
@@ -24,6 +26,11 @@ class ModelOptions:
     threads: Annotated[
         int | None, Parameter(help="How many threads compute (default: $REFSAM_THREADS, else the CPUs that there are).")
     ] = None
+
+    def inputs(self) -> list[Path]:
+        """The weights file, where one is named: no output may replace it. Raises CheckpointError where it has to be fetched."""
+        chosen = self.weights or os.environ.get(WEIGHTS_VARIABLE)
+        return [locate(chosen)] if chosen else []
 
     def load(self, named: bool = False) -> MobileSam:
         """The model. Raises what `refsam.load` raises, and InputError where weights have to be `named` and are not."""

@@ -42,7 +42,7 @@ def segment(
     """
     options, wanted = model or ModelOptions(), outputs or Outputs()
     asked = collect(point or [], box or [], mask, prompts)
-    inputs = [image, embedding, prompts, *(prompt.mask for prompt in asked)]
+    inputs = [image, embedding, prompts, *(prompt.mask for prompt in asked), *options.inputs()]
     targets = wanted.paths(image, len(asked), default=not as_json, inputs=[path for path in inputs if path is not None])
     with progress("segment", unit="steps") as advance:
         advance(0, len(asked) + 3)

@@ -46,7 +46,7 @@ def trace(
     if len(asked) != 1:
         raise InputError(f"a trace is of one prompt, and there are {len(asked)}")
     if out is not None:
-        check_places([out], [path for path in (image, asked[0].mask, prompts) if path is not None])
+        check_places([out], [path for path in (image, asked[0].mask, prompts, *options.inputs()) if path is not None])
     with progress("trace", unit="steps") as advance:
         advance(0, 3)
         picture = read_image(image)

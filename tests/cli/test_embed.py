@@ -105,5 +105,12 @@ def test_the_file_is_plain_safetensors(run, folder):
     assert list(load_file("e.safetensors")) == ["image_embeddings"]
 
 
-def test_the_picture_is_not_overwritten(refused, folder):
+def test_the_picture_and_the_weights_are_not_overwritten(refused, folder, standin, monkeypatch):
     assert "not overwritten" in refused("embed", "picture.png", "--out", str(Path("picture.png").resolve()))
+    weights = Path("w.safetensors")
+    weights.write_bytes(standin.read_bytes())
+    assert "not overwritten" in refused("embed", "picture.png", "--weights", "w.safetensors", "--out", "w.safetensors")
+    monkeypatch.setenv("REFSAM_WEIGHTS", "w.safetensors")
+    assert "not overwritten" in refused("embed", "picture.png", "--out", "./w.safetensors")
+    assert "not overwritten" in refused("trace", "picture.png", "--point", "1,1", "--out", "w.safetensors")
+    assert weights.read_bytes() == standin.read_bytes()
