@@ -26,11 +26,12 @@ MAX_PIXELS = 178_956_970
 _TILE = (256, 4096)  # rows and columns that are converted at once: about a megapixel, so that temporaries stay small
 
 
-def read_image(source: ImageSource) -> UInt8[Array, "H W 3"]:
+def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
     """The picture in a file, upright, as 8-bit RGB.
 
     Args:
         source: a path, or a binary file open for reading (io.BytesIO for bytes).
+        ground: the grey that transparent pixels are blended with: white, or 0 for black.
     Returns:
         EXIF orientation is applied. Grey and palette pictures become RGB; transparent pixels are blended with white, which is
         what a viewer shows (upstream's users drop alpha instead, and get what lies hidden beneath: for that, pass
@@ -48,7 +49,7 @@ def read_image(source: ImageSource) -> UInt8[Array, "H W 3"]:
         # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels.
         warnings.simplefilter("ignore")
         try:
-            return _read(source, name)
+            return _read(source, name, ground)
         except (InputError, MemoryError):
             raise
         except Exception as error:  # Pillow's decoders raise whatever the damaged bytes lead them to
@@ -97,7 +98,7 @@ def _channel_remedy(shape: tuple[int, ...]) -> str:
 def _dtype_remedy(image: Array) -> str:
     if image.dtype.kind == "f":
         return ": from 0..1, (image * 255).round().astype('uint8')"
-    return ": from 0..65535, (image // 257).astype('uint8')" if image.dtype == np.uint16 else ""
+    return ": from 0..65535, (image / 257).round().astype('uint8')" if image.dtype == np.uint16 else ""
 
 
 def _no_file(path: Path) -> str:
@@ -125,7 +126,7 @@ def _reason(error: Exception) -> str:
     return f"it is damaged or cut short ({str(error) or type(error).__name__})"
 
 
-def _read(source: ImageSource, name: str) -> UInt8[Array, "H W 3"]:
+def _read(source: ImageSource, name: str, ground: int) -> UInt8[Array, "H W 3"]:
     from PIL import Image
 
     with Image.open(source) as image:  # type: ignore[arg-type]  # typeshed does not know that BufferedIOBase is a binary file
@@ -134,7 +135,7 @@ def _read(source: ImageSource, name: str) -> UInt8[Array, "H W 3"]:
         image.load()
         if image.mode == "F" or (image.mode == "I" and not _is_16_bit(image)):
             raise InputError(f"cannot read the image {name}: its pixels ({image.mode}) do not fit 16 bits; save it as 8-bit RGB")
-        return _to_rgb(image)
+        return _to_rgb(image, ground)
 
 
 def _is_16_bit(image: "Image.Image") -> bool:
@@ -143,13 +144,13 @@ def _is_16_bit(image: "Image.Image") -> bool:
     return lowest >= 0 and highest <= 65535  # type: ignore[operator]
 
 
-def _to_rgb(image: "Image.Image") -> UInt8[Array, "H W 3"]:
+def _to_rgb(image: "Image.Image", ground: int) -> UInt8[Array, "H W 3"]:
     """Convert tile by tile, into its upright place: no second copy of the whole picture is ever made."""
     upright, as_stored = _destination(image.height, image.width, _orientation(image))
     for top in range(0, image.height, _TILE[0]):
         for left in range(0, image.width, _TILE[1]):
             bottom, right = min(top + _TILE[0], image.height), min(left + _TILE[1], image.width)
-            as_stored[top:bottom, left:right] = _tile_to_rgb(image.crop((left, top, right, bottom)))
+            as_stored[top:bottom, left:right] = _tile_to_rgb(image.crop((left, top, right, bottom)), ground)
     return upright
 
 
@@ -172,17 +173,17 @@ def _orientation(image: "Image.Image") -> int:
         return 1
 
 
-def _tile_to_rgb(tile: "Image.Image") -> UInt8[Array, "H W 3"]:
+def _tile_to_rgb(tile: "Image.Image", ground: int) -> UInt8[Array, "H W 3"]:
     if tile.mode.startswith("I"):
         grey = np.asarray(tile).astype(np.uint32)
         return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, axis=-1)
     if tile.has_transparency_data:
-        return _on_white(np.asarray(tile.convert("RGBA")))
+        return _on_ground(np.asarray(tile.convert("RGBA")), ground)
     return np.asarray(tile.convert("RGB"))
 
 
-def _on_white(rgba: UInt8[Array, "H W 4"]) -> UInt8[Array, "H W 3"]:
-    """Blend with white, rounded: 255 * 255 + 127 still fits 16 bits."""
+def _on_ground(rgba: UInt8[Array, "H W 4"], ground: int) -> UInt8[Array, "H W 3"]:
+    """Blend with a grey, rounded: 255 * 255 + 127 still fits 16 bits."""
     alpha = rgba[..., 3:].astype(np.uint16)
-    blend = rgba[..., :3] * alpha + (255 - alpha) * np.uint16(255)
+    blend = rgba[..., :3] * alpha + (255 - alpha) * np.uint16(ground)
     return ((blend + 127) // 255).astype(np.uint8)

@@ -96,7 +96,7 @@ def test_blending_rounds_as_exact_arithmetic():
     colour, alpha = np.meshgrid(np.arange(256), np.arange(256))
     rgba = np.stack([colour, colour, colour, alpha], axis=-1).astype(np.uint8)
     exact = (colour * alpha + 255 * (255 - alpha)) / 255  # k / 255 is never halfway between two whole numbers
-    np.testing.assert_array_equal(images._on_white(rgba)[..., 0], np.rint(exact))
+    np.testing.assert_array_equal(images._on_ground(rgba, 255)[..., 0], np.rint(exact))
 
 
 def test_grey_with_alpha_and_a_transparent_palette_colour(tmp_path):

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +21,9 @@ from refsam.types import Array, Float, Size
 
 _POINT_HELP = "X,Y or X,Y,LABEL in pixels; label 1 (default) is on the object, 0 is not. May be repeated."
 _BOX_HELP = "X0,Y0,X1,Y1 in pixels. Several boxes are several prompts."
-_MASK_HELP = "Mask prompt: a picture of the same size (bright is inside), or the logits.npz of an earlier run."
+_MASK_HELP = (
+    "Mask prompt: a picture of the same size (white is inside, black or transparent is not), or the logits.npz of an earlier run."
+)
 Points: TypeAlias = Annotated[list[str], Parameter(name="--point", negative=(), allow_leading_hyphen=True, help=_POINT_HELP)]
 Boxes: TypeAlias = Annotated[list[str], Parameter(name="--box", negative=(), allow_leading_hyphen=True, help=_BOX_HELP)]
 MaskFile: TypeAlias = Annotated[Path | None, Parameter(name="--mask", help=_MASK_HELP)]
@@ -28,8 +32,12 @@ PromptFile: TypeAlias = Annotated[Path | None, Parameter(name="--prompts", help=
 KEYS = {"name", "points", "labels", "box", "mask"}
 MAX_JSON_BYTES = 16 * 2**20
 MAX_NPZ_BYTES = 256 * 2**20
+UNREADABLE = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError
+)  # fmt: skip
+"""What zipfile and NumPy raise where an .npz is damaged, or not one."""
 HALF = 128
-"""A grey pixel of a mask picture from here on is inside."""
+"""A pixel of a mask picture whose brightest channel has at least this is inside."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +108,23 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 
 def read_mask_prompt(path: Path, config: Config, original_size: Size) -> Float[Array, "1 L L"]:
-    """The logits of a mask prompt from a picture of the same size, or from the .npz of an earlier run. Raises InputError."""
+    """The logits of a mask prompt from a picture of the same size, or from the .npz of an earlier run.
+
+    Raises InputError where the file cannot be read or does not fit, or a picture has nothing or everything inside.
+    """
     if path.suffix.lower() == ".npz":
         return _npz_logits(path, config.mask_size)
-    picture = read_image(path)
+    picture = read_image(path, ground=0)  # what is transparent is outside
     if picture.shape[:2] != original_size:
         raise InputError(f"the mask {path} is {_list(picture.shape[1::-1])}, but the picture is {_list(original_size[::-1])}")
-    return mask_to_logits(picture[..., 1] >= HALF, config.image_size)
+    inside = picture.max(axis=-1) >= HALF
+    if inside.all() or not inside.any():
+        raise InputError(
+            f"the mask {path} has {'everything' if inside.all() else 'nothing'} inside (the brightest channel"
+            f" of its pixels goes from {picture.max(axis=-1).min()} to {picture.max()}, and {HALF} or more is inside);"
+            " save it as white on black"
+        )
+    return mask_to_logits(inside, config.image_size)
 
 
 def _read_json(path: Path) -> Any:
@@ -145,14 +163,14 @@ def _numbered(index: int, entry: Any, folder: Path) -> Prompt:
 def _prompt(entry: Any, folder: Path) -> Prompt:
     if not isinstance(entry, dict) or not set(entry) <= KEYS:
         raise InputError(f"a prompt is an object with some of {', '.join(sorted(KEYS))}, not {json.dumps(entry)[:80]}")
-    if not set(entry) & {"points", "box", "mask"}:
-        raise InputError("there is neither points nor box nor mask in it")
     points = tuple(_pair(point) for point in _listed("points", entry.get("points", [])))
     labels = tuple(_label(label) for label in _listed("labels", entry.get("labels", [1] * len(points))))
     if len(points) != len(labels):
         raise InputError(f"{len(points)} points have {len(labels)} labels; give one each")
     box = None if entry.get("box") is None else _box(_numbers("box", entry["box"], 4))
-    mask = None if entry.get("mask") is None else folder / _string("mask", entry["mask"])
+    mask = None if entry.get("mask") is None else folder / _file_name("mask", entry["mask"])
+    if not (points or box or mask):
+        raise InputError("there is neither points nor box nor mask in it")
     return Prompt(points, labels, box, mask, _string("name", entry.get("name", "")))
 
 
@@ -212,6 +230,17 @@ def _string(what: str, value: Any) -> str:
     return value
 
 
+def _file_name(what: str, value: Any) -> str:
+    name = _string(what, value)
+    try:
+        unfit = b"\0" in os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        unfit = True
+    if unfit:
+        raise InputError(f"{what} is {json.dumps(name)[:80]}; that cannot be the name of a file")
+    return name
+
+
 def _list(values: Sequence[float]) -> str:
     return ",".join(f"{value:g}" for value in values)
 
@@ -231,7 +260,7 @@ def _npz_logits(path: Path, side: int) -> Float[Array, "1 L L"]:
         raise
     except KeyError:
         raise InputError(f"{path} has no array low_res_masks; refsam segment --logits writes one") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, MemoryError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read as .npz: {error}") from None
     if logits.shape[-2:] != (side, side) or logits.size != scores.size * side * side or not np.isfinite(logits).all():
         raise InputError(f"{path}: low_res_masks is {logits.shape}; (prompts, masks, {side}, {side}) with a score each is needed")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from standin import TINY
 
 from refsam.cli.prompts import Prompt, read_mask_prompt, read_prompts
 from refsam.errors import InputError
+from refsam.masks import mask_to_logits
 
 
 def written(folder, document):
@@ -54,6 +56,8 @@ def test_samexporters_form_is_one_prompt(tmp_path):
         (3, "needed"),
         ([3], "prompt 0"),
         ({}, "neither points nor box nor mask"),
+        ({"name": "cat", "points": [], "labels": [], "box": None, "mask": None}, "neither points nor box nor mask"),
+        ([{"box": [1, 2, 3, 4]}, {"points": []}], "prompt 1: there is neither"),
         ({"points": [[1, 2]], "colour": 1}, "some of"),
         ({"points": 3}, "a list is needed"),
         ({"points": [1, 2]}, "not 2 numbers"),
@@ -69,6 +73,8 @@ def test_samexporters_form_is_one_prompt(tmp_path):
         ({"box": [1, 2, 3]}, "not 4 numbers"),
         ({"box": {"x": 1}}, "not 4 numbers"),
         ({"mask": 3}, "a text is needed"),
+        ({"mask": "a\x00b.png"}, r"mask is .*cannot be the name of a file"),
+        ('{"mask": "\\ud800.png"}', r"mask is .*cannot be the name of a file"),
         ([{"points": [[1, 2]]}, {"box": 1}], "prompt 1"),
         ([{"type": "circle", "data": [1, 2]}], "points and at most one rectangle"),
         ([{"type": "rectangle", "data": [1, 2, 3, 4]}] * 2, "at most one rectangle"),
@@ -96,7 +102,10 @@ def test_any_document_gives_prompts_or_an_input_error(tmp_path_factory, document
         prompts = read_prompts(path)
     except InputError:
         return
+    assert prompts
     assert all(len(prompt.points) == len(prompt.labels) for prompt in prompts)
+    assert all(prompt.points or prompt.box or prompt.mask for prompt in prompts)
+    assert not any(prompt.mask and b"\0" in os.fsencode(prompt.mask) for prompt in prompts)
 
 
 def test_a_huge_file_of_prompts_is_refused(tmp_path):
@@ -161,9 +170,60 @@ def test_an_npz_that_is_a_bomb_or_damaged_is_refused(tmp_path, monkeypatch):
         archive.writestr("low_res_masks.npy", header.getvalue())
     with pytest.raises(InputError, match="cannot be read"):
         read_mask_prompt(path, TINY, (40, 50))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("low_res_masks.npy", header.getvalue())
+    first = 30 + len("low_res_masks.npy")  # a member's header ends there, and what is deflated begins
+    path.write_bytes(path.read_bytes()[:first] + b"\xff" + path.read_bytes()[first + 1 :])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_mask_prompt(path, TINY, (40, 50))
     path.write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match="cannot be read"):
         read_mask_prompt(path, TINY, (40, 50))
+
+
+def of_all_kinds(inside):
+    """The same mask as people save it: the name of the kind -> a picture."""
+    solid = np.where(inside, 255, 0).astype(np.uint8)
+    zero, white = np.zeros_like(solid), np.full_like(solid, 255)
+    palette = Image.fromarray(inside.astype(np.uint8))
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    return {
+        "grey": Image.fromarray(solid),
+        "1 bit": Image.fromarray(inside),
+        "16 bits": Image.fromarray(inside * np.uint16(65535)),
+        "red": Image.fromarray(np.dstack([solid, zero, zero])),
+        "blue": Image.fromarray(np.dstack([zero, zero, solid])),
+        "white on a transparent ground": Image.fromarray(np.dstack([white, white, white, solid])),
+        "grey and alpha": Image.fromarray(np.dstack([white, solid])),
+        "black, opaque": Image.fromarray(np.dstack([solid, solid, solid, white])),
+        "palette of label colours": palette,
+    }
+
+
+KINDS = tuple(of_all_kinds(np.zeros((1, 1), np.bool_)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_picture_means_the_same_however_it_is_saved(tmp_path, kind):
+    inside = np.zeros((40, 50), np.bool_)
+    inside[10:30, 5:25] = True
+    of_all_kinds(inside)[kind].save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask_prompt(tmp_path / "m.png", TINY, (40, 50)), mask_to_logits(inside, 64))
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.fromarray(np.eye(4, 5, dtype=np.uint8)), "nothing inside .*goes from 0 to 1, and 128 or more is inside"),
+        (Image.new("RGB", (5, 4)), "nothing inside .*save it as white on black"),
+        (Image.new("LA", (5, 4), (255, 0)), "nothing inside"),
+        (Image.new("L", (5, 4), 200), "everything inside .*from 200 to 200"),
+    ],
+)
+def test_a_mask_picture_of_nothing_or_everything_is_refused(tmp_path, picture, message):
+    picture.save(tmp_path / "m.png")
+    with pytest.raises(InputError, match=message):
+        read_mask_prompt(tmp_path / "m.png", TINY, (4, 5))
 
 
 def test_a_mask_picture_has_to_be_as_large_as_the_picture(tmp_path):
