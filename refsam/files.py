@@ -45,8 +45,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A new folder to fill, which takes the place of the folder `path` when the block ends, and leaves no trace where it fails.
 
-    An earlier folder is deleted with all that is in it: the caller knows that it may be. Raises InputError naming `path` where
-    it cannot be written.
+    An earlier folder is deleted with all that is in it: the caller knows that it may be. A symbolic link at `path` is replaced,
+    and what it leads to is left alone. Raises InputError naming `path` where it cannot be written.
     """
     target = Path(path)
     if not target.name:
@@ -57,16 +57,35 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         new.mkdir()
         yield new
-        if target.exists():  # systems cannot exchange two folders at once: the older one steps aside
+        if os.path.lexists(target):  # systems cannot exchange two folders at once: the older one steps aside
             target.rename(old)
         new.rename(target)
     except OSError as error:
         raise InputError(f"cannot write {target}: {error.strerror or error}") from None
     finally:
-        if old.exists() and not target.exists():
+        if os.path.lexists(old) and not os.path.lexists(target):
             old.rename(target)
+        if old.is_symlink():
+            old.unlink()
         for rest in (new, old):
             shutil.rmtree(rest, ignore_errors=True)
+
+
+def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> None:
+    """Raise InputError where `atomic_write` (or `atomic_folder`, for a `folder`) could not write `path`.
+
+    An empty file beside it is made and taken away: only the system knows what it lets whom write where.
+    """
+    target = Path(path)
+    kind = _kind(target)
+    if stat.S_ISDIR(kind) and not folder:
+        raise InputError(f"cannot write {target}: it is a folder; name a file")
+    if kind and not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
+        return
+    probe = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
+    with _named(target):
+        probe.open("xb").close()
+        probe.unlink()
 
 
 def _kind(target: Path) -> int:

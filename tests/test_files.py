@@ -53,6 +53,20 @@ def test_a_folder_takes_the_place_of_the_one_before(tmp_path):
     assert others(tmp_path, "results") == []
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_folder_is_replaced_and_what_it_leads_to_stays(tmp_path, there):
+    if there:
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "precious").write_bytes(b"")
+    (tmp_path / "results").symlink_to("old")
+    with files.atomic_folder(tmp_path / "results") as folder:
+        (folder / "new").write_bytes(b"")
+    assert not (tmp_path / "results").is_symlink()
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["new"]
+    assert others(tmp_path, "results") == (["old"] if there else [])
+    assert not there or (tmp_path / "old" / "precious").exists()
+
+
 def test_a_folder_for_which_there_is_no_room_leaves_the_old_one(tmp_path):
     (tmp_path / "results").mkdir()
     with pytest.raises(InputError, match=r"cannot write .*results: No space"), files.atomic_folder(tmp_path / "results"):
@@ -130,6 +144,25 @@ def test_what_cannot_be_written_is_named(tmp_path, name, reason):
         pytest.fail("the block has to be left out")
     assert str(target) in str(caught.value)
     assert ".refsam-" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "reason"),
+    [
+        (".", False, "it is a folder"), ("no/a", False, "No such file"), ("file/a", True, "Not a dir"),
+        ("/proc/a", False, "No such file"), ("a", False, None), ("file", False, None), (".", True, None),
+        ("/dev/null", False, None),
+    ],
+)  # fmt: skip
+def test_whether_a_file_can_be_written_is_known_before(tmp_path, name, folder, reason):
+    (tmp_path / "file").write_bytes(b"precious")
+    if reason is None:
+        files.check_writable(tmp_path / name, folder=folder)
+    else:
+        with pytest.raises(InputError, match=f"cannot write {tmp_path / name}: {reason}"):
+            files.check_writable(tmp_path / name, folder=folder)
+    assert others(tmp_path, "file") == []
+    assert (tmp_path / "file").read_bytes() == b"precious"
 
 
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):

@@ -66,9 +66,10 @@ class Outputs:
         for option, suffixes in (("overlay", tuple(PICTURES)), ("rle", (".json",))):
             if path := full[option]:
                 check_suffix(option, path, suffixes)
-        check_places([path for path in full.values() if path], inputs, self.out)
-        if full["masks"]:
-            check_folder(full["masks"])
+        masks = full["masks"]
+        check_places([path for path in full.values() if path], inputs, self.out, [masks] if masks else [])
+        if masks:
+            check_folder(masks)
         return dataclasses.replace(self, **full)
 
     def listed(self) -> dict[str, Path]:

@@ -15,7 +15,7 @@ from refsam.cli.common import one_line
 from refsam.cli.prompts import Prompt
 from refsam.drawing import overlay
 from refsam.errors import InputError
-from refsam.files import atomic_write
+from refsam.files import atomic_write, check_writable
 from refsam.masks import area, box_of, coco_encode_rle, cut_out, mask_to_rle, rle_to_mask
 from refsam.types import Array, Bool, Float, UInt8
 
@@ -193,15 +193,19 @@ def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
         raise InputError(f"--{option.replace('_', '-')} {path}: its name has to end in {' or '.join(suffixes)}")
 
 
-def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | None = None) -> None:
-    """Raise InputError where two outputs are one file, an output is an input, or there is no folder for it.
+def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | None = None, folders: Sequence[Path] = ()) -> None:
+    """Raise InputError where two outputs are one file, an output is an input, or it cannot be written there.
 
-    Before any work, so that nobody waits for masks that cannot be written. `folder` is one that will be made.
+    Before any work, so that nobody waits for masks that cannot be written. `folder` is one that will be made; those of `paths`
+    that are folders to write are `folders`.
     """
     if folder is not None:
-        existing = next(place for place in (folder, *folder.parents) if place.exists())
+        places = [folder, *folder.parents]
+        existing = next(place for place in places if place.exists())
         if not existing.is_dir():
             raise InputError(f"cannot make the folder {folder}: {existing} is a file")
+        if existing != folder:
+            check_writable(places[places.index(existing) - 1], folder=True)
     places = [path.resolve() for path in paths]
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
@@ -210,6 +214,8 @@ def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | N
             raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")
         if path.parent != folder and not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}")
+        if path.parent.is_dir():
+            check_writable(path, folder=path in folders)
 
 
 def make_folder(folder: Path) -> None:

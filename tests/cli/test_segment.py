@@ -150,6 +150,12 @@ def test_an_embedding_gives_the_same_answer_without_encoding(run, folder, monkey
     assert json.loads(reused) == json.loads(fresh)
 
 
+def test_nobody_waits_for_what_cannot_be_written(refused, folder, monkeypatch):
+    monkeypatch.setattr("refsam.cli.segment.read_image", None)  # calling it would fail
+    Path("results/mask.png").mkdir(parents=True)
+    assert "cannot write results/mask.png: it is a folder" in refused(*CLICK, "--out", "results")
+
+
 def test_a_symbolic_link_is_replaced_and_an_old_result_too(run, folder):
     Path("precious.png").write_bytes(b"precious")
     Path("picture.refsam.png").symlink_to("precious.png")
@@ -184,6 +190,8 @@ def test_a_symbolic_link_is_replaced_and_an_old_result_too(run, folder):
         (["segment", "picture.png", "--point", "1,1", "--overlay", "a.png", "--cutout", "./a.png"], "same name"),
         (["segment", "picture.png", "--point", "1,1", "--mask-out", "m.jpg"], "end in .png"),
         (["segment", "picture.png", "--point", "1,1", "--overlay", "nowhere/o.png"], "there is no folder nowhere"),
+        (["segment", "picture.png", "--point", "1,1", "--overlay", "/proc/o.png"], "cannot write /proc/o.png"),
+        (["segment", "picture.png", "--point", "1,1", "--out", "/proc/new/results"], "cannot write /proc"),
         (["segment", "picture.png", "--point", "1,1", "--out", "picture.png"], "picture.png is a file"),
         (["segment", "picture.png", "--point", "1,1", "--out", "picture.png/a/b"], "a/b: picture.png is a file"),
         (["segment", "picture.png", "--point", "1,1", "--weights", "none.pt"], "none.pt"),
