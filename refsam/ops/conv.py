@@ -14,7 +14,8 @@ def conv2d(
 ) -> Float[Array, "B D Ho Wo"]:
     """Dense convolution: every k x k patch becomes a column, and one matrix product does the rest.  Upstream: torch.nn.Conv2d."""
     size = weight.shape[-1]
-    patches = _pad(x, padding) if size == 1 else _patches(_pad(x, padding), size, stride)
+    padded = _pad(x, padding)
+    patches = padded[..., ::stride, ::stride] if size == 1 else _patches(padded, size, stride)
     columns = patches.reshape(len(x), weight[0].size, -1)
     height, width = patches.shape[-2:]
     y = (weight.reshape(len(weight), -1) @ columns).reshape(len(x), len(weight), height, width)

@@ -84,6 +84,7 @@ SMALL = (
     _small("conv2d/2x2-stride-2-bias", (2, 1, 6, 4), (3, 1, 2, 2), (3,), options=(2, 0)),
     _small("conv2d/1x1", (2, 5, 3, 4), (6, 5, 1, 1), None, options=(1, 0)),
     _small("conv2d/1x1-bias", (1, 5, 3, 1), (2, 5, 1, 1), (2,), options=(1, 0)),
+    _small("conv2d/1x1-stride-2-padded", (2, 3, 4, 5), (2, 3, 1, 1), None, options=(2, 1)),
     _small("depthwise_conv2d/odd", (2, 3, 5, 7), (3, 1, 3, 3), options=(1,)),
     _small("depthwise_conv2d/stride-2-odd", (1, 2, 7, 5), (2, 1, 3, 3), options=(2,)),
     _small("depthwise_conv2d/stride-2-even", (2, 1, 6, 4), (1, 1, 3, 3), options=(2,)),
