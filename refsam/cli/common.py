@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -40,6 +41,8 @@ def run(build: Callable[[], App], tokens: Sequence[str]) -> int:
     A command returns its exit code, or None for OK.
     """
     try:
+        if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text, and is no reason to fail after the work
+            sys.stdout.reconfigure(errors="backslashreplace")
         result = build()(tokens, print_error=False, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()
     except BrokenPipeError:
@@ -98,7 +101,12 @@ def _closed_pipe() -> int:
 
 def one_line(text: str) -> str:
     """`text` in one line without control characters: file and tensor names come from outside."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
+
+
+def printable(path: object) -> str:
+    """The name of a file as it is, but without control characters or bytes that are no text."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def print_json(document: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from refsam.cli.common import OK, JsonFlag, print_json, progress
+from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.results import check_places
 from refsam.embedding import Embedding
@@ -42,5 +42,5 @@ def embed(image: Path, /, *, out: Out = None, model: ModelOptions | None = None,
             }
         )
     else:
-        print(f"wrote {target}: image_embeddings {tuple(embedding.features.shape)} {embedding.features.dtype}")
+        print(f"wrote {printable(target)}: image_embeddings {tuple(embedding.features.shape)} {embedding.features.dtype}")
     return OK

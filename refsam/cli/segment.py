@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from refsam.cli.common import OK, JsonFlag, print_json, progress
+from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.prompts import Boxes, MaskFile, Points, Prompt, PromptFile, collect
 from refsam.cli.results import Outputs, Result, candidate_summary, candidate_table
@@ -67,7 +67,7 @@ def segment(
     else:
         candidate_table(results)
         for path in targets.all():
-            print(f"wrote {path}")
+            print(f"wrote {printable(path)}")
     return OK
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from refsam.cli.common import OK, JsonFlag, print_json, progress
+from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.prompts import Boxes, MaskFile, Points, PromptFile, collect
 from refsam.cli.results import check_places
@@ -61,7 +61,7 @@ def trace(
         print_json({"image": image, **describe(loaded, options), "file": out, "stages": rows})
     else:
         _print_rows(rows)
-        print(f"{len(rows)} stages" + (f", wrote {out}" if out is not None else ""))
+        print(f"{len(rows)} stages" + (f", wrote {printable(out)}" if out is not None else ""))
     return OK
 
 

@@ -163,6 +163,14 @@ def test_a_process_ends_with_the_code():
     assert done.stderr == "refsam: /nonexistent.pt: cannot be read: No such file or directory\n"
 
 
+def test_a_name_that_is_no_text_can_be_printed(capsys):
+    """As of a file whose name is Latin-1."""
+    name = os.fsdecode(b"caf\xe9  \x1b.png")
+    assert common.run(lambda: app_that(lambda: print(name.replace("\x1b", ""))), []) == 0
+    assert capsys.readouterr().out == "caf\\udce9  .png\n"
+    assert common.printable(Path(name)) == "caf\\udce9  \\x1b.png"
+
+
 def test_json_is_one_document_without_nan(capsys):
     document = {
         "path": Path("a/b"),
