@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from refsam.automatic_mask_generator import SamAutomaticMaskGenerator
-from refsam.cli.common import OK, JsonFlag, print_json, progress
+from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
 from refsam.cli.mask_folder import check_folder, write_folder
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.results import PICTURES, check_places, check_suffix, make_folder, write_picture
@@ -119,7 +119,7 @@ def everything(
     else:
         table(records, picture.shape[0] * picture.shape[1])
         for path in targets.listed().values():
-            print(f"wrote {path}")
+            print(f"wrote {printable(path)}")
     return OK
 
 
@@ -134,10 +134,10 @@ def sa_1b(image: Path, picture: UInt8[Array, "H W 3"], records: Sequence[dict[st
 def hint(highest: dict[str, float], search: Search) -> str:
     """Why there is no mask, and what to change."""
     iou, stability = highest["predicted_iou"], highest["stability_score"]
-    if not iou > search.pred_iou_thresh:
+    if search.pred_iou_thresh > 0 and not iou > search.pred_iou_thresh:
         lower = f"--pred-iou-thresh {max(math.floor(90 * iou) / 100, 0):g}"
         return f"no mask: the best predicted IoU is {iou:.3f}, not above {search.pred_iou_thresh:g}; try {lower}"
-    if not stability >= search.stability_score_thresh:
+    if search.stability_score_thresh > 0 and not stability >= search.stability_score_thresh:
         return (
             f"no mask: the best stability score is {stability:.3f}, below {search.stability_score_thresh:g}; try"
             f" --stability-score-thresh {max(math.floor(90 * stability) / 100, 0) if stability >= 0 else 0:g},"

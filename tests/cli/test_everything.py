@@ -9,6 +9,7 @@ from PIL import Image
 
 import refsam
 from refsam.cli import mask_folder
+from refsam.cli.everything import Search, hint
 from refsam.drawing import overlay
 from refsam.images import read_image
 from refsam.masks import rle_to_mask
@@ -104,8 +105,8 @@ def test_a_folder_with_other_things_is_left_alone(refused, folder):
     assert "diary.txt" in refused(*LOOK, "--masks", "masks")
 
 
-@pytest.mark.parametrize(("when", "left"), [(0, []), (2, [])])
-def test_an_interrupted_run_leaves_whole_files_only(run, folder, monkeypatch, when, left):
+@pytest.mark.parametrize("when", [0, 2])
+def test_an_interrupted_run_leaves_whole_files_only(run, folder, monkeypatch, when):
     run(*LOOK, "--masks", "masks")
     kept = {path.name: path.read_bytes() for path in Path("masks").iterdir()}
     write, written = mask_folder.write_picture, []
@@ -150,6 +151,13 @@ def test_where_no_mask_is_left_the_hints_lead_to_one(run, folder):
     assert "stability" in hints[1]
     assert " masks" in out
     assert "0 masks" not in out.splitlines()[-2]
+
+
+def test_a_filter_that_is_off_is_not_to_blame():
+    """A threshold of 0 keeps a predicted IoU below 0, too."""
+    highest = {"predicted_iou": -0.01, "stability_score": 0.5}
+    assert "the best stability score is 0.500" in hint(highest, Search(pred_iou_thresh=0))
+    assert "crop" in hint({**highest, "stability_score": -1.0}, Search(pred_iou_thresh=0, stability_score_thresh=0))
 
 
 @pytest.mark.parametrize(
