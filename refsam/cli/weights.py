@@ -79,6 +79,9 @@ def _from_packages(folder: Path, base: str | None, target: Path, dtype: str) -> 
 @app.command
 def verify(name_or_path: str, /, *, expect: Expect = None, as_json: JsonFlag = False) -> int:
     """Check that a weights file is whole and finite, and which pinned weights it is."""
+    known = weights_store.sources()
+    if expect is not None and expect not in known:
+        raise InputError(f"--expect {expect}: there are no pinned weights of this name; known: {', '.join(known)}")
     found = weights_store.verify(weights_store.locate(name_or_path))
     good = found.intact is not False and expect in (None, found.name)
     if as_json:

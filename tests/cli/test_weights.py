@@ -100,6 +100,8 @@ def test_verify_finds_a_difference(capsys, native, tmp_path):
         assert "DIFFERENT" in capsys.readouterr().out
         assert cli.main(["weights", *tokens, "--json"]) == 1
         assert json.loads(capsys.readouterr().out)["ok"] is False
+    assert cli.main(["weights", "verify", native, "--expect", "mobile-sam"]) == 2  # a slip is no difference
+    assert "--expect mobile-sam: there are no pinned weights of this name; known: mobile_sam" in capsys.readouterr().err
 
 
 def pin(monkeypatch, **hashes):
