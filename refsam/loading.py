@@ -25,7 +25,8 @@ def load(
     Args:
         weights: a path (.safetensors or .pt); "mobile_sam", which `refsam weights fetch` downloads; "demo", the small model in
             this package; None: $REFSAM_WEIGHTS, else the downloaded mobile_sam, else demo with one line on stderr saying so.
-        backend: "fast", tiled and threaded NumPy; "processes", the same on helper processes; "reference", the definition.
+        backend: "fast", tiled and threaded NumPy; "processes", the same on helper processes; "reference", the definition;
+            "metal", kernels on a Mac's GPU; "emulator", the same kernels on a Linux CPU, slowly (`refsam info` lists those here).
         dtype: "float32" or "float64"; in float64 every backend computes by the definition.
         threads: how many threads, or processes, a backend may use; None: $REFSAM_THREADS, else the CPUs that there are. The
             reference uses one.

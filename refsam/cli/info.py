@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import refsam
 from refsam import backends, checkpoint, loading, weights_store
 from refsam.cli.common import OK, JsonFlag, one_line, print_json
-from refsam.errors import RefsamError
+from refsam.errors import BackendUnavailable, RefsamError
 from refsam.threads import thread_count
 
 PACKAGES = ("numpy", "pillow", "safetensors", "jaxtyping", "threadpoolctl", "cyclopts", "rich")
@@ -20,6 +21,7 @@ PACKAGES = ("numpy", "pillow", "safetensors", "jaxtyping", "threadpoolctl", "cyc
 
 def info(*, as_json: JsonFlag = False) -> int:
     """Versions, BLAS and threads, backends, and the weights that are found, with their hashes."""
+    missing = _unavailable()
     document = {
         "refsam": refsam.__version__,
         "python": platform.python_version(),
@@ -27,7 +29,8 @@ def info(*, as_json: JsonFlag = False) -> int:
         "cpus": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
         "blas": _blas(),
-        "backends": sorted(backends.BACKENDS),
+        "backends": sorted(set(backends.BACKENDS) - set(missing)),
+        "unavailable_backends": missing,
         "default_backend": loading.DEFAULT_BACKEND,
         "threads": thread_count(),
         "cache": weights_store.cache_folder(),
@@ -38,6 +41,20 @@ def info(*, as_json: JsonFlag = False) -> int:
     else:
         _print(document)
     return OK
+
+
+def _unavailable() -> dict[str, str]:
+    """Backend -> why it cannot compute here."""
+    from refsam.emulator.toolchain import toolchain
+    from refsam.metal.device import open_device
+
+    reasons = {}
+    for name, needed in (("emulator", toolchain), ("metal", partial(open_device, "metal"))):
+        try:
+            needed()
+        except BackendUnavailable as error:
+            reasons[name] = str(error)
+    return reasons
 
 
 def _version(package: str) -> str | None:
@@ -82,6 +99,7 @@ def _print(document: dict[str, Any]) -> None:
         "packages": packages,
         "blas": blas or "one that threadpoolctl does not know",
         "backends": ", ".join(document["backends"]),
+        **{f"no {name}": reason for name, reason in document["unavailable_backends"].items()},
         "default": f"{document['default_backend']}, {document['threads']} threads",
         "cache": document["cache"],
     }

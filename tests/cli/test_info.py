@@ -7,16 +7,24 @@ import pytest
 from safetensors.numpy import save_file
 
 import refsam
+from refsam.backends import BACKENDS
+from refsam.errors import BackendUnavailable
 
 
 @pytest.mark.core
-def test_json_tells_versions_backends_and_weights(run, folder, standin):
+def test_json_tells_versions_backends_and_weights(run, folder, standin, monkeypatch):
+    def no_gpu():
+        raise BackendUnavailable("no GPU")
+
+    monkeypatch.setattr("refsam.metal.device._metal", no_gpu)
     code, out, err = run("info", "--json")
     assert (code, err) == (0, "")
     document = json.loads(out)
     assert document["refsam"] == refsam.__version__
     assert document["packages"]["numpy"] == np.__version__
-    assert {"fast", "reference"} <= set(document["backends"])
+    assert {"fast", "processes", "reference"} <= set(document["backends"])
+    assert sorted([*document["backends"], *document["unavailable_backends"]]) == sorted(BACKENDS)
+    assert document["unavailable_backends"]["metal"] == "no GPU"
     assert document["default_backend"] == "fast"
     assert document["threads"] >= 1
     found = document["weights"][str(standin)]
