@@ -11,7 +11,7 @@ import numpy as np
 from refsam import transforms
 from refsam.errors import InputError, NotReady
 from refsam.images import as_image, pixels_sha256
-from refsam.model.sam import MobileSam, finite, point_labels
+from refsam.model.sam import MobileSam, check_corners, finite, point_labels
 from refsam.scope import qualified_name
 from refsam.tracing import Trace
 from refsam.types import Array, Bool, Float, Int, Size, UInt8
@@ -67,7 +67,8 @@ class SamPredictor:
             transformed_image: uint8.
             original_image_size: (height, width) of the picture before resizing; masks come in this size.
 
-        Raises InputError where the shape or the size does not fit.  Upstream: SamPredictor.set_torch_image.
+        Raises InputError where the shape does not fit, or is not that of a picture of this size, give or take the rounding of a
+        pixel.  Upstream: SamPredictor.set_torch_image.
         """
         side = self.model.config.image_size
         shape = np.shape(transformed_image)
@@ -75,6 +76,9 @@ class SamPredictor:
             raise InputError(
                 f"transformed_image is {shape}; it has to be uint8 (1, 3, height, width) with a longest side of {side}"
             )
+        expected = transforms.resized_size(original_image_size, side)
+        if any(abs(have - want) > 1 for have, want in zip(shape[2:], expected, strict=True)):
+            raise InputError(f"transformed_image is {shape}; a picture of {original_image_size} resized is (1, 3, *{expected})")
         self._set_resized(transformed_image[0].transpose(1, 2, 0), original_image_size)
 
     def set_embedding(self, image_embeddings: Float[Array, "1 D E E"], original_size: Size) -> None:
@@ -213,8 +217,7 @@ class SamPredictor:
         box = finite("box", box)
         if box.size != 4:
             raise InputError(f"box has shape {box.shape}; it has to be (4,): x0, y0, x1, y1. Many boxes at once: predict_batch")
-        if box.ravel()[2] < box.ravel()[0] or box.ravel()[3] < box.ravel()[1]:
-            raise InputError(f"box is {box.ravel().tolist()}; x0 <= x1 and y0 <= y1 are needed")
+        check_corners("box", box.reshape(1, 4))  # here too, because the message has to have the caller's own numbers
         boxes = transforms.apply_boxes(box.reshape(1, 4), self.original_size, self.model.config.image_size)
         return self.model.tap("transforms.boxes", boxes)
 
@@ -258,7 +261,7 @@ def _metadata(model: MobileSam, image: Array, prompts: dict[str, Any]) -> dict[s
         "config": model.config.to_json(),
         "weights_sha256": model.weights_sha256,
         "image_sha256": pixels_sha256(image),
-        "image_size": json.dumps(image.shape[:2]),
+        "original_size": json.dumps(image.shape[:2]),
         "prompts": json.dumps(described(prompts)),
     }
 
@@ -270,7 +273,7 @@ def described(prompts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _described(name: str, value: Any) -> Any:
     """A prompt for JSON: a mask by its shape and hash, the others whole."""
+    if name != "mask_input" or value is None:
+        return np.asarray(value).tolist()
     array = np.ascontiguousarray(value)
-    if name != "mask_input":
-        return array.tolist() if np.ndim(value) else value
     return {"shape": array.shape, "float32_sha256": hashlib.sha256(array.astype("<f4").data).hexdigest()}

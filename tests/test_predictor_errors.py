@@ -64,6 +64,10 @@ BAD_BATCHES: dict[str, tuple[tuple[Any, ...], str]] = {
     "a label 7": ((np.zeros((1, 1, 2)), np.array([[7]])), r"point_labels are \[\[7"),
     "NaN points": ((np.full((1, 1, 2), np.nan), np.array([[1]])), r"point coordinates has NaN"),
     "a flat box": ((None, None, np.zeros(4)), r"boxes has shape \(4,\); it has to be \(any, 4\)"),
+    "a box right to left": (
+        (None, None, np.array([[1, 2, 3, 4], [9, 2, 3, 4]])),
+        r"one of the boxes is \[9\.0, 2\.0, 3\.0, 4\.0\]; x0 <= x1 and y0 <= y1",
+    ),
     "a small mask": ((None, None, None, np.zeros((1, 1, 8, 8))), r"masks has shape \(1, 1, 8, 8\).*\(any, 1, 16, 16\)"),
     "different numbers": (
         (np.zeros((3, 1, 2)), np.ones((3, 1), int), np.zeros((2, 4))),
@@ -147,6 +151,18 @@ def test_a_resized_picture_that_does_not_fit(fresh: SamPredictor, image: np.ndar
 
 
 @pytest.mark.core
+@pytest.mark.parametrize(("size", "fits"), [((40, 64), True), ((41, 64), True), ((20, 2000), False), ((64, 40), False)])
+def test_a_resized_picture_of_another_size(fresh: SamPredictor, size: tuple[int, int], fits: bool) -> None:
+    image = np.zeros((1, 3, 40, 64), np.uint8)
+    if fits:
+        fresh.set_transformed_image(image, size)
+    else:
+        with pytest.raises(InputError, match="resized is"):
+            fresh.set_transformed_image(image, size)
+    assert fresh.is_image_set == fits
+
+
+@pytest.mark.core
 @pytest.mark.usefixtures("unchecked")
 def test_an_embedding_that_does_not_fit(fresh: SamPredictor) -> None:
     with pytest.raises(InputError, match=r"embedding has shape \(1, 256, 64, 64\); this model's is \(1, 32, 4, 4\)"):
@@ -173,7 +189,7 @@ def test_a_trace_has_the_results_and_knows_where_it_comes_from() -> None:
     facts = trace.metadata
     assert facts["weights_sha256"] == "12ab"
     assert facts["image_sha256"] == hashlib.sha256(IMAGE.tobytes()).hexdigest()
-    assert json.loads(facts["image_size"]) == [*SIZE]
+    assert json.loads(facts["original_size"]) == [*SIZE]
     mask = PROMPTS["all"]["mask_input"]
     assert json.loads(facts["prompts"]) == {
         "point_coords": [[30, 20]],
@@ -184,6 +200,13 @@ def test_a_trace_has_the_results_and_knows_where_it_comes_from() -> None:
     assert refsam.config.Config.from_json(facts["config"]) == TINY
     assert (facts["dtype"], facts["refsam_version"], facts["numpy_version"]) == ("float32", refsam.__version__, np.__version__)
     assert all(isinstance(value, str) for value in facts.values())
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+def test_a_trace_tells_of_no_prompt_that_never_was() -> None:
+    trace = refsam.trace(ready().model, IMAGE, stages="masks", mask_input=None, multimask_output=np.True_, box=None)
+    assert json.loads(trace.metadata["prompts"]) == {"mask_input": None, "multimask_output": True, "box": None}
 
 
 @pytest.mark.core

@@ -41,6 +41,13 @@ def point_labels(labels: Any, shape: tuple[int, ...]) -> Int[Array, "*N"]:
     return numbers.astype(np.int64)
 
 
+def check_corners(name: str, boxes: Float[Array, "N 4"]) -> None:
+    """Raise InputError where a box's first corner is beyond its second."""
+    wrong = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    if wrong.any():
+        raise InputError(f"{name} is {boxes[wrong][0].tolist()}; x0 <= x1 and y0 <= y1 are needed")
+
+
 class MobileSam:
     """MobileSAM, or a relative with the same graph.
 
@@ -126,11 +133,13 @@ class MobileSam:
             boxes: x0, y0, x1, y1 in the padded input frame.
             masks: logits, such as a previous prediction's low_res_masks; one serves all prompts.
 
-        Raises InputError where shapes do not fit, a number is not finite, or a label is another.
-        Upstream: PromptEncoder.forward.
+        Raises InputError where shapes do not fit, a number is not finite, a label is another, or a box's x0 is beyond x1.
+        Upstream: PromptEncoder.forward. Differs: there, any numbers are a box.
         """
         coords = None if points is None else self._prompt("point coordinates", points[0], (None, None, 2))
         boxes = None if boxes is None else self._prompt("boxes", boxes, (None, 4))
+        if boxes is not None:
+            check_corners("one of the boxes", boxes)
         masks = None if masks is None else self._prompt("masks", masks, (None, 1, self.config.mask_size, self.config.mask_size))
         shared = masks is not None and len(masks) == 1
         batches = {len(x) for x in (coords, boxes, None if shared else masks) if x is not None}
