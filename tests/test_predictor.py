@@ -248,5 +248,6 @@ def test_a_batch_is_its_prompts_one_by_one(count: int, kinds: tuple[str, ...], m
             one = {name: None if value is None else value[i : i + 1] for name, value in prompt.items()}
             alone = predict(**one, multimask_output=multimask, return_logits=True)
             for ours, theirs in zip(together, alone, strict=True):
-                # The decoder's longest chain has some 40 steps, which pass an error on enlarged by 25 at most.
-                assert np.linalg.norm(ours[i] - theirs[0]) <= 1000 * rounding * np.linalg.norm(theirs)
+                # The decoder's longest chain has some 40 steps, which pass an error on enlarged by 25 at most. A single score
+                # is a sum that may come out next to 0; its terms do not.
+                assert np.linalg.norm(ours[i] - theirs[0]) <= 1000 * rounding * max(np.linalg.norm(theirs), 0.1)
