@@ -273,6 +273,6 @@ def _at_least(least: int, **numbers: int | float) -> None:
 
 
 def _xywh(box: Int[Array, "4"]) -> list[int]:
-    """x, y, width, height as upstream counts them: last minus first."""
+    """x, y, width, height as upstream counts them: last minus first. COCO, and `refsam segment`, count 1 more."""
     x0, y0, x1, y1 = box.tolist()
     return [x0, y0, x1 - x0, y1 - y0]

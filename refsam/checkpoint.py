@@ -105,7 +105,8 @@ def save(
         metadata: further texts, e.g. licence and origin.
         dtype: "float32" or "float16".
 
-    Raises CheckpointError where tensors do not fit `config` or a value has no room in `dtype`.
+    Raises CheckpointError where tensors do not fit `config` or a value has no room in `dtype`, InputError where `path` cannot be
+    written.
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; weights are stored as one of: {', '.join(DTYPES)}")

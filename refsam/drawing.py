@@ -51,11 +51,11 @@ def overlay(
     Raises:
         InputError: masks of another size than the picture, or points, labels and boxes that do not fit together.
     """
-    points = np.asarray([] if points is None else points, np.float64).reshape(-1, 2)
+    points = _rows("points", points, 2)
     labels = np.ones(len(points)) if labels is None else np.asarray(labels).reshape(-1)
     if len(labels) != len(points):
         raise InputError(f"{len(points)} points have {len(labels)} labels; give one each")
-    boxes = np.asarray([] if boxes is None else boxes, np.float64).reshape(-1, 4)
+    boxes = _rows("boxes", boxes, 4)
     if not (np.isfinite(points).all() and np.isfinite(boxes).all()):
         raise InputError("points and boxes have to be finite numbers")
     canvas = image.copy()
@@ -69,6 +69,13 @@ def overlay(
     for (x, y), label in zip(points, labels, strict=True):
         _draw_point(canvas, x, y, bool(label > 0), 10 * unit)
     return canvas
+
+
+def _rows(name: str, values: Any, count: int) -> Float[Array, "N count"]:
+    try:
+        return np.asarray([] if values is None else values, np.float64).reshape(-1, count)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} have to be numbers, {count} each") from None
 
 
 def _draw_mask(

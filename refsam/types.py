@@ -1,12 +1,13 @@
 """Array types. Shapes stand in the annotations; tests check them at run time with jaxtyping and beartype.
 
-The dimension alphabet, the same in every file:
+The dimension alphabet. A letter that it lacks, or a small one, is a size of the function's own:
 
     B   prompts or images in a batch       S   side of the padded square input, in pixels (1024)
     C   channels                           E   side of the image embedding, S / 16 (64)
     H W height and width of a feature map  L   side of the mask logits, S / 4 (256)
     N   tokens or points                   D   width of the prompt embedding (256)
     K   heads                              M   masks per prompt (1 or 3)
+                                           T   a second count of tokens: keys, prompt tokens, pixels (E * E)
 """
 
 import sys

@@ -146,7 +146,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str], dtyp
         target: the file to write; it is whole or not there.
         dtype: "float32" or "float16" (half the size, values rounded to 11 bits).
 
-    Returns the checkpoint that was read. Raises CheckpointError.
+    Returns the checkpoint that was read. Raises CheckpointError, and InputError where `target` cannot be written.
     """
     return _convert(Path(source), Path(target), dtype, {})
 

@@ -81,7 +81,10 @@ def _candidate(mask: Bool[Array, "H W"], score: float) -> Candidate:
 
 
 def candidate_summary(result: Result) -> dict[str, Any]:
-    """A prompt's answer for `--json`, in the words of upstream's and COCO's annotations; bbox is x, y, width, height."""
+    """A prompt's answer for `--json`, in the words of upstream's and COCO's annotations.
+
+    bbox is x, y, width, height, counted in pixels as COCO does; that of `refsam everything` is 1 less wide and high.
+    """
     prompt = result.prompt
     return {
         "name": prompt.name,

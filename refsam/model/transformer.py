@@ -55,7 +55,7 @@ def mlp_block(s: Scope, x: Tokens) -> Tokens:
 
 
 def attention(
-    s: Scope, q: Float[Array, "B N D"], k: Float[Array, "B M D"], v: Float[Array, "B M D"], num_heads: int
+    s: Scope, q: Float[Array, "B N D"], k: Float[Array, "B T D"], v: Float[Array, "B T D"], num_heads: int
 ) -> Float[Array, "B N D"]:
     """Multi-head attention; cross-attention works at half the width, as the weights' shapes say.  Upstream: Attention."""
     q, k, v = (
