@@ -147,15 +147,16 @@ class Session:
     def outcome(self, case: Case) -> Outcome:
         """Of the port of the options."""
         with _plainly():
-            return self._verified(self.port, case)
+            return self._verified(self.port, case, self.settings.precision, self.settings.stages or None)
 
     def compare(self, case: Case, stages: Mapping[str, Array], name: str, precision: str | None) -> Outcome:
         """Of stages that a test hands over."""
         with _plainly():
-            return self._verified(Shown(stages, name, precision or self.settings.precision or "float32"), case)
+            declared = precision or self.settings.precision or "float32"
+            return self._verified(Shown(stages, name, declared), case, declared, None)
 
-    def _verified(self, port: Port, case: Case) -> Outcome:
-        made = next(verify(port, self.model, [case], precision=self.settings.precision, stages=self.settings.stages or None))
+    def _verified(self, port: Port, case: Case, precision: str | None, stages: str | None) -> Outcome:
+        made = next(verify(port, self.model, [case], precision=precision, stages=stages))
         if self.settings.report is not None:
             self.found.append(record(made))
         return made

@@ -145,13 +145,13 @@ def compare(
         candidate: the same of a port; other orders of axes are recognised (see `difference.align`).
         precision: the candidate's: "float32", "fp16", "bf16" or "int8" (weights).
         k: how many rounding budgets are allowed at each stage.
-        budget: stage name -> relative L2 that rounding costs; by default what the reference's metadata holds of it, and
-            UNMEASURED units of the precision for stages that nobody measured.
+        budget: stage name -> relative L2 that rounding costs; by default what the reference's metadata holds of it at this
+            precision, and UNMEASURED units of the precision for stages that nobody measured.
 
     Raises InputError for an unknown precision, or where no stage has a name that both know.
     """
     unit = precision_of(precision).unit
-    measured = _stored_budget(reference) if budget is None else budget
+    measured = _stored_budget(reference, precision) if budget is None else budget
     shared = [name for name in reference if name in candidate and name != "masks"]
     results = tuple(
         _result(name, reference[name], candidate[name], max(measured.get(name, UNMEASURED * unit), unit), k) for name in shared
@@ -169,8 +169,10 @@ def _result(name: str, reference: Array, candidate: Array, budget: float, k: flo
     return StageResult(name, found, budget, k, "" if holds else transposed(reference, candidate))
 
 
-def _stored_budget(reference: Mapping[str, Array]) -> Mapping[str, float]:
-    """What `Reference` wrote into a trace's metadata."""
+def _stored_budget(reference: Mapping[str, Array], precision: str) -> Mapping[str, float]:
+    """What `Reference` wrote into a trace's metadata, where it was measured at this precision."""
     metadata = reference.metadata if isinstance(reference, Trace) else {}
+    if metadata.get("budget_precision") != precision_of(precision).name:
+        return {}
     stored: dict[str, float] = json.loads(metadata.get("budget", "{}"))
     return stored

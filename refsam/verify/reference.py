@@ -158,9 +158,10 @@ class Reference:
             self.budget(precision)
         elif path.exists() and (cached := _read(path)) is not None:
             self._truth, self._budgets[precision_of(precision).name] = cached
+            self._truth.metadata["budget_precision"] = precision_of(precision).name
         else:
             budget = self.budget(precision)
-            self.truth.metadata["budget"] = json.dumps(dict(budget))
+            self.truth.metadata.update(budget=json.dumps(dict(budget)), budget_precision=precision_of(precision).name)
             with suppress(OSError, InputError):  # a home that cannot be written, a full disk: it is measured again next time
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self.truth.save(path)

@@ -55,9 +55,12 @@ def test_the_budget_may_come_with_the_trace_or_from_the_precision() -> None:
     assert compare(truth, {"a": np.full(4, 1 + 1e-6)})
     assert not compare(truth, {"a": np.full(4, 1 + 1e-4)})
     assert compare(truth, {"a": np.full(4, 1 + 1e-4)}, precision="fp16")
-    stored = refsam.Trace(metadata={"budget": json.dumps({"a": 1e-3})})
+    stored = refsam.Trace(metadata={"budget": json.dumps({"a": 1e-3}), "budget_precision": "float32"})
     stored.record("a", np.ones(4))
     assert compare(stored, {"a": np.full(4, 1 + 1e-4)})
+    stored.metadata["budget_precision"] = "fp16"  # measured for a coarser port: of no use for this one
+    assert not compare(stored, {"a": np.full(4, 1 + 1e-4)})
+    assert compare(stored, {"a": np.full(4, 1 + 1e-4)}, precision="float16")
 
 
 def test_names_that_the_reference_does_not_know_are_told() -> None:
