@@ -15,7 +15,7 @@ from refsam.verify.outcome import Outcome
 from refsam.verify.reference import Budget, Reference
 from refsam.verify.report import render_text
 from refsam.verify.verdict import Verdict
-from refsam.verify.words import stage_in_words
+from refsam.verify.words import mask_in_words, stage_in_words
 
 
 def assert_port_holds(found: Outcome | Verdict | CompareReport, stage: str | None = None) -> None:
@@ -42,12 +42,23 @@ def _report(found: Outcome | Verdict | CompareReport) -> CompareReport:
 
 def _check_stage(report: CompareReport, stage: str) -> None:
     __tracebackhide__ = True
-    shown = [result.stage for result in report.stages]
+    shown = [*(result.stage for result in report.stages), *(["masks"] if report.masks else [])]
+    if stage == "masks" and report.masks:
+        _check_masks(report)
+        return
     if stage not in shown:
         raise InputError(f"the port does not show the stage {stage!r}; it shows {', '.join(shown[:5]) or 'none'}")
     result = report[stage]
     if not result.holds:
         lines = [f"not equal to the reference at {stage}", *stage_in_words(result, report.precision)]
+        raise AssertionError("\n".join(lines))
+
+
+def _check_masks(report: CompareReport) -> None:
+    __tracebackhide__ = True
+    wrong = [mask for mask in report.masks if not mask.holds]
+    if wrong:
+        lines = ["not equal to the reference at masks", *(line for mask in wrong for line in mask_in_words(mask))]
         raise AssertionError("\n".join(lines))
 
 

@@ -18,6 +18,7 @@ def test_a_port_that_holds_passes() -> None:
     assert_port_holds(clean().verdict)
     assert_port_holds(clean().verdict.report)
     assert_port_holds(clean(), NECK)
+    assert_port_holds(clean(), "masks")
 
 
 def test_a_port_that_does_not_fails_with_the_whole_report() -> None:
@@ -29,6 +30,8 @@ def test_a_port_that_does_not_fails_with_the_whole_report() -> None:
 def test_one_stage_of_a_port() -> None:
     with pytest.raises(AssertionError, match=r"^not equal to the reference at image_encoder\.neck\.1\n"):
         assert_port_holds(app(), NECK)
+    with pytest.raises(AssertionError, match=r"^not equal to the reference at masks\n  mask "):
+        assert_port_holds(app(), "masks")
     with pytest.raises(InputError, match=r"does not show the stage 'image_encoder\.nek'; it shows transforms\.resized"):
         assert_port_holds(app(), "image_encoder.nek")
 

@@ -112,7 +112,7 @@ def diagnose(
         target = _target(candidate, known_stages, stage)
         return Bench(reference, known_stages, stage, target, expected.get(stage), _budget(report, stage))
 
-    entering = _entering(report)
+    entering = _entering(report, reference.truth["low_res_masks"].shape[1])
     deeper = hypotheses is None
     chosen: dict[str, Sequence[Hypothesis]] = {}
 
@@ -151,8 +151,11 @@ def _target(candidate: Mapping[str, Array], known: Mapping[str, Array], stage: s
     return binary(candidate[stage])[None] if stage == "masks" else np.asarray(known.get(stage, candidate[stage]))
 
 
-def _entering(report: CompareReport) -> list[str]:
-    """The stages where differences enter, first to last. What is infinite or NaN spreads: only its first stage counts."""
+def _entering(report: CompareReport, masks: int) -> list[str]:
+    """The stages where differences enter, first to last. What is infinite or NaN spreads: only its first stage counts.
+
+    `masks` is how many the reference has at the picture's size.
+    """
     if report.first is None:
         return []
     broken = [result.stage for result in report.stages if result.difference.nan or result.difference.inf]
@@ -160,7 +163,9 @@ def _entering(report: CompareReport) -> list[str]:
     own_logits = any(result.stage == "low_res_masks" and result.difference.comparable for result in report.stages)
     if own_logits and not all(mask.holds for mask in report.masks):  # held against what these logits should give
         entering.append("masks")
-    return entering or [report.first]
+    # Masks of another count or size have nothing that the model's could be held against.
+    fit = len(report.masks) == masks and not any(mask.misfit for mask in report.masks)
+    return [stage for stage in entering or [report.first] if fit or stage != "masks"]
 
 
 def _explains(bench: Bench, chosen: Sequence[Hypothesis]) -> bool:

@@ -1,7 +1,7 @@
 """Binary masks against the reference's: IoU, flipped pixels, and how far from the edge they are."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ _ANOTHER = 0.5  # IoU up to which the same is said without looking
 def binary(masks: Array) -> Bool[Array, "M H W"]:
     """A port's masks (H, W), (M, H, W) or (1, M, H, W), of any numbers, as booleans: inside is above 0."""
     given = np.asarray(masks)
-    found: Bool[Array, "M H W"] = np.reshape(given > 0, (-1, *given.shape[-2:]))
+    found: Bool[Array, "M H W"] = np.reshape(given > 0, (math.prod(given.shape[:-2]), *given.shape[-2:]))
     return found
 
 
@@ -30,17 +30,21 @@ class MaskDifference:
         explained: of these, the ones whose reference logit is so near the threshold that rounding may flip them.
         boundary: how many pixels (in the greater of x and y) the farthest flipped pixel lies from the reference's edge; 0 where
             none is flipped, infinite beyond 64.
+        number: of the reference's mask.
+        misfit: count and size of the port's masks and of the reference's, where they are others; "" where they fit.
     """
 
     iou: float
     flipped: int
     explained: int
     boundary: float
+    number: int = 0
+    misfit: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether rounding explains every flipped pixel."""
-        return self.flipped == self.explained
+        return not self.misfit and self.flipped == self.explained
 
 
 def mask_difference(
@@ -64,23 +68,27 @@ def mask_difference(
 def mask_differences(
     logits: Float[Array, "M L L"], candidate: Bool[Array, "N P Q"], size: Size, image_size: int, margin: float
 ) -> tuple[MaskDifference, ...]:
-    """Masks at the picture's size against those that postprocessing in float64 makes of `logits`, one after the other; where
-    they are of another count or size, none of them holds.
+    """Masks at the picture's size against those that postprocessing in float64 makes of `logits`, one after the other; a single
+    one against the nearest of them. Of another count or size there is one result, a misfit.
 
     Args:
         size: (height, width) of the picture.
         image_size: S.
         margin: how far rounding may move a logit.
     """
-    if candidate.shape != (len(logits), *size):
-        return (MaskDifference(0.0, candidate.size, 0, math.inf),) * max(len(logits), 1)
+    if candidate.shape[1:] != size or len(candidate) not in (1, len(logits)):
+        wanted = f"{len(candidate)} of {candidate.shape[1:]}; the reference has {len(logits)} of {size}"
+        return (MaskDifference(0.0, candidate.size, 0, math.inf, misfit=wanted),)
 
-    def against(low: Float[Array, "L L"], mask: Bool[Array, "H W"]) -> MaskDifference:
+    def against(number: int, mask: Bool[Array, "H W"]) -> MaskDifference:
         inner = resized_size(size, image_size)
-        full = postprocess_logits(low.astype(np.float64)[None, None], inner, size, image_size)[0, 0]
-        return mask_difference(full > 0, mask, full, margin)
+        full = postprocess_logits(logits[number].astype(np.float64)[None, None], inner, size, image_size)[0, 0]
+        return replace(mask_difference(full > 0, mask, full, margin), number=number)
 
-    return tuple(against(low, mask) for low, mask in zip(logits, candidate, strict=True))
+    if len(candidate) == len(logits):
+        return tuple(against(number, mask) for number, mask in enumerate(candidate))
+    found = [against(number, candidate[0]) for number in range(len(logits))]
+    return (max(found, key=lambda difference: difference.iou),)
 
 
 def rms(x: Array) -> float:

@@ -23,7 +23,7 @@ class Outcome:
         candidate: what the port showed, and the input_image that it was given where it has no preprocessing.
         verdict: of the port's own stages.
         notes: what the reference did in the port's place and how its results were read.
-        final_masks: those that come of it at the picture's size, one for each candidate of the prompt.
+        final_masks: those that come of it: one for each candidate of the prompt, or what the port shows in their place.
         masks: the final masks against the reference's, end to end. (`verdict.report.masks` is the postprocessing alone.)
     """
 

@@ -1,11 +1,12 @@
 """A verdict: whether a port's stages hold, where they first do not, and why."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
 from refsam.verify.comparison import CompareReport, K, compare
@@ -17,6 +18,10 @@ from refsam.verify.masks import MaskDifference, binary, mask_differences, rms
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Reference
 from refsam.verify.words import in_words
+
+_RESIZED = 4 * precision_of("float32").unit
+"""What the two resizes from logits to masks cost in float32: each takes a mean along x and one along y, which is rounded. Whoever
+computes in a coarser type stores in it what the first resize gives, one rounding more; that of the second moves no sign."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +58,45 @@ def judge(
     explain: bool = True,
     threads: int = 2,
     quick: MobileSam | None = None,
+    stages: Collection[str] | None = None,
 ) -> Verdict:
     """Hold a port's stages against the reference and, where they differ, look for where and why.
 
     Args:
         reference: of the same case that the port ran.
         candidate: stage name -> array; "masks" (M, H, W), (1, M, H, W) or (H, W) at the picture's size, bool, or of numbers
-            that are above 0 inside. None of another count or size holds.
+            that are above 0 inside. A single one is held against the nearest; none of another count or size holds.
         precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights).
         k: how many rounding budgets are allowed (`comparison.K`).
         hypotheses: those that are tried; by default all known ones.
         explain: whether to look for where and why, which costs several runs of the parts concerned.
         threads: parts computed at once in that search.
         quick: the model in float32 on the fast backend, which then decides where float64 is not needed to (`local.Quick`).
+        stages: those that are judged; None: all that the candidate has. Others of the candidate still serve as input.
 
-    Raises InputError for an unknown precision.
+    Raises InputError for an unknown precision, or where the candidate has none of `stages`.
     """
     report = compare(reference.truth, candidate, precision=precision, k=k, budget=reference.budget(precision))
     known = aligned(reference.truth, candidate)
     report = replace(report, masks=_masks(reference, known, candidate.get("masks"), precision, k))
+    if stages is not None:
+        report = _only(report, stages)
     if report or not explain:
         return Verdict(report)
     errors = local_errors(reference, known, precision, threads, None if quick is None else Quick(quick, k))
     results = tuple(replace(result, local=errors.get(result.stage)) for result in report.stages)
     report = replace(report, stages=results)
     return Verdict(report, tuple(diagnose(reference, candidate, report, hypotheses, threads=threads)))
+
+
+def _only(report: CompareReport, stages: Collection[str]) -> CompareReport:
+    """The report of these stages. Raises InputError where it has none of them."""
+    kept = tuple(result for result in report.stages if result.stage in stages)
+    masks = report.masks if "masks" in stages else ()
+    if not kept and not masks:
+        shown = [*(result.stage for result in report.stages), *(["masks"] if report.masks else [])]
+        raise InputError(f"the port shows none of the stages that are asked for; it shows {', '.join(shown[:5])}")
+    return replace(report, stages=kept, masks=masks)
 
 
 def _masks(
@@ -88,6 +107,6 @@ def _masks(
         return ()
     logits = known.get("low_res_masks", reference.truth["low_res_masks"])[0]
     written = float(np.finfo(logits.dtype).eps) / 2 if logits.dtype.kind == "f" else 0.0  # a dump may be coarser than the port
-    budget = max(2.0**-22, written) if "low_res_masks" in known else reference.budget(precision)["low_res_masks"]
-    margin = k * max(budget, precision_of("float32").unit) * rms(logits)
+    stored = max(_RESIZED, written, precision_of(precision).unit)
+    margin = k * (stored if "low_res_masks" in known else reference.budget(precision)["low_res_masks"]) * rms(logits)
     return mask_differences(logits, binary(masks), reference.case.size, reference.model.config.image_size, margin)

@@ -1,6 +1,6 @@
 """Verifying a port: each case is put to it, its stages are judged, and its differences followed to the masks."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +13,9 @@ from refsam.verify.comparison import K
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import predict_on
-from refsam.verify.masks import binary, mask_differences
+from refsam.verify.masks import MaskDifference, binary, mask_differences
 from refsam.verify.outcome import Outcome
-from refsam.verify.ports.port import Port
+from refsam.verify.ports.port import Port, asked_for
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case, Reference, in_float64
 from refsam.verify.steps import all_stages, default_stages, matching
@@ -48,20 +48,21 @@ def verify(
         cases: pictures and prompts.
         precision: what the port computes in; None: what it declares.
         k: how many rounding budgets are allowed (`comparison.K`).
-        stages: glob patterns of the stages to look at, separated by commas; None: `steps.default_stages`.
+        stages: glob patterns of the stages that are judged, separated by commas; None: `steps.default_stages` and what the port
+            shows besides. What it shows of others still serves as input.
         hypotheses: those that are tried where a stage differs; None: all known ones.
         explain: whether to look for where and why.
         cached: whether the reference's runs are kept in the user's cache, and taken from there.
         threads: parts computed at once in that search.
 
-    Raises InputError for a precision or stages that there are not, and what the port raises.
+    Raises InputError for a precision or stages that there are not, or that the port does not show, and what the port raises.
     """
     known = all_stages(model)
     wanted = default_stages(model.config) if stages is None else matching(known, stages)
     tried = None if hypotheses is None else tuple(hypotheses)
     models = _Models.of(model, threads)
     for case in cases:
-        candidate = port.run(case, wanted)
+        candidate, chosen = asked_for(port.run(case, wanted), case, model.config.num_multimask_outputs + 1)
         declared = precision_of(precision or port.precision).name
         reference = Reference(models.exact, case, [name for name in known if name in candidate])
         if cached:
@@ -75,11 +76,12 @@ def verify(
             explain=explain,
             threads=threads,
             quick=models.quick,
+            stages=None if stages is None else wanted,
         )
         masks, source = _final_masks(candidate, reference, models.quick)
-        notes = (*port.notes, *([source] if source else []))
         truth = reference.truth["low_res_masks"][0]
         ends = mask_differences(truth, masks, case.size, model.config.image_size, reference.margin(declared, k))
+        notes = (*port.notes, *chosen, *([source] if source else []), *_nearest(masks, ends, len(truth)))
         yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
 
 
@@ -102,10 +104,8 @@ class _Models(NamedTuple):
 
 def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> tuple[Bool[Array, "M H W"], str]:
     """Where a port's differences lead: its own masks, or those that the reference makes of the last that it shows; and a note."""
-    height, width = reference.case.size
-    own = np.asarray(candidate.get("masks", ()))
-    if own.ndim >= 2 and own.shape[-2:] == (height, width):
-        return binary(own), ""
+    if "masks" in candidate:
+        return binary(candidate["masks"]), ""
     shown = aligned(reference.truth, candidate)
     if "low_res_masks" in shown:
         return _postprocessed(shown["low_res_masks"], reference), POSTPROCESSED
@@ -115,6 +115,12 @@ def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: Mo
         embedding = quick.encode_image(shown["input_image"])
         return _postprocessed(_decoded(embedding, reference, quick), reference), ENCODED
     return _postprocessed(reference.truth["low_res_masks"], reference), UNFINISHED
+
+
+def _nearest(masks: Bool[Array, "M H W"], ends: Sequence[MaskDifference], count: int) -> Iterator[str]:
+    """What a single mask was compared with, where there are several."""
+    if len(masks) == 1 < count and not ends[0].misfit:
+        yield f"masks: one is shown; of the reference's {count} it was held against the nearest, mask {ends[0].number}"
 
 
 def _decoded(embedding: Float[Array, "1 D E E"], reference: Reference, quick: MobileSam) -> Float[Array, "1 M L L"]:

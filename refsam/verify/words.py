@@ -24,8 +24,9 @@ def _agreement(report: CompareReport, port: str) -> list[str]:
 
 def _first_difference(report: CompareReport, port: str) -> list[str]:
     names = [result.stage for result in report.stages]
-    wrong = [(index, mask) for index, mask in enumerate(report.masks) if not mask.holds]
-    masks = [line for index, mask in wrong for line in mask_in_words(index, mask, " of its own logits")]
+    own_logits = any(result.stage == "low_res_masks" and result.difference.comparable for result in report.stages)
+    of = " of its own logits" if own_logits else ""
+    masks = [line for mask in report.masks if not mask.holds for line in mask_in_words(mask, of)]
     head = filled(f"{port} first differs at {report.first}")
     if report.first not in names:
         return [*head, f"  all {len(names)} stages before it hold", *masks]
@@ -65,13 +66,15 @@ def mismatch_in_words(result: StageResult) -> list[str]:
     ]
 
 
-def mask_in_words(index: int, mask: MaskDifference, of: str = "") -> list[str]:
+def mask_in_words(mask: MaskDifference, of: str = "") -> list[str]:
     """One mask: how much of it is shared, how many pixels flipped and how far from the edge they are."""
+    if mask.misfit:
+        return filled(f"masks of the port: {mask.misfit}", "  ")
     if not mask.flipped:
-        return [f"  mask {index}{of}: identical"]
+        return [f"  mask {mask.number}{of}: identical"]
     flipped = f"{mask.flipped} pixels flipped ({mask.explained} by rounding)"
     far = "far from any edge" if math.isinf(mask.boundary) else f"up to {mask.boundary:g} px from the edge"
-    return filled(f"mask {index}{of}: IoU {mask.iou:.4f}, {flipped}, {far}", "  ")
+    return filled(f"mask {mask.number}{of}: IoU {mask.iou:.4f}, {flipped}, {far}", "  ")
 
 
 def explanation_in_words(explanation: Explanation) -> list[str]:

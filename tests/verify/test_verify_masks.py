@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from verify.mistaken import reference, run, tiny
 
-from refsam.verify.masks import binary, boundary_distance, grow, mask_difference
+from refsam.transforms import postprocess_logits, resized_size
+from refsam.verify.masks import binary, boundary_distance, grow, mask_difference, rms
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.verdict import judge
 
@@ -65,10 +66,38 @@ def test_masks_of_another_count_or_size_do_not_hold() -> None:
     made = reference("points")
     masks = np.asarray(run(Pipeline(), made.case, tiny())["masks"])
     assert judge(made, {"masks": masks})
-    for wrong in (masks[:, :1], masks[..., :-1], masks.swapaxes(-1, -2)):
+    for wrong, shape in ((masks[:, :2], "2 of (98, 150)"), (masks[..., :-1], "3 of (98, 149)"), (masks[:, :0], "0 of (98, 150)")):
         verdict = judge(made, {"masks": wrong})
         assert verdict.report.first == "masks"
-        assert verdict.report.masks[0].iou == 0.0
+        assert verdict.explanations == ()
+        assert f"masks of the port: {shape}; the reference has 3 of (98, 150)" in str(verdict)
+
+
+def test_a_single_mask_is_held_against_the_nearest() -> None:
+    made = reference("points")
+    masks = np.asarray(run(Pipeline(), made.case, tiny())["masks"])[0]
+    for number, mask in enumerate(masks):
+        (found,) = judge(made, {"masks": mask}).report.masks
+        assert (found.number, found.flipped) == (number, 0)
+        verdict = judge(made, {"masks": grow(mask)})
+        assert verdict.report.masks[0].number == number
+        assert f"mask {number}: IoU" in str(verdict)
+        assert "of its own logits" not in str(verdict)
+        assert verdict.explanations == ()
+
+
+def test_masks_are_as_near_to_their_own_logits_as_the_precision_is() -> None:
+    """A port in fp16 keeps what it resizes in fp16, and may hand over its logits in float32 all the same."""
+    made = reference("points")
+    low = made.truth["low_res_masks"].astype(np.float32)
+    size, side = made.case.size, made.model.config.image_size
+    full = postprocess_logits(low.astype(np.float64), resized_size(size, side), size, side)[0]
+    masks = full > 2 * 2.0**-11 * rms(low)
+    assert (masks != (full > 0)).any()
+    found = {precision: judge(made, {"low_res_masks": low, "masks": masks}, precision=precision, explain=False)
+             for precision in ("float32", "fp16")}  # fmt: skip
+    assert found["fp16"]
+    assert found["float32"].report.first == "masks"
 
 
 def test_flips_without_any_edge_are_infinitely_far() -> None:

@@ -14,7 +14,9 @@ import refsam
 from refsam import MobileSam, SamPredictor
 from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
+from refsam.verify.ports.port import CHOSEN
 from refsam.verify.reference import _prune
+from refsam.verify.report import record, render_text
 from refsam.verify.steps import all_stages, default_stages
 from refsam.verify.verifying import DECODED, ENCODED, POSTPROCESSED, UNFINISHED
 
@@ -109,6 +111,47 @@ def test_stages_are_chosen_by_patterns() -> None:
     assert "image_encoder.layers.1.blocks.0.attn.qkv" in found.candidate
     with pytest.raises(InputError, match=r"no stage has a name like 'image_encoder.layers.9.\*'"):
         outcome("reference", stages="masks,image_encoder.layers.9.*")
+
+
+def test_only_the_stages_that_are_asked_for_are_judged() -> None:
+    """Whatever kind of port shows others besides."""
+
+    def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        shown = refsam.trace(MODEL, image, stages="input_image,low_res_masks,masks", **prompts)
+        return {**shown, "input_image": 2 * shown["input_image"], "masks": ~shown["masks"]}
+
+    found = outcome(port, stages="low_res_masks")
+    assert found
+    assert [result.stage for result in found.verdict.report.stages] == ["low_res_masks"]
+    with pytest.raises(InputError, match="none of the stages that are asked for; it shows input_image, low_res_masks, masks"):
+        outcome(port, stages="image_encoder")
+
+
+@pytest.mark.parametrize("three", [True, False])
+def test_of_all_four_masks_those_that_the_prompt_asks_for_are_taken(three: bool) -> None:
+    def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        one, more = (
+            refsam.trace(MODEL, image, stages=",".join(answers), **{**prompts, "multimask_output": several})
+            for several in (False, True)
+        )
+        return {name: np.concatenate([one[name], more[name]], axis=1) for name in answers}
+
+    answers = ("low_res_masks", "iou_predictions", "masks")
+    found = outcome(port, Case(CASE.image, {**CASE.prompts, "multimask_output": three}))
+    assert found
+    assert found.notes == (CHOSEN.format(count=4),)
+    assert len(found.masks) == (3 if three else 1)
+
+
+def test_final_masks_alone() -> None:
+    found = outcome(lambda image, **prompts: {"masks": refsam.trace(MODEL, image, stages="masks", **prompts)["masks"][0, 1]})
+    assert found
+    assert found.notes == ("masks: one is shown; of the reference's 3 it was held against the nearest, mask 1",)
+    assert "mask 1: identical" in render_text(found)
+    other = outcome(lambda image, **_: {"masks": np.zeros((3, 5, 6), bool)})
+    assert "masks of the port: 3 of (5, 6); the reference has 3 of (98, 150)" in render_text(other)
+    assert "identical" not in render_text(other)
+    assert record(other).pictures.masks == ()
 
 
 def test_names_that_are_no_stages_are_listed_and_judge_nothing() -> None:

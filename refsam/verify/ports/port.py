@@ -75,6 +75,22 @@ def chosen_masks(case: Case) -> slice:
     return slice(1, None) if case.prompts.get("multimask_output", True) else slice(0, 1)
 
 
+CHOSEN = "masks: the port shows all {count} that the decoder gives; those that the prompt asks for were taken"
+_OF_MASKS = {"masks": (-3,), "low_res_masks": (-3, -1), "iou_predictions": (-1,)}
+"""Answers, and the axes that may be that of the masks."""
+
+
+def asked_for(shown: Mapping[str, Array], case: Case, count: int) -> tuple[Mapping[str, Array], tuple[str, ...]]:
+    """What a port shows; where it has all `count` masks and scores of the decoder, those that the case asks for, and a note."""
+    taken = {}
+    for name, axes in _OF_MASKS.items():
+        value = np.asarray(shown.get(name, 0))
+        axis = next((axis for axis in axes if value.ndim >= -axis and value.shape[axis] == count), None)
+        if axis is not None:
+            taken[name] = np.take(value, range(count)[chosen_masks(case)], axis)
+    return {**shown, **taken}, (CHOSEN.format(count=count),) if taken else ()
+
+
 def check_points_only(case: Case, who: str) -> None:
     """Raises InputError where the case has another prompt than points, or none."""
     for name in ("box", "mask_input"):

@@ -46,7 +46,7 @@ class Heatmap(NamedTuple):
 
 
 class MaskPicture(NamedTuple):
-    """One of the final masks, by its number: the photograph with both outlines and the flipped pixels, as a data URI."""
+    """One of the final masks, by its place among them: photograph, both outlines and flipped pixels, as a data URI."""
 
     number: int
     picture: str
@@ -123,8 +123,9 @@ def _masks(outcome: Outcome, drawn: UInt8[Array, "h w 3"]) -> Iterator[MaskPictu
     different = [index for index, mask in enumerate(outcome.masks) if mask.flipped] or [0]
     references = outcome.reference_masks
     for index in different:
-        if index < min(len(references), len(outcome.final_masks)):
-            yield MaskPicture(index, photo(mask_picture(drawn, references[index], outcome.final_masks[index])))
+        if index < len(outcome.masks) and not outcome.masks[index].misfit:
+            reference = references[outcome.masks[index].number]
+            yield MaskPicture(index, photo(mask_picture(drawn, reference, outcome.final_masks[index])))
 
 
 def mask_picture(

@@ -22,7 +22,7 @@ def plain_text(outcome: Outcome) -> str:
         _titled("stages  (. holds  o just so  x X # differs  > a difference enters):", _strip(outcome)),
         _titled("required k  rel. L2  stage that does not hold:", _failing(verdict.report.failing)),
         _titled("why:", [line for found in verdict.explanations for line in explanation_in_words(found)]),
-        _titled("masks end to end:", [line for index, mask in enumerate(outcome.masks) for line in mask_in_words(index, mask)]),
+        _titled("masks end to end:", [line for mask in outcome.masks for line in mask_in_words(mask)]),
         _titled("notes:", [line for note in _notes(outcome) for line in filled(note, "  ")]),
     )
     return "\n\n".join("\n".join(lines) for lines in paragraphs if lines)
