@@ -1,5 +1,7 @@
 """Assertions for ports: what they let pass, and what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from verify.mistaken import reference
@@ -8,6 +10,7 @@ from verify.report.outcomes import app, clean
 from refsam import InputError
 from refsam.testing import assert_port_holds, assert_stage_close
 from refsam.verify import compare
+from refsam.verify.masks import MaskDifference
 from refsam.verify.report import render_text
 
 NECK = "image_encoder.neck.1"
@@ -30,8 +33,9 @@ def test_a_port_that_does_not_fails_with_the_whole_report() -> None:
 def test_one_stage_of_a_port() -> None:
     with pytest.raises(AssertionError, match=r"^not equal to the reference at image_encoder\.neck\.1\n"):
         assert_port_holds(app(), NECK)
-    with pytest.raises(AssertionError, match=r"^not equal to the reference at masks\n  mask "):
-        assert_port_holds(app(), "masks")
+    wrong = replace(app().verdict.report, masks=(MaskDifference(0.5, 7, 2, 3.0, number=1),))
+    with pytest.raises(AssertionError, match=r"^not equal to the reference at masks\n  mask 1: IoU 0.5000, 7 pixels"):
+        assert_port_holds(wrong, "masks")
     with pytest.raises(InputError, match=r"does not show the stage 'image_encoder\.nek'; it shows transforms\.resized"):
         assert_port_holds(app(), "image_encoder.nek")
 
