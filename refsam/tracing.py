@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refsam.errors import InputError, RefsamError
+from refsam.errors import CheckpointError, InputError, RefsamError
 from refsam.files import atomic_write
 from refsam.formats import safetensors_file
 from refsam.types import Array
@@ -72,7 +72,7 @@ class Trace(Mapping[str, Array]):
     @classmethod
     def load(cls, path: str | Path) -> "Trace":
         """The inverse of `save`. Raises InputError where the file is not a trace."""
-        arrays, metadata = read_arrays(path)
+        arrays, metadata, _ = read_arrays(path)
         if metadata.pop("refsam", None) != "trace":
             raise InputError(f"{path} is a safetensors file but not a trace; refsam trace --out writes one")
         order = [metadata.pop(f"order.{index}", None) for index in range(len(arrays))]
@@ -83,14 +83,28 @@ class Trace(Mapping[str, Array]):
         return trace
 
 
-def read_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors of a .safetensors file, in the types that they have there, and its metadata. Raises InputError."""
+def read_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str], frozenset[str]]:
+    """The tensors of a .safetensors file, in the types that they have there; its metadata; and which of them are bfloat16, which NumPy
+    has not: they come as float32 of the same values. Raises InputError."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (OSError, ValueError, SafetensorError, TypeError, AttributeError) as error:  # the last two: BF16 and F8 in NumPy
+            names = list(file.keys())
+            bf16 = frozenset(name for name in names if file.get_slice(name).get_dtype() == "BF16")
+            arrays = {name: file.get_tensor(name) for name in names if name not in bf16}
+        if bf16:
+            with Path(path).open("rb") as raw:
+                stored = safetensors_file.read(raw, Path(path).stat().st_size).tensors
+                arrays |= {name: stored[name].read() for name in bf16}
+    except (
+        OSError,
+        ValueError,
+        SafetensorError,
+        CheckpointError,
+        TypeError,
+        AttributeError,
+    ) as error:  # the last two: F8 in NumPy
         raise InputError(f"{path} cannot be read as .safetensors: {error}") from None
-    return arrays, metadata
+    return {name: arrays[name] for name in names}, metadata, bf16

@@ -25,7 +25,9 @@ from refsam.verify.comparison import K
 from refsam.verify.report import Record, in_colour, record, to_json
 
 Factor = Annotated[float, Parameter(name=["-k", "--k"], help="How many rounding budgets a stage may be off.")]
-Stages = Annotated[str | None, Parameter(help="Judge these alone: glob patterns, separated by commas (default: blocks and their parts).")]
+Stages = Annotated[
+    str | None, Parameter(help="Judge these alone: patterns, separated by commas (default: blocks and their parts).")
+]
 Explain = Annotated[bool, Parameter(negative="--no-explain", help="Look for where and why a port differs.")]
 Html = Annotated[Path | None, Parameter(help="A page with difference maps and masks, .html (needs jinja2).")]
 Out = Annotated[Path | None, Parameter(help="A folder for report.json, report.html and each picture's result.")]

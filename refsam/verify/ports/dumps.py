@@ -10,22 +10,21 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
-from refsam.images import pixels_sha256
+from refsam.formats.stored import decode
 from refsam.model.sam import MobileSam
-from refsam.predictor import described
 from refsam.tracing import read_arrays
 from refsam.types import Array
-from refsam.verify.ports.port import PROMPTS, arrays, only
+from refsam.verify.ports.dumped_case import check_case
+from refsam.verify.ports.port import arrays, only
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case
 
 MANIFEST = "manifest.json"
 SUFFIXES = (".npy", ".npz", ".safetensors")
-RAW_TYPES = ("float16", "float32", "float64", "uint8", "int8", "int32", "int64", "bool")
+BF16 = "bfloat16"
+_HALVES = {"float16": "fp16", BF16: "bf16"}
+RAW_TYPES = ("float16", BF16, "float32", "float64", "uint8", "int8", "int32", "int64", "bool")
 """What the numbers of a raw file may be; little-endian."""
-
-BEFORE_PROMPTS = ("transforms.resized", "input_image", "image_encoder")
-"""How the names of stages begin that a prompt does not change."""
 
 MAX_BYTES = 16 << 30
 """Of the arrays of one picture; all stages of MobileSAM in float64 are 6 GiB."""
@@ -53,7 +52,7 @@ class DumpPort:
 
     Args:
         path: a folder, or one .npz, .npy or .safetensors file (such as a trace).
-        precision: what computed them; None: what the manifest says, else fp16 where all floats are float16, else float32.
+        precision: what computed them; None: what the manifest says, else fp16 or bf16 where all floats are of it, else float32.
         weights_sha256: of the weights that they are judged by, "" for unknown ones: a trace says which it was made with.
 
     Raises InputError where there is nothing there.
@@ -79,13 +78,14 @@ class DumpPort:
 
     def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
         """Stages under our names, where they are the case's; the precision and the notes follow."""
-        _check_case(path, found, case)
+        check_case(path, found.tensors, found.metadata, case)
         renamed = {name: alias for name, alias in ALIASES.items() if name in found.tensors and alias not in found.tensors}
         self.notes = tuple(f"{name} was taken for {alias}" for name, alias in renamed.items())
-        halves = {array.dtype for array in found.tensors.values() if array.dtype.kind == "f"} == {np.dtype(np.float16)}
-        self.precision = self.declared or found.precision or ("fp16" if halves else "float32")
-        if halves and not self.declared and not found.precision:
-            self.notes = (*self.notes, "precision: fp16, as all floats are float16")
+        kinds = found.kinds()
+        own = _HALVES.get(kinds.pop(), "") if len(kinds) == 1 else ""
+        self.precision = self.declared or found.precision or own or "float32"
+        if own and not self.declared and not found.precision:
+            self.notes = (*self.notes, f"precision: {own}, as all floats are {'float16' if own == 'fp16' else 'bfloat16'}")
         made_with = found.metadata.get("weights_sha256")
         if made_with and self.weights_sha256 and made_with != self.weights_sha256:
             these = f"these are {self.weights_sha256[:12]}..."
@@ -100,7 +100,13 @@ class _Dumps:
         self.tensors: dict[str, Array] = {}
         self.metadata: dict[str, str] = {}
         self.precision = ""
+        self.bf16: set[str] = set()
         self.bytes = 0
+
+    def kinds(self) -> set[str]:
+        """The types that the floats were written in."""
+        floats = {name: array for name, array in self.tensors.items() if array.dtype.kind == "f"}
+        return {BF16 if name in self.bf16 else str(array.dtype) for name, array in floats.items()}
 
     def add(self, name: str, array: Array, path: Path) -> None:
         if name in self.tensors:
@@ -140,13 +146,18 @@ def _folder(folder: Path, name: str = "") -> _Dumps:
     described = set()
     if (folder / MANIFEST).exists():
         described = _add_manifest(found, folder)
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.resolve() not in described]
-    for path in files:
-        _add_file(found, path)
+    for path in _files(folder):
+        if path.resolve() not in described:
+            _add_file(found, path)
     if not found.tensors:
         own = f", and no folder {folder / name} of this picture's" if name else ""
         raise InputError(f"{folder} has no dumps: no {', '.join(SUFFIXES)} and no {MANIFEST}{own}")
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those with arrays, in order. What begins with a dot is hidden: macOS leaves "._NAME" beside files that it copies."""
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 
 def _add_file(found: _Dumps, path: Path) -> None:
@@ -157,7 +168,8 @@ def _add_file(found: _Dumps, path: Path) -> None:
         for name, array in _npz(path):
             found.add(name, array, path)
         return
-    tensors, metadata = read_arrays(path)
+    tensors, metadata, bf16 = read_arrays(path)
+    found.bf16 |= bf16
     for name, array in tensors.items():
         found.add(name, array, path)
     found.metadata |= metadata
@@ -199,7 +211,10 @@ def _add_manifest(found: _Dumps, folder: Path) -> set[Path]:
         name, file = entry.get("name"), _inside(path, entry.get("file"))
         if not isinstance(name, str) or not name:
             raise InputError(f"{path}: an entry has no name")
-        found.add(name, _npy(file) if file.suffix.lower() == ".npy" else _raw(path, entry, file), file)
+        raw = file.suffix.lower() != ".npy"
+        found.add(name, _raw(path, entry, file) if raw else _npy(file), file)
+        if raw and entry["dtype"] == BF16:
+            found.bf16.add(name)
         files.add(file.resolve())
     return files
 
@@ -226,43 +241,16 @@ def _raw(manifest: Path, entry: Mapping[str, Any], file: Path) -> Array:
         raise InputError(f"{manifest}: {file.name} is of dtype {dtype!r}; one of {', '.join(RAW_TYPES)} is needed")
     if not isinstance(shape, list) or not all(type(n) is int and 0 < n < 1 << 40 for n in shape):
         raise InputError(f"{manifest}: {file.name} has the shape {shape!r}; a list of lengths is needed")
-    kind = np.dtype(dtype).newbyteorder("<")
+    kind = np.dtype("<u2" if dtype == BF16 else dtype).newbyteorder("<")
     wanted = math.prod(shape) * kind.itemsize
     try:
         size = file.stat().st_size
         if size != wanted:
             raise InputError(f"{file} has {size} bytes; {dtype} {tuple(shape)} has {wanted}")
-        return np.fromfile(file, kind).reshape(shape).astype(dtype, copy=False)
+        flat = np.fromfile(file, kind)
+        return decode(flat.tobytes(), "BF16").reshape(shape) if dtype == BF16 else flat.reshape(shape).astype(dtype, copy=False)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
-
-
-def _check_case(path: Path, found: _Dumps, case: Case) -> None:
-    """A trace says which picture and prompt it is of. The prompt is of no consequence up to the embedding."""
-    said = found.metadata.get("image_sha256")
-    if said and said != pixels_sha256(case.image):
-        raise InputError(f"{path} says that it is of another picture than {case.name or 'this one'}; its pixels differ")
-    answers = [name for name in found.tensors if not name.startswith(BEFORE_PROMPTS)]
-    asked = found.metadata.get("prompts")
-    if answers and asked and not _same_prompt(asked, case):
-        raise InputError(f"{path} says that it is of another prompt, and has {answers[0]}; its own is {asked:.200}")
-
-
-def _same_prompt(said: str, case: Case) -> bool:
-    """Whether a trace's metadata have the case's prompt; what is not given is None, three masks for `multimask_output`."""
-    try:
-        theirs = json.loads(said)
-        ours = json.loads(json.dumps(described({name: x for name, x in case.prompts.items() if x is not None})))
-        pairs = [(theirs.get(name), ours.get(name)) for name in PROMPTS]
-        return all(_flat(a, name) == _flat(b, name) for name, (a, b) in zip(PROMPTS, pairs, strict=True))
-    except (ValueError, TypeError, AttributeError):
-        return False
-
-
-def _flat(value: Any, name: str) -> Any:
-    if name == "multimask_output":
-        return True if value is None else bool(value)
-    return value if value is None or name == "mask_input" else np.ravel(value).tolist()
 
 
 def is_dumps(words: tuple[str, ...]) -> bool:
@@ -277,7 +265,7 @@ def is_dumps(words: tuple[str, ...]) -> bool:
 
 
 def _holds_dumps(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or any(path.suffix.lower() in SUFFIXES for path in folder.iterdir())
+    return (folder / MANIFEST).is_file() or bool(_files(folder))
 
 
 def open_dumps(words: tuple[str, ...], *, model: MobileSam, precision: str | None) -> DumpPort:

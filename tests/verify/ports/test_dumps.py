@@ -19,6 +19,7 @@ from refsam.files import atomic_write
 from refsam.formats import safetensors_file
 from refsam.verify import Case, open_port, verify
 from refsam.verify.pipeline import Pipeline
+from refsam.verify.precision import to_bf16
 
 CASE = Case(cases(TINY)["points"].image, cases(TINY)["points"].prompts, "wide")
 STAGES = ("input_image", "image_encoder", "low_res_masks", "iou_predictions", "masks")
@@ -129,6 +130,28 @@ def test_halves_are_taken_for_fp16_and_said_to_be(stages: dict[str, np.ndarray],
     assert found
     declared = open_port(folder, model=tiny(), precision="float32")
     assert next(verify(declared, tiny(), [CASE], cached=False, explain=False)).verdict.report.precision == "float32"
+
+
+def test_bfloat16_is_read_and_said_to_be(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    rounded = to_bf16(stages["image_encoder"])
+    data = (rounded.view(np.uint32) >> 16).astype("<u2").tobytes()
+    entry = {"dtype": "BF16", "shape": rounded.shape, "data_offsets": [0, len(data)]}
+    header = json.dumps({"image_encoder": entry}).encode()
+    (tmp_path / "stages.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "x.bin").write_bytes(data)
+    described = {"name": "image_encoder", "file": "x.bin", "dtype": "bfloat16", "shape": rounded.shape}
+    (tmp_path / "raw" / "manifest.json").write_text(json.dumps({"tensors": [described]}))
+    for path in (tmp_path / "stages.safetensors", tmp_path / "raw"):
+        port = open_port(path, model=tiny())
+        assert np.array_equal(port.run(CASE, ())["image_encoder"], rounded)
+        assert (port.precision, port.notes) == ("bf16", ("precision: bf16, as all floats are bfloat16",))
+
+
+def test_what_macos_leaves_beside_files_is_no_dump(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    folder = write_npy(tmp_path / "dumps", {"image_encoder": stages["image_encoder"]})
+    (folder / "._image_encoder.npy").write_bytes(b"\0\5\x16\7Mac OS X")
+    assert list(open_port(folder, model=tiny()).run(CASE, ())) == ["image_encoder"]
 
 
 def test_a_manifest_names_files_and_says_the_precision(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
