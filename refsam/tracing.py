@@ -84,8 +84,8 @@ class Trace(Mapping[str, Array]):
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str], frozenset[str]]:
-    """The tensors of a .safetensors file, in the types that they have there; its metadata; and which of them are bfloat16, which NumPy
-    has not: they come as float32 of the same values. Raises InputError."""
+    """The tensors of a .safetensors file, in the types that they have there; its metadata; and which are bfloat16. NumPy lacks
+    it: they come as float32 of the same values. Raises InputError."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -18,8 +18,8 @@ BEFORE_PROMPTS = ("transforms.resized", "input_image", "image_encoder")
 
 
 def check_case(path: Path, names: Iterable[str], metadata: Mapping[str, str], case: Case) -> None:
-    """Raises InputError where stages of these names are, as their metadata have it, of another picture or prompt than the case; up to
-    the embedding the prompt is of no consequence."""
+    """Raises InputError where stages of these names are, as their metadata have it, of another picture or prompt than the case.
+    Up to the embedding the prompt is of no consequence."""
     said = metadata.get("image_sha256")
     if said and said != pixels_sha256(case.image):
         raise InputError(f"{path} says that it is of another picture than {case.name or 'this one'}; its pixels differ")
