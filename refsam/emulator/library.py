@@ -6,7 +6,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from pathlib import Path
 
@@ -30,8 +30,10 @@ class Launch(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("buffers", "order", "next", "stacks")),
         ("stack_bytes", ctypes.c_uint64),
         *((name, ctypes.c_uint32) for name in ("groups", "chunk", "kernel", "threads", "width", "seed", "noise", "flags")),
-        *((name, ctypes.c_uint32) for name in ("diverged_group", "diverged_waiting")),
+        *((name, ctypes.c_uint32) for name in ("stop", "diverged_group", "diverged_waiting")),
     )
+    memory: tuple[object, ...]
+    """What the addresses point to: a worker that an interrupted caller has left may still be at it."""
 
 
 class Library:
@@ -42,10 +44,12 @@ class Library:
         self._copies = [_load(compiled.path, self) for _ in range(options.workers)]
         self._stacks: list[tuple[memoryview, int]] = []
         self._lock = threading.Lock()
+        self._working: list[Future[None]] = []
 
     def run(self, plan: Plan, buffers: Sequence[Buffer]) -> None:
         """Run all groups; returns when they are done. One run at a time: a copy has one threadgroup memory."""
         with self._lock:
+            wait(self._working)  # none, but after an interrupted run
             self._run(plan, buffers)
 
     def _run(self, plan: Plan, buffers: Sequence[Buffer]) -> None:
@@ -54,16 +58,32 @@ class Library:
         taken = ctypes.c_uint32(0)
         workers = min(self._options.workers, plan.groups)
         jobs = [self._job(plan, addresses, order, taken, worker, workers) for worker in range(workers)]
-        if workers == 1:
-            self._copies[0](ctypes.byref(jobs[0]))
-        else:
-            list(_pool(self._options.workers).map(lambda copy, job: copy(ctypes.byref(job)), self._copies, jobs))
+        for job in jobs:
+            job.memory = (self, addresses, order, taken, *buffers)
+        try:
+            self._do(jobs)
+        except BaseException:  # Ctrl-C reaches this thread, not the workers
+            for job in jobs:
+                job.stop = 1
+            wait(self._working)
+            raise
         for job in jobs:
             if job.diverged_group:
                 raise error(
                     f"{plan.kernel}: group {job.diverged_group - 1}: {job.diverged_waiting} of {plan.threads} threads wait at "
                     "a barrier that the others never reach"
                 )
+
+    def _do(self, jobs: Sequence[Launch]) -> None:
+        """Each job on a worker; a single one here."""
+        if len(jobs) == 1:
+            self._copies[0](ctypes.byref(jobs[0]))
+            return
+        self._working = []
+        for copy, job in zip(self._copies, jobs, strict=False):
+            self._working.append(_pool(self._options.workers).submit(copy, ctypes.byref(job)))
+        for working in self._working:
+            working.result()
 
     def _job(
         self,

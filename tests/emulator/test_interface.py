@@ -1,5 +1,7 @@
 """metalcompute's interface and semantics."""
 
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -207,3 +209,21 @@ def test_warnings_of_the_compiler_are_kept() -> None:
     source = HEAD + "kernel void k(device float *y [[buffer(0)]], uint t [[thread_position_in_grid]]) { float v; y[t] = v; }"
     assert "program_source:3:" in mc.Device().kernel(source).warnings
     assert mc.Device().kernel(SQUARE).warnings == ""
+
+
+INTERRUPTED = f"""
+import os, signal, threading
+from refsam import emulator
+square = emulator.Device(threads=2, group_size=64).kernel({SQUARE!r}).function("square")
+threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+try:
+    square(1 << 30, 4, 4, 4)
+except KeyboardInterrupt:
+    square(1, 4, 4, 4)
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_ends_a_run_and_not_python() -> None:
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr

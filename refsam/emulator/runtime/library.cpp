@@ -11,6 +11,7 @@ struct Launch {
     u8 *stacks;
     u64 stack_bytes;
     u32 groups, chunk, kernel, threads, width, seed, noise, flags;
+    u32 stop;  // Python sets it while we run, where somebody presses Ctrl-C
     u32 diverged_group, diverged_waiting;  // results: group + 1 in which some threads missed a barrier
 };
 
@@ -49,11 +50,12 @@ extern "C" void __mtl_run(Launch *job) {
     noise_seed = job->noise;
     u64 mode = float_mode();
     set_float_mode(job->flags & FLUSH ? mode | FLUSH_DENORMALS : mode & ~FLUSH_DENORMALS);
-    for (;;) {
+    auto stopped = [job] { return __atomic_load_n(&job->stop, __ATOMIC_RELAXED); };
+    while (!stopped()) {
         u32 begin = __atomic_fetch_add(job->next, job->chunk, __ATOMIC_RELAXED);
         if (begin >= job->groups) break;
         u32 end = begin + job->chunk < job->groups ? begin + job->chunk : job->groups;
-        for (u32 i = begin; i < end; i++) run_group(job->order ? job->order[i] : i);
+        for (u32 i = begin; i < end && !stopped(); i++) run_group(job->order ? job->order[i] : i);
     }
     set_float_mode(mode);
 }
