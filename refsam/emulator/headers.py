@@ -7,21 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 
 from refsam.emulator.ulps import ABSOLUTE, ULPS
+from refsam.emulator.vectors import COMPONENTS, FLOATS, INTEGERS, SCALARS, WIDTHS, types
 
-INTEGERS = {
-    "char": "signed char",
-    "uchar": "unsigned char",
-    "short": "short",
-    "ushort": "unsigned short",
-    "int": "int",
-    "uint": "unsigned int",
-    "long": "long",
-    "ulong": "unsigned long",
-}
-SCALARS = {"float": "float", "half": "half", **INTEGERS}
-FLOATS = ("float", "half")
-WIDTHS = (2, 3, 4)
-COMPONENTS = "xyzw"
+BITS = {name: 8 << place // 2 for place, name in enumerate(INTEGERS)}
 PRECISE = (
     "exp", "exp2", "exp10", "log", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "rsqrt", "asin", "acos",
     "atan",
@@ -36,111 +24,20 @@ ROUNDING = {
     "abs": "abs",
     "fabs": "abs",
 }
+OF_AN_INTEGER = ("abs", "popcount", "clz", "ctz", "reverse_bits")
+OF_TWO_INTEGERS = ("absdiff", "rotate", "mulhi", "addsat", "subsat", "hadd", "rhadd")
+IN_BOTH_SPACES = (
+    *ROUNDING, "fma", "fmin", "fmax", "copysign", "fract", "divide", "fdim", "ldexp", "min", "max", "min3", "max3", "median3",
+    "clamp", "mix", "saturate", "sign", "smoothstep", "step",
+)  # fmt: skip
+"""Functions that are the same in fast:: and precise:: here."""
 RELATIONS = ("isnan", "isinf", "isfinite", "isnormal", "signbit")
 
 
 @cache
 def overloads() -> str:
     """The text of the header."""
-    parts = (vector_types, bool_types, constructors, packed_types, functions)
-    return "\n".join(line for part in parts for line in part()) + "\n"
-
-
-def vector_types() -> Iterator[str]:
-    """float2 ... ulong4."""
-    for name, scalar in SCALARS.items():
-        for n in WIDTHS:
-            yield f"typedef {scalar} {name}{n} __attribute__((ext_vector_type({n})));"
-
-
-def bool_types() -> Iterator[str]:
-    """bool2 ... bool4: structures, since clang has no vectors of bool; and what comparisons.py calls to make one of clang's."""
-    yield "#ifdef __MTL_TREE\n#define __MTL_FROM_INTEGERS\n#else\n#define __MTL_FROM_INTEGERS explicit\n#endif"
-    for n in WIDTHS:
-        yield from bool_type(n)
-    yield "__MTL constexpr bool __mtl_mask(bool a) { return a; }"
-
-
-def bool_type(n: int) -> Iterator[str]:
-    """The structure and its operators, component by component."""
-    t, components = f"bool{n}", COMPONENTS[:n]
-    yield f"struct {t} {{ bool {', '.join(components)}; {t}() = default; {t}(const {t} &) = default;"
-    yield f"{t} &operator=(const {t} &) = default;"
-    for parts in [(n,), *partitions(n)]:
-        arguments = ", ".join(f"bool{'' if p == 1 else p} a{i}" for i, p in enumerate(parts))
-        values = [f"a{i}" if p == 1 else f"a{i}.{c}" for i, p in enumerate(parts) for c in COMPONENTS[:p]]
-        if len(parts) > 1:
-            yield f"constexpr {t}({arguments}) : {', '.join(f'{c}({v})' for c, v in zip(components, values, strict=True))} {{}}"
-    yield f"constexpr explicit {t}(bool a) : {', '.join(f'{c}(a)' for c in components)} {{}}"
-    yield f"{t}(const __constant {t} &a) : {', '.join(f'{c}(a.{c})' for c in components)} {{}}"
-    from_vector = ", ".join(f"{c}(a.{c} != 0)" for c in components)
-    yield f"template<typename E> constexpr __MTL_FROM_INTEGERS {t}(__mtl_vector<E, {n}> a) : {from_vector} {{}}"
-    to_vector = ", ".join(f"(E){c}" for c in components)
-    yield f"template<typename E> explicit operator __mtl_vector<E, {n}>() const {{ return (__mtl_vector<E, {n}>)({to_vector}); }}"
-    yield "bool operator[](int i) const { return (&x)[i]; } };"
-    yield f"template<typename E> __MTL constexpr {t} __mtl_mask(__mtl_vector<E, {n}> a) {{ return {t}(a); }}"
-    yield f"__MTL constexpr {t} __mtl_mask({t} a) {{ return a; }}"
-    for operator in ("&&", "||", "&", "|", "^", "==", "!="):
-        values_of = ", ".join(f"bool(a.{c} {operator} b.{c})" for c in components)
-        yield f"__MTL constexpr {t} operator{operator}({t} a, {t} b) {{ return {t}({values_of}); }}"
-    yield f"__MTL constexpr {t} operator!({t} a) {{ return {t}({', '.join(f'!a.{c}' for c in components)}); }}"
-
-
-def constructors() -> Iterator[str]:
-    """float4(xy, z, w) and the like: clang has no such constructors, so a macro of that name calls an overloaded function."""
-    for name, scalar in SCALARS.items():
-        for n in WIDTHS:
-            yield from vector_constructors(name, scalar, n)
-
-
-def vector_constructors(name: str, scalar: str, n: int) -> Iterator[str]:
-    """One argument (a scalar to repeat, a vector to convert), or any parts that make up `n` components."""
-    vector = f"{name}{n}"
-    function = f"__MTL constexpr {vector} __mtl_make_{vector}"
-    yield f"{function}({scalar} a) {{ return ({vector})a; }}"
-    yield f"template<typename E> {function}(__mtl_vector<E, {n}> a) {{ return __builtin_convertvector(a, {vector}); }}"
-    yield f"{function}(bool{n} a) {{ return ({vector})({', '.join(f'({scalar})a.{c}' for c in COMPONENTS[:n])}); }}"
-    for parts in partitions(n):
-        types = [scalar if p == 1 else f"{name}{p}" for p in parts]
-        arguments = ", ".join(f"{t} a{i}" for i, t in enumerate(types))
-        values = ", ".join(f"a{i}" for i in range(len(parts)))
-        yield f"{function}({arguments}) {{ return ({vector})({values}); }}"
-
-
-def partitions(n: int) -> list[tuple[int, ...]]:
-    """All ways to write n as an ordered sum of at least two parts."""
-    found: list[tuple[int, ...]] = [()]
-    complete = []
-    while found:
-        parts = found.pop()
-        left = n - sum(parts)
-        if left == 0:
-            complete.append(parts)
-        found += [(*parts, p) for p in range(1, min(left, n - 1) + 1)]
-    return sorted(complete)
-
-
-def packed_types() -> Iterator[str]:
-    """packed_float3 and the like: a structure without padding that converts to and from the vector."""
-    for name, scalar in SCALARS.items():
-        for n in WIDTHS:
-            yield from packed_type(name, scalar, n)
-
-
-def packed_type(name: str, scalar: str, n: int) -> Iterator[str]:
-    """The structure, and the vector's constructor from it in each address space."""
-    packed, vector, components = f"packed_{name}{n}", f"{name}{n}", COMPONENTS[:n]
-    values = ", ".join(components)
-    from_vector = ", ".join(f"{c}(v.{c})" for c in components)
-    spaces = ("", "__constant")
-    conversions = " ".join(f"operator {vector}() const {s} {{ return ({vector})({values}); }}" for s in spaces)
-    indexing = " ".join(f"{scalar} operator[](int i) const {s} {{ return (({vector})({values}))[i]; }}" for s in spaces)
-    yield (
-        f"struct {packed} {{ {scalar} {values}; {packed}() = default; {packed}({vector} v) : {from_vector} {{}} "
-        f"{conversions} {indexing} }};"
-    )
-    for space in spaces:
-        yield f"__MTL {vector} __mtl_make_{vector}(const {space} {packed} &a) {{ return ({vector})a; }}"
+    return "\n".join([*types(), *functions()]) + "\n"
 
 
 def functions() -> Iterator[str]:
@@ -156,9 +53,11 @@ def functions() -> Iterator[str]:
         for function, operator in (("any", "||"), ("all", "&&")):
             values = f" {operator} ".join(f"a.{c}" for c in COMPONENTS[:n])
             yield f"__MTL bool {function}(bool{n} a) {{ return {values}; }}"
-    for name in ("char", "short", "int", "long"):
-        for n in (1, *WIDTHS):
-            yield from integer_functions(name if n == 1 else f"{name}{n}")
+    for name, bits in BITS.items():
+        for scalar in ("char", "signed char") if name == "char" else (name,):
+            yield from integer_functions(scalar, bits)
+        for n in WIDTHS:
+            yield from by_component(f"{name}{n}", n, OF_AN_INTEGER, OF_TWO_INTEGERS)
     for space in ("precise", "fast"):
         yield f"namespace {space} {{"
         yield from elementary_functions(space)
@@ -183,7 +82,6 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     yield f"__MTL {t} fmin({t} a, {t} b) {{ return __builtin_elementwise_min(a, b); }}"
     yield f"__MTL {t} fmax({t} a, {t} b) {{ return __builtin_elementwise_max(a, b); }}"
     yield f"__MTL {t} copysign({t} a, {t} b) {{ return __builtin_elementwise_copysign(a, b); }}"
-    yield f"__MTL {t} fract({t} a) {{ return a - __builtin_elementwise_floor(a); }}"
     yield f"__MTL {t} mix({t} a, {t} b, {t} c) {{ return a + (b - a) * c; }}"
     yield f"__MTL {t} divide({t} a, {t} b) {{ return a / b; }}"
     yield f"__MTL {t} fdim({t} a, {t} b) {{ return __builtin_elementwise_max(a - b, ({t})0); }}"
@@ -191,6 +89,9 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     body = "a = saturate((a - low) / (high - low)); return a * a * (3 - 2 * a);"
     yield f"__MTL {t} smoothstep({t} low, {t} high, {t} a) {{ {body} }}"
     if n == 1:
+        # The difference rounds to 1 for a small negative number. NaN stays: it is not at least 1.
+        below_1 = {"float": "0x1.fffffep-1f", "half": "(half)0x1.ffcp-1f"}[name]
+        yield f"__MTL {t} fract({t} a) {{ {t} x = a - __builtin_elementwise_floor(a); return x >= 1 ? {below_1} : x; }}"
         yield f"__MTL {t} step({t} edge, {t} a) {{ return a < edge ? ({t})0 : ({t})1; }}"
         yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : ({t})0; }}"
         for function in RELATIONS:
@@ -200,6 +101,7 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     for function in RELATIONS:
         values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
         yield f"__MTL bool{n} {function}({t} a) {{ return bool{n}({values}); }}"
+    yield from by_component(t, n, ("fract", "sign"), ("step",))
     products = " + ".join(f"a.{c} * b.{c}" for c in COMPONENTS[:n])
     yield f"__MTL {t} mix({t} a, {t} b, {name} c) {{ return a + (b - a) * c; }}"
     yield f"__MTL {name} dot({t} a, {t} b) {{ return {products}; }}"
@@ -207,10 +109,22 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     yield f"__MTL {name} distance_squared({t} a, {t} b) {{ return dot(a - b, a - b); }}"
     if n == 3:
         yield f"__MTL {t} cross({t} a, {t} b) {{ return a.yzx * b.zxy - a.zxy * b.yzx; }}"
+    yield f"__MTL {t} reflect({t} i, {t} normal) {{ return i - 2 * dot(normal, i) * normal; }}"
+    yield f"__MTL {t} faceforward({t} normal, {t} i, {t} seen) {{ return dot(seen, i) < 0 ? normal : -normal; }}"
+
+
+def by_component(t: str, n: int, of_one: tuple[str, ...], of_two: tuple[str, ...]) -> Iterator[str]:
+    """Functions of one and of two arguments, for vectors of n."""
+    for function in of_one:
+        values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
+        yield f"__MTL {t} {function}({t} a) {{ return ({t})({values}); }}"
+    for function in of_two:
+        values = ", ".join(f"{function}(a.{c}, b.{c})" for c in COMPONENTS[:n])
+        yield f"__MTL {t} {function}({t} a, {t} b) {{ return ({t})({values}); }}"
 
 
 def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
-    """min, max, clamp, select."""
+    """min, max, median, clamp, select."""
     for function in ("min", "max"):
         yield f"__MTL {t} {function}({t} a, {t} b) {{ return __builtin_elementwise_{function}(a, b); }}"
         yield f"__MTL {t} {function}3({t} a, {t} b, {t} c) {{ return {function}({function}(a, b), c); }}"
@@ -220,6 +134,7 @@ def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
         f"__MTL {t} clamp({t} a, {t} low, {t} high) "
         "{ return __builtin_elementwise_min(__builtin_elementwise_max(a, low), high); }"
     )
+    yield f"__MTL {t} median3({t} a, {t} b, {t} c) {{ return max(min(a, b), min(max(a, b), c)); }}"
     if n == 1:
         yield f"__MTL {t} select({t} a, {t} b, bool c) {{ return c ? b : a; }}"
         return
@@ -228,38 +143,51 @@ def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
     yield f"__MTL {t} select({t} a, {t} b, bool{n} c) {{ return ({t})({chosen}); }}"
 
 
-def integer_functions(t: str) -> Iterator[str]:
-    """abs and its like; bits are counted for 32-bit integers only, in metal_stdlib."""
-    yield f"__MTL {t} abs({t} a) {{ return __builtin_elementwise_max(a, ({t})-a); }}"
-    difference = "__builtin_elementwise_max(a, b) - __builtin_elementwise_min(a, b)"
-    yield f"__MTL {t} absdiff({t} a, {t} b) {{ return ({t})({difference}); }}"
+def integer_functions(t: str, bits: int) -> Iterator[str]:
+    """Of one integer. Bits are counted in the type's own width: C++ would widen a short, and narrow a long, without a word."""
+    unsigned = {8: "uchar", 16: "ushort", 32: "uint", 64: "ulong"}[bits]
+    wide = "unsigned __int128" if bits == 64 else "ulong"  # its lower half is the same for signed numbers
+    own = f"(ulong)({unsigned})a"
+    yield f"__MTL {t} abs({t} a) {{ return a < 0 ? ({t})-a : a; }}"
+    yield f"__MTL {t} absdiff({t} a, {t} b) {{ return ({t})(a > b ? a - b : b - a); }}"
+    yield f"__MTL {t} popcount({t} a) {{ return ({t})__builtin_popcountl({own}); }}"
+    yield f"__MTL {t} clz({t} a) {{ return ({t})(a ? __builtin_clzl({own}) - {64 - bits} : {bits}); }}"
+    yield f"__MTL {t} ctz({t} a) {{ return ({t})(a ? __builtin_ctzl({own}) : {bits}); }}"
+    yield f"__MTL {t} reverse_bits({t} a) {{ return ({t})__builtin_bitreverse{bits}(({unsigned})a); }}"
+    yield f"__MTL {t} rotate({t} a, {t} b) {{ return ({t})__builtin_rotateleft{bits}(({unsigned})a, ({unsigned})b); }}"
+    yield f"__MTL {t} mulhi({t} a, {t} b) {{ return ({t})((({wide})a * ({wide})b) >> {bits}); }}"
+    yield f"__MTL {t} addsat({t} a, {t} b) {{ return __builtin_elementwise_add_sat(a, b); }}"
+    yield f"__MTL {t} subsat({t} a, {t} b) {{ return __builtin_elementwise_sub_sat(a, b); }}"
+    yield f"__MTL {t} hadd({t} a, {t} b) {{ return ({t})((a & b) + ((a ^ b) >> 1)); }}"
+    yield f"__MTL {t} rhadd({t} a, {t} b) {{ return ({t})((a | b) - ((a ^ b) >> 1)); }}"
 
 
 def elementary_functions(space: str) -> Iterator[str]:
     """exp, sin and so on for float and its vectors; half through float."""
+    yield from (f"using metal::{function};" for function in IN_BOTH_SPACES)
     for function in PRECISE:
         scalar = f"__mtl_{function}(x)" if space == "precise" else f"__mtl_fast_{function}(x)"
         yield f"__MTL float {function}(float x) {{ return {scalar}; }}"
         yield f"__MTL half {function}(half x) {{ return (half)__mtl_{function}((float)x); }}"
-        for name in FLOATS:
-            for n in WIDTHS:
-                values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
-                yield f"__MTL {name}{n} {function}({name}{n} a) {{ return ({name}{n})({values}); }}"
     for function in TWO_ARGUMENTS:
         fast = {"atan2": "__mtl_fast_atan2(x, y)", "fmod": "__mtl_fmod(x, y)"}.get(function, "exp2(y * log2(x))")
         body = fast if space == "fast" else f"__mtl_{function.removesuffix('r')}(x, y)"
         yield f"__MTL float {function}(float x, float y) {{ return {body}; }}"
         yield f"__MTL half {function}(half x, half y) {{ return (half){function}((float)x, (float)y); }}"
-        for name in FLOATS:
-            for n in WIDTHS:
-                values = ", ".join(f"{function}(a.{c}, b.{c})" for c in COMPONENTS[:n])
-                yield f"__MTL {name}{n} {function}({name}{n} a, {name}{n} b) {{ return ({name}{n})({values}); }}"
     for name in FLOATS:
+        yield sincos(name)
         for n in WIDTHS:
             t = f"{name}{n}"
+            yield from by_component(t, n, PRECISE, TWO_ARGUMENTS)
+            yield sincos(t)
             yield f"__MTL {name} length({t} a) {{ return sqrt(dot(a, a)); }}"
             yield f"__MTL {name} distance({t} a, {t} b) {{ return length(a - b); }}"
             yield f"__MTL {t} normalize({t} a) {{ return a * rsqrt(dot(a, a)); }}"
+
+
+def sincos(t: str) -> str:
+    """The sine is returned."""
+    return f"__MTL {t} sincos({t} a, __private {t} &cosine) {{ cosine = cos(a); return sin(a); }}"
 
 
 @cache

@@ -18,7 +18,8 @@ def per_thread(statements: str, x: np.ndarray = X, dtype: Any = np.float32, rows
     """y (rows, threads) of a kernel whose thread i of `n` has x[i] as `a`, its lane as `lane`, and sets `y[row * n + i]`."""
     kind = {np.float32: "float", np.int32: "int", np.uint32: "uint"}[dtype]
     arguments = ARGUMENTS.replace("float", kind) + ", uint lane [[thread_index_in_simdgroup]]"
-    source = HEAD + f"kernel void k({arguments}) {{ const uint n = {x.size}; if (i >= n) return; {kind} a = x[i]; {statements} }}"
+    given = f"const uint n = {x.size}; if (i >= n) return; {kind} a = x[i]; float2 both;"
+    source = HEAD + f"kernel void k({arguments}) {{ {given} {statements} }}"
     device = mc.Device(**{"group_size": 64, "threads": 2, **options})
     y = device.buffer(4 * rows * x.size)
     device.kernel(source).function("k")(x.size, x.astype(dtype), y)
@@ -49,6 +50,22 @@ EXPRESSIONS = {
     "float(abs(short2(int2(int(a)))).y) + float(absdiff(int(a), 2))": abs(np.trunc(V)) + abs(np.trunc(V) - 2),
     "float(reverse_bits(uint(1) << uint(i % 32)) >> 31) + float(signbit(a))": 1.0 * (np.arange(64) % 32 == 0) + (V < 0),
     "vec<float, 3>(float3(a, 2, 3)).x": V,
+    "float(popcount(ulong(i) << 40 | 7ul)) + float(popcount(short(-1)))": [bin(i).count("1") + 3 + 16 for i in range(64)],
+    "float(clz(ushort2(ushort(i))).y) + float(clz(long(i)))": [16 + 64 - 2 * i.bit_length() for i in range(64)],
+    "float(ctz(ushort(0))) + float(ctz(1ul << i)) + float(reverse_bits(ushort(1)))": 16 + 2**15 + np.arange(64),
+    "float(rotate(uchar2(uchar(i)), uchar2(7)).x) + float(abs(char(-5)))": [(i >> 1) + i % 2 * 128 + 5 for i in range(64)],
+    "float(mulhi(-1l, long(i) << 60))": [-(0 < i % 16 < 8) for i in range(64)],
+    "float(mulhi(uint(i) << 26, 1u << 31) >> 25)": np.arange(64),
+    "float(addsat(uchar(250), uchar(i)))": np.minimum(250 + np.arange(64), 255),
+    "float(subsat(short2(-32767), short2(i)).y)": np.maximum(-32767 - np.arange(64), -32768),
+    "float(hadd(char(-3), char(-4))) + float(rhadd(2147483647, 2147483647) == 2147483647)": -3.0,
+    "float(fract(-1e-9f) < 1.0f) + float(all(fract(half2(-1e-7h)) < 1.0h)) + fract(a)": 2 + V - np.floor(V),
+    "(sign(float2(a)) + step(float2(1, 0), float2(a))).x": np.sign(V) + (V >= 1),
+    "median3(a, 0.5f, 1.0f) + precise::divide(a, 2.0f)": np.clip(V, 0.5, 1) + V / 2,
+    "fast::clamp(a, 0.0f, 1.0f)": np.clip(V, 0, 1),
+    "sincos(float2(a), both).y": np.sin(V),
+    "both.x": np.cos(V),
+    "reflect(float2(a, 1), float2(0, 1)).y + faceforward(float3(1), float3(a), float3(1)).x": -1.0 - np.sign(V),
 }
 
 

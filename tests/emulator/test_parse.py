@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refsam import emulator as mc
-from refsam.emulator.headers import partitions
 from refsam.emulator.layout import Layout
 from refsam.emulator.options import WIDTHS, Options
 from refsam.emulator.parse import BUILT_IN, MAX_BUFFERS, signatures, without_comments
 from refsam.emulator.plan import group_threads
 from refsam.emulator.templates import instantiated
+from refsam.emulator.vectors import partitions
 
 TYPES = ("device float *", "device const float4 *", "constant uint &", "const device Params *", "constant Params &")
 SPACES = st.sampled_from(["", " ", "\n  ", "/* , [[buffer(9)]] */", " // )\n"])
