@@ -75,6 +75,7 @@ def _build(folder: Path, source: str, signatures: list[Signature], options: Opti
     text, warnings = accepted(folder, translation_unit(source, signatures), options, tools)
     module = ir.Module(text)
     ir.refuse_recursion(module, parse.without_comments(source))
+    ir.refuse_calls_of_kernels(module, signatures, parse.without_comments(source))
     ir.refuse_too_much_threadgroup_memory(module, signatures)
     ir.refuse_large_frames(module, signatures)
     granule = 1

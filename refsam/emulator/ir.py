@@ -96,8 +96,18 @@ def refuse_recursion(module: Module, source: str) -> None:
     for symbol, called in module.calls.items():
         if any(symbol in module.reachable(other) for other in called):
             name = _readable(symbol)
-            defined = re.search(rf"\b{re.escape(name)}\s*\(", source)
-            raise refusal(line_of(source, defined.start()) if defined else 1, f"'{name}' calls itself: Metal has no recursion")
+            raise refusal(_line_of_function(source, name), f"'{name}' calls itself: Metal has no recursion")
+
+
+def refuse_calls_of_kernels(module: Module, signatures: list[Signature], source: str) -> None:
+    """Only the launcher calls them, and a kernel's stub its body."""
+    for signature in signatures:
+        names = {signature.name, module.entry(signature.name)}
+        callers = [name for name, called in module.calls.items() if names & called and name not in {*names, "__mtl_enter"}]
+        if callers:
+            caller = _readable(callers[0])
+            what = f"'{caller}' calls kernel '{signature.name}': kernels are called by the host only"
+            raise refusal(_line_of_function(source, caller), what)
 
 
 def refuse_too_much_threadgroup_memory(module: Module, signatures: list[Signature]) -> None:
@@ -181,3 +191,9 @@ def _readable(symbol: str) -> str:
     symbol = symbol.removeprefix("__clang_ocl_kern_imp_")
     found = re.match(r"_ZN?L?(?=\d)", symbol)
     return _length_prefixed(symbol[found.end() :])[0] if found else symbol
+
+
+def _line_of_function(source: str, name: str) -> int:
+    """Where it is first named as a function; 1 where that is in a macro."""
+    defined = re.search(rf"\b{re.escape(name)}\s*\(", source)
+    return line_of(source, defined.start()) if defined else 1

@@ -84,7 +84,7 @@ def _reserved_names(text: str) -> Iterator[tuple[int, str]]:
 
 def _foreign_names(text: str) -> Iterator[tuple[int, str]]:
     """Keywords and functions of OpenCL that are nothing in Metal."""
-    for found in re.finditer(r"\b(?:asm|image[123]d\w*_t|sampler_t|event_t|get_(?:global|local|group)_\w+)\b", text):
+    for found in re.finditer(r"\b(?:asm|image[123]d\w*_t|sampler_t|event_t|get_(?:global|local|group)_\w+|vec_step)\b", text):
         yield found.start(), f"'{found[0]}' is not Metal's"
 
 

@@ -31,6 +31,8 @@ BUILT_IN = {
 """Attribute of a kernel's argument -> its value in the launcher; `g` is the group, `t` the thread in it."""
 
 SCALAR_ONLY = {name for name in BUILT_IN if "simd" in name or name in ("thread_index_in_threadgroup", "thread_execution_width")}
+ONE_OF = ("thread_execution_width", "threads_per_simdgroup")
+"""Two names of one value; Apple's compiler takes one of them in a kernel."""
 SIZES = {name for name in BUILT_IN if name.endswith(("_per_grid", "_per_threadgroup"))}
 """Attributes whose missing dimensions are 1, not 0."""
 
@@ -85,10 +87,14 @@ def signatures(source: str) -> list[Signature]:
     return found
 
 
-def without_comments(source: str) -> str:
-    """The same text with comments and string literals blank; every line keeps its number."""
+def without_comments(source: str, *, strings: bool = False) -> str:
+    """The same text with comments and, unless `strings`, string literals blank; every line keeps its number."""
     pattern = r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"'
-    return re.sub(pattern, lambda match: re.sub(r"[^\n]", " ", match[0]), source, flags=re.DOTALL)
+
+    def blank(match: re.Match[str]) -> str:
+        return match[0] if strings and match[0][0] == '"' else re.sub(r"[^\n]", " ", match[0])
+
+    return re.sub(pattern, blank, source, flags=re.DOTALL)
 
 
 def with_keywords(source: str) -> str:
@@ -119,6 +125,7 @@ def _signature(text: str, match: re.Match[str]) -> Signature:
     end = closing(text, head.end(), line)
     arguments = tuple(_argument(part, line, head[1]) for part in split(text[head.end() : end]) if part.strip())
     _refuse_double_slots(arguments, line, head[1])
+    _refuse_what_does_not_agree(arguments, line, head[1])
     begin = max(text.rfind(";", 0, match.start()), text.rfind("}", 0, match.start())) + 1
     return Signature(head[1], line, arguments, _max_threads(text[begin : head.end()], line))
 
@@ -182,3 +189,14 @@ def _refuse_double_slots(arguments: tuple[Argument, ...], line: int, kernel: str
     for slot in slots:
         if slots.count(slot) > 1:
             raise refusal(line, f"kernel '{kernel}': two arguments have [[buffer({slot})]]")
+
+
+def _refuse_what_does_not_agree(arguments: tuple[Argument, ...], line: int, kernel: str) -> None:
+    """Built-in values that are vectors have as many components as each other."""
+    vectors = [a for a in arguments if a.buffer is None and a.type[-1] in "23"]
+    for other in vectors[1:]:
+        if other.type[-1] != vectors[0].type[-1]:
+            shown = [f"{a.type} [[{a.attribute}]]" for a in (vectors[0], other)]
+            raise refusal(line, f"kernel '{kernel}': {' and '.join(shown)} have to have as many components as each other")
+    if {a.attribute for a in arguments} >= set(ONE_OF):
+        raise refusal(line, f"kernel '{kernel}': only one of {' and '.join(f'[[{name}]]' for name in ONE_OF)} can be an argument")

@@ -76,6 +76,11 @@ K { x[t] = erf(x[t]); }  // ERROR erf
 K { printf("%f", x[t]); }  // ERROR printf
 //// opencl_builtin
 K { x[get_global_id(0)] = 1; }  // ERROR get_global_id
+//// opencl_vec_step
+K { x[t] = vec_step(float4(1)); }  // ERROR vec_step
+//// kernel_that_calls_a_kernel
+kernel void inner(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }
+kernel void k(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { inner(x, t); }  // ERROR calls kernel 'inner'
 //// opencl_vector
 K { float4 v = (float4)(1, 2, 3, 4); x[t] = v.y; }  // ERROR OpenCL's way
 //// opencl_keyword
@@ -158,5 +163,9 @@ K { x[t] = 1 }  // ERROR
 kernel void k(device float *x [[buffer(0)]], float t [[thread_position_in_grid]]) { x[0] = t; }  // ERROR cannot be of type
 //// inline_assembly
 K { asm("nop"); x[t] = 1; }  // ERROR asm
+//// built_in_vectors_that_do_not_agree
+kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], uint3 n [[threads_per_grid]]) { x[t.x] = n.y; }  // ERROR as many components
+//// one_value_by_two_names
+kernel void k(device float *x [[buffer(0)]], uint a [[thread_execution_width]], uint b [[threads_per_simdgroup]]) { x[a] = b; }  // ERROR only one of
 //// large_private_array
 K { float own[20000]; for (uint i = 0; i < 20000; i++) own[i] = x[t]; x[t] = own[t]; }  // ERROR bytes of private variables

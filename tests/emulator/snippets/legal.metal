@@ -32,7 +32,7 @@ K { x[t] = clamp(mix(x[t], 1.0f, 0.5f), 0.0f, 1.0f) + fma(x[t], 2.0f, 1.0f) + se
 //// integers
 K { uint a = popcount(t) + clz(t) + max(t, 3u); int b = abs(int(t) - 5); x[t] = float(a >> 1) + float(min(b, 2)); }
 //// two_dimensional_index
-kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], uint3 n [[threads_per_grid]]) { x[t.x + t.y * n.x] = float(n.y); }
+kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], ushort2 n [[threads_per_grid]], uint g [[threadgroup_position_in_grid]]) { x[t.x + t.y * n.x] = float(n.y); }
 //// attribute_before_kernel
 [[max_total_threads_per_threadgroup(64)]] kernel void k(device float *x [[buffer(0)]], ushort t [[thread_index_in_threadgroup]]) { x[t] = 1; }
 //// kernel_as_an_attribute
