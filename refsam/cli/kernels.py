@@ -109,11 +109,11 @@ def check(file: Path, /, *, device: DeviceOptions | None = None, as_json: JsonFl
     problem, warnings = "", ""
     try:
         warnings = str(getattr(opened.kernel(source), "warnings", "")).replace("program_source", str(file))
-    except BackendUnavailable:
+    except (BackendUnavailable, InputError):
         raise
     except Exception as error:  # metalcompute.error and its twin have no common base
         problem = str(error).replace("program_source", str(file))
-    names = sources.kernel_names(source)
+    names = _names(source)
     if as_json:
         print_json(
             {
@@ -130,6 +130,14 @@ def check(file: Path, /, *, device: DeviceOptions | None = None, as_json: JsonFl
         print(one_line(line))
     print(f"{file}: refused" if problem else f"{file}: ok, kernels: {', '.join(names) or 'none'}")
     return DIFFERENCE if problem else OK
+
+
+def _names(source: str) -> list[str]:
+    """The kernels of a source that may be refused for how it makes them."""
+    try:
+        return sources.kernel_names(source)
+    except InputError:
+        return []
 
 
 def _chosen(pattern: str, cases: Sequence[KernelCase]) -> list[KernelCase]:

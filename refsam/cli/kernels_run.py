@@ -45,7 +45,7 @@ def run(
         raise InputError(f"kernel {kernel} has {len(signature)} buffers: {wanted}; {len(values)} values are given")
     targets = dict(_target(word, signature) for word in save or [])
     bound = [_value(word, argument, source) for word, argument in zip(values, signature, strict=True)]
-    runner = Runner((device or DeviceOptions()).open(), file.parent)
+    runner = Runner((device or DeviceOptions()).open())
     results = runner.launch(source, runner.compile(source), kernel, bound, threads, whole=False)
     for index, path in targets.items():
         with atomic_write(path) as opened:
@@ -99,10 +99,14 @@ def _dtype(name: str) -> np.dtype[Any]:
 def _array(path: Path, dtype: np.dtype[Any]) -> Array:
     """A file's content: .npy says its own type, which the runner holds against the buffer's; other bytes are read as `dtype`."""
     try:
-        loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.fromfile(path, dtype)
+        loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.fromfile(path, np.uint8)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    return np.ascontiguousarray(loaded)
+    if path.suffix == ".npy":
+        return np.ascontiguousarray(loaded)
+    if loaded.size % dtype.itemsize:
+        raise InputError(f"{path} has {loaded.size} bytes, which are no whole number of {dtype.name}")
+    return loaded.view(dtype)
 
 
 def _parameters(word: str, argument: Argument, source: str) -> bytes:

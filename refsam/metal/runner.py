@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refsam.errors import InputError, KernelError
+from refsam.errors import BackendUnavailable, InputError, KernelError
 from refsam.metal import sources
 from refsam.metal.definitions import CANARY, canary
 from refsam.metal.device import Device, Function, Kernel
-from refsam.metal.signature import Argument, arguments, layout, pack
+from refsam.metal.signature import Argument, arguments, layout, numbers, pack
 from refsam.types import Array
 
 PATTERNS = (0xA5, 0x5A)
@@ -96,7 +96,7 @@ class Runner:
     ) -> dict[int, Array]:
         """Run any kernel of a compiled source: buffer index -> what is in each writable buffer afterwards.
 
-        `values` are arrays, `Output`s, or bytes for a struct. Unless `whole`, an output may be left in part as it was.
+        `values` are arrays, `Output`s, or bytes for a reference. Unless `whole`, an output may be left in part as it was.
         """
         signature = arguments(source, kernel)
         _check(kernel, signature, values, threads)
@@ -116,6 +116,8 @@ class Runner:
         """Compile any source. Raises KernelError with the compiler's messages."""
         try:
             return self.device.kernel(source)
+        except (BackendUnavailable, InputError):
+            raise  # there is no compiler, or no folder for what it makes
         except Exception as error:  # metalcompute.error and its twin have no common base
             raise _kernel_error("the compiler refuses this kernel", error) from error
 
@@ -147,7 +149,7 @@ class Runner:
             except Exception as error:
                 raise _kernel_error(f"kernel {call.kernel}", error) from error
             results = {
-                argument.index: _copy(buffer, value)
+                argument.index: _copy(buffer, value, argument)
                 for argument, buffer, value in zip(call.signature, buffers, call.values, strict=True)
                 if argument.writable
             }
@@ -240,7 +242,9 @@ def _nbytes(value: Any) -> int:
     return len(value) if isinstance(value, bytes) else value.nbytes
 
 
-def _copy(buffer: Any, value: Any) -> Array:
+def _copy(buffer: Any, value: Any, argument: Argument) -> Array:
+    if isinstance(value, bytes):
+        return np.frombuffer(buffer, numbers(argument.type)).copy()
     return np.frombuffer(buffer, value.dtype).reshape(value.shape).copy()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
-from refsam.metal.sources import KERNEL, without_comments
+from refsam.metal.sources import KERNEL, plain, without_comments
 
 _SCALARS = {
     "float": "<f4", "half": "<f2", "int": "<i4", "uint": "<u4", "short": "<i2", "ushort": "<u2", "char": "i1", "uchar": "u1",
@@ -66,7 +66,7 @@ def arguments(source: str, kernel: str) -> list[Argument]:
 
     Raises InputError where there is no such kernel, or an index is taken twice or missing.
     """
-    text = without_comments(source)
+    text = plain(source)
     head = re.search(rf"{KERNEL}{re.escape(kernel)}\s*\((.*?)\)\s*\{{", text, re.S)
     if head is None:
         raise InputError(f"there is no kernel {kernel!r} in this source")
@@ -93,6 +93,14 @@ def layout(type_name: str) -> Layout:
     scalar, count = np.dtype(_SCALARS[match[2]]), int(match[3] or 1)
     whole = scalar.itemsize * (4 if count == 3 else count)
     return Layout(scalar, count, *((scalar.itemsize * count, scalar.itemsize) if match[1] else (whole, whole)))
+
+
+def numbers(type_name: str) -> np.dtype[Any]:
+    """NumPy's type of the numbers that a type is made of; bytes for a struct."""
+    try:
+        return layout(type_name).scalar
+    except InputError:
+        return np.dtype(np.uint8)
 
 
 def fields(source: str, name: str) -> list[tuple[str, str]]:

@@ -5,12 +5,15 @@ from functools import cache
 from pathlib import Path
 
 from refsam import resources
+from refsam.emulator import error as refused
+from refsam.emulator.parse import with_keywords
+from refsam.emulator.parse import without_comments as without
+from refsam.emulator.templates import instantiated
 from refsam.errors import InputError
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.M)
-KERNEL = r"\bkernel\b\s*(?:\]\]\s*)?void\s+"
-"""What stands before the name of a kernel: `kernel void` or `[[kernel]] void`."""
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+KERNEL = r"\bkernel\s+void\s+"
+"""What stands before the name of a kernel in what `plain` gives."""
 
 
 def folder() -> Path:
@@ -29,12 +32,22 @@ def read(path: Path) -> str:
 
 def without_comments(source: str) -> str:
     """The same text with comments blanked, every character at its place."""
-    return _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), source)
+    return without(source, strings=True)
+
+
+def plain(source: str) -> str:
+    """The same program without comments, `[[kernel]] void` as `kernel void`, and with a kernel of its own for each instantiation
+    `template [[host_name("name")]] ...`. Raises InputError, with the line, on an instantiation that is not understood.
+    """
+    try:
+        return without(instantiated(with_keywords(source)))
+    except refused as error:
+        raise InputError(str(error)) from None
 
 
 def kernel_names(source: str) -> list[str]:
     """The names of the kernels in a source, in order."""
-    return re.findall(rf"{KERNEL}(\w+)\s*\(", without_comments(source))
+    return re.findall(rf"{KERNEL}(\w+)\s*\(", plain(source))
 
 
 @cache

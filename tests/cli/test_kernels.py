@@ -75,6 +75,7 @@ def test_check_takes_every_kernel_of_ours(run) -> None:
 
 def test_run_runs_a_kernel_on_files(run, square: Path, folder: Path) -> None:
     words = ("x.npy", "float32:5", "n=5,scale=1:2:3", "--threads", "5", "--save", "1=y.npy")
+    (folder / "another.metal").write_text(SQUARE)  # with a kernel of the same name
     code, out, _ = run("kernels", "run", square, "square", *words, *ON_EMULATOR)
     assert (code, out) == (0, "buffer 1 y: float32 5, 0 to 32, wrote y.npy\n")
     assert np.load(folder / "y.npy").tolist() == [0, 2, 8, 18, 32]
@@ -120,7 +121,10 @@ def test_run_adds_to_zeros_and_lays_out_matrices(run, folder: Path) -> None:
     assert np.load(folder / "n.npy").tolist() == [0, 10, 10, 30]  # 3 + 2 * 6 - 5 for each
 
 
-def test_run_says_what_a_struct_has(refused, square: Path) -> None:
+def test_run_says_what_a_struct_has(refused, square: Path, folder: Path) -> None:
+    (folder / "x.raw").write_bytes(bytes(10))
+    words = ("x.raw", "float32:5", "n=5,scale=1:2:3", "--threads", "5")
+    assert "x.raw has 10 bytes, which are no whole number of float32" in refused("kernels", "run", square, "square", *words)
     words = ("x.npy", "float32:5", "5", "--threads", "5")
     message = refused("kernels", "run", square, "square", *words, *ON_EMULATOR)
     assert "buffer 2 (p) is a struct of n (uint), scale (float3): NAME=NUMBER,NAME=1:2:3, not '5'" in message

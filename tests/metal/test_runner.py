@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from metal.fake_device import FakeDevice, run_canary, run_relu
 
-from refsam.errors import InputError, KernelError
+from refsam.errors import BackendUnavailable, InputError, KernelError
 from refsam.metal import calls
 from refsam.metal import runner as runner_module
 from refsam.metal.runner import BufferPool, Output, Runner
@@ -98,12 +98,18 @@ def test_an_error_of_the_device_names_the_kernel() -> None:
         calls.relu(runner, X)
 
 
-def test_the_compiler_s_words_are_handed_on() -> None:
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [(RuntimeError("program_source:3:1: error: x"), (KernelError, "refuses this kernel: program_source:3:1")),
+     (BackendUnavailable("no clang"), (BackendUnavailable, "^no clang")),
+     (InputError("cannot write the cache"), (InputError, "^cannot write"))],
+)  # fmt: skip
+def test_the_compiler_s_words_are_handed_on_and_its_absence_is_not_the_kernel_s_fault(reason, told) -> None:
     class Refuses(FakeDevice):
         def kernel(self, source: str) -> FakeDevice:
-            raise RuntimeError("program_source:3:1: error: use of undeclared identifier")
+            raise reason
 
-    with pytest.raises(KernelError, match="refuses this kernel: program_source:3:1"):
+    with pytest.raises(told[0], match=told[1]):
         Runner(Refuses())
 
 
@@ -124,6 +130,20 @@ def test_one_run_is_in_flight_and_over_before_its_result_is_read() -> None:
     assert device.most_in_flight == 1
     for n, x in enumerate(inputs):
         np.testing.assert_array_equal(results[n], np.maximum(x, 0))
+
+
+WRITTEN = "kernel void k(device atomic_uint &n [[buffer(0)]], device Pair &p [[buffer(1)]]) {}"
+
+
+def test_what_is_behind_a_reference_comes_back_as_its_numbers() -> None:
+    def count(n: np.ndarray, p: np.ndarray) -> None:
+        n.view(np.uint32)[0] += 7
+        p[1] = 9
+
+    device = FakeDevice()
+    device.work["k"] = count
+    results = Runner(device).launch(WRITTEN, device, "k", [np.uint32(3).tobytes(), bytes(2)], 1)
+    assert [(results[i].dtype, results[i].tolist()) for i in (0, 1)] == [(np.uint32, [10]), (np.uint8, [0, 9])]
 
 
 def test_buffers_are_used_again() -> None:

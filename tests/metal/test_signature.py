@@ -32,6 +32,15 @@ def test_arguments_are_read_in_the_order_of_their_buffers() -> None:
     assert [a.is_struct for a in found] == [False, True, False, False, True]
 
 
+def test_a_kernel_from_a_template_has_its_host_name() -> None:
+    source = """template <typename T> [[kernel]] void add(device const T *x [[buffer(0)]], device T *y [[buffer(1)]]) { }
+    template [[host_name("add_h")]] kernel void add<half>(device const half *, device half *);"""
+    assert sources.kernel_names(source) == ["add_h"]
+    assert [(a.type, a.writable) for a in arguments(source, "add_h")] == [("half", False), ("half", True)]
+    with pytest.raises(InputError, match="program_source:2: error: kernel 'add_h': add has 1 template parameters"):
+        arguments(source.replace("<half>", "<half, 2>"), "add_h")
+
+
 @pytest.mark.parametrize(("kernel", "message"), [("not_me", "no kernel 'not_me'"), ("gap", r"its buffers are \[1\]")])
 def test_signatures_that_cannot_be_served_are_refused(kernel, message) -> None:
     with pytest.raises(InputError, match=message):
