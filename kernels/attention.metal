@@ -8,9 +8,9 @@
 //           3 bias  float (heads, lq, lk), not read where has_bias is 0
 //           4 o     float (jobs, lq, d), every element is written
 //           5 p     AttentionParams
-// Bound     A score (c products, the scale, the bias) is off by e = gamma(c + 3) (|q| |k| scale + |bias|), its distance z below the
-//           row's greatest by 2e and a rounding. MSL's exp adds 3 + 2|z| ulp; rescaling splits z into parts, whose errors are 3 ulp
-//           more for each tile of 32 keys. Sums over lk keys, their rescaling and the division (2.5 ulp) add
+// Bound     A score (c products, the scale and its own rounding, the bias, one to spare) is off by e = gamma(c + 4) (|q| |k| scale
+//           + |bias|), its distance z below the row's greatest by 2e and a rounding. MSL's exp adds 3 + 2|z| ulp; rescaling splits z
+//           into parts, whose errors are 3 ulp more for each tile of 32 keys. Sums over lk keys, their rescaling and the division (2.5 ulp) add
 //           gamma(2 lk + 2 tiles + 16). Numerator and denominator both have all of that: see tests/kernels or refsam/metal/bounds.py.
 // Dispatch  64 threads for each 64 queries of a job (attention_16, _32, _64: c and d at most that), one for each number of o
 //           (attention_1_naive: any c and d), or fewer; any number of groups of any size is right.

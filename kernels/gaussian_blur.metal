@@ -6,7 +6,7 @@
 //           1 weights  float (2 radius + 1), their sum is 1
 //           2 y        float, as x, every element is written
 //           3 p        BlurParams
-// Bound     gamma(2 radius + 2) of the same sum over |x|: products summed in some order, and the rounding of the weights.
+// Bound     gamma(2 radius + 3) of the same sum over |x|: products summed in some order, the rounding of the weights, one to spare.
 // Dispatch  one thread for each number (gaussian_blur_1_naive, and gaussian_blur along columns), 256 for each 256 of a row
 //           (gaussian_blur along rows), or fewer; any number of groups of any size is right.
 // Memory    5 KB for each group.

@@ -4,7 +4,7 @@ constant constexpr uint BM = 128;
 constant constexpr uint BN = 64;
 constant constexpr uint BK = 32;
 constant constexpr uint WORKERS = 256;
-constant constexpr uint A_ROW = BM / 4 + 1;  // float4s in a row of a tile; one is empty, so that a column meets all banks
+constant constexpr uint A_ROW = BM / 4 + 1;  // float4s in a row of a tile; one is empty, so that a column is not all in one bank
 constant constexpr uint B_ROW = BN / 4 + 1;
 
 // tile[k][i] = X[(i0 + i) * i_stride + (k0 + k) * k_stride], zero outside the matrix. Neighbouring threads read neighbours.

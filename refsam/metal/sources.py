@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from refsam import resources
-from refsam.emulator import error as refused
+from refsam.emulator.error import error as refused
 from refsam.emulator.parse import with_keywords
 from refsam.emulator.parse import without_comments as without
 from refsam.emulator.templates import instantiated
