@@ -94,7 +94,7 @@ def test_max_total_threads_limits_the_group(device: mc.Device) -> None:
 
 def test_two_and_three_dimensional_positions_have_one_row(device: mc.Device) -> None:
     source = HEAD + (
-        "kernel void k(device uint *y [[buffer(0)]], uint3 i [[thread_position_in_grid]], uint2 n [[threads_per_grid]])"
+        "kernel void k(device uint *y [[buffer(0)]], uint3 i [[thread_position_in_grid]], uint3 n [[threads_per_grid]])"
         "{ y[i.x] = i.y + i.z * 10 + n.y * 100; }"
     )
     y = device.buffer(4096)
