@@ -77,7 +77,7 @@ def assert_stage_close(
         desired: a `Reference` (whose budget is measured), a `Trace` or other mapping of stages (whose budget is what its metadata
             hold), or the array itself.
         stage: its name.
-        precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights).
+        precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights), "int8-fp16".
         k: how many rounding budgets are allowed.
 
     Raises AssertionError; InputError where the reference has no such stage.

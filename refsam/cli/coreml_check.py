@@ -28,7 +28,7 @@ from refsam.verify.precision import model_of_precision, precision_of
 PackagesOption = Annotated[Path, Parameter(help="The folder of ImageEncoder, PromptEncoder and MaskDecoder.mlpackage.")]
 PeOption = Annotated[Path | None, Parameter(name="--image-pe", help="The app's .bin of the image's positional encoding.")]
 PrecisionOption = Annotated[
-    Literal["auto", "fp32", "fp16"], Parameter(help="What the packages promise; auto: fp16 where a package has float16 in it.")
+    Literal["auto", "fp32", "fp16", "int8", "int8-fp16"], Parameter(help="What the packages promise; auto: by the types in each.")
 ]
 WayOption = Annotated[Way, Parameter(help="kernels/*.metal; NumPy; the app as it ships; the app as its sources read.")]
 DeviceOption = Annotated[Literal["metal", "emulator"] | None, Parameter(help="What runs kernels (default: a Mac's GPU, if any).")]

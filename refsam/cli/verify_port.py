@@ -134,5 +134,6 @@ def _sha256(path: Path | None) -> str:
 
 
 Precision = Annotated[
-    Literal["float32", "fp16", "bf16", "int8"] | None, Parameter(help="What the port computes in (default: what it says).")
+    Literal["float32", "fp16", "bf16", "int8", "int8-fp16"] | None,
+    Parameter(help="What the port computes in (default: what it says)."),
 ]

@@ -143,7 +143,7 @@ def compare(
     Args:
         reference: stage name -> array, best a float64 `Trace`.
         candidate: the same of a port; other orders of axes are recognised (see `difference.align`).
-        precision: the candidate's: "float32", "fp16", "bf16" or "int8" (weights).
+        precision: the candidate's: "float32", "fp16", "bf16", "int8" (weights) or "int8-fp16".
         k: how many rounding budgets are allowed at each stage.
         budget: stage name -> relative L2 that rounding costs; by default what the reference's metadata holds of it at this
             precision, and UNMEASURED units of the precision for stages that nobody measured.

@@ -47,6 +47,11 @@ def to_int8_weights(x: Array) -> Array:
     return np.where(scale > 0, np.rint(x / np.where(scale > 0, scale, 1)) * scale, 0).astype(np.float32)
 
 
+def to_int8_and_fp16(x: Array) -> Array:
+    """int8's steps stored in float16, and so are the small tensors."""
+    return to_fp16(to_int8_weights(x))
+
+
 @dataclass(frozen=True)
 class Precision:
     """Where and how a port of this precision rounds.
@@ -71,9 +76,10 @@ PRECISIONS: dict[str, Precision] = {
         Precision("fp16", 2.0**-11, to_fp16, to_fp16),
         Precision("bf16", 2.0**-8, to_bf16, to_bf16),
         Precision("int8", 2.0**-24, to_int8_weights, to_float32),
+        Precision("int8-fp16", 2.0**-11, to_int8_and_fp16, to_fp16),
     )
 }
-"""float32; fp16 and bf16 for weights and every stored value; int8 weights with float32 arithmetic."""
+"""float32; fp16 and bf16 for weights and every stored value; int8 weights with float32 arithmetic, and with all else in fp16."""
 
 
 def precision_of(name: str) -> Precision:

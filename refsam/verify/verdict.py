@@ -66,7 +66,7 @@ def judge(
         reference: of the same case that the port ran.
         candidate: stage name -> array; "masks" (M, H, W), (1, M, H, W) or (H, W) at the picture's size, bool, or of numbers
             that are above 0 inside. A single one is held against the nearest; none of another count or size holds.
-        precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights).
+        precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights), "int8-fp16".
         k: how many rounding budgets are allowed (`comparison.K`).
         hypotheses: those that are tried; by default all known ones.
         explain: whether to look for where and why, which costs several runs of the parts concerned.

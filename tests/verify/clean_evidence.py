@@ -88,6 +88,12 @@ def package_runs() -> Iterable[Run]:
                 found = package_port.run(port, made.case, arithmetic)
                 way = f"package, {stored}, {arithmetic or 'as typed'}"
                 yield clean_run("tiny", way, name, made, found, package_port.PRECISIONS[stored])
+        port = package_port.int8_programs(Path(folder))
+        for name in ("points", "portrait"):
+            made = package_port.reference(name)
+            yield clean_run(
+                "tiny", "package, int8 and fp16, as typed", name, made, package_port.run(port, made.case), "int8-fp16"
+            )
 
 
 def oracle_clean() -> Iterable[str]:

@@ -78,6 +78,7 @@ WAYS = [
     *(Way("fp16", how) for how in ("weights only", "stored", "sums stored too")),
     *(Way("bf16", how) for how in ("weights only", "stored")),
     Way("int8", "weights only"),
+    Way("int8-fp16", "stored"),
 ]
 KERNELS = ("Haswell", "Zen", "Sandybridge", "Nehalem", "Prescott")
 IN_A_CHILD = [Way("float32", "definition"), Way("float32", "fast, threads 2"), Way("fp16", "stored")]

@@ -42,6 +42,19 @@ def programs(folder: Path, stored: str) -> dict[str, Program]:
     return {part: coreml.load(path) for part, path in packages(folder, stored).items()}
 
 
+def int8_programs(folder: Path) -> dict[str, Program]:
+    """The float16 packages with weights that coremltools made int8; written below `folder`."""
+    import coremltools as ct
+    from coremltools.optimize.coreml import OpLinearQuantizerConfig, OptimizationConfig, linear_quantize_weights
+
+    config, found = OptimizationConfig(OpLinearQuantizerConfig(mode="linear_symmetric")), {}
+    for part, path in packages(folder, "fp16").items():
+        target = folder / f"int8-{path.name}"
+        linear_quantize_weights(ct.models.MLModel(str(path), skip_model_load=True), config).save(str(target))
+        found[part] = coreml.load(target)
+    return found
+
+
 def run(port: Mapping[str, Program], case: Case, arithmetic: str | None = None) -> dict[str, np.ndarray]:
     """What packages show: their inputs and outputs, and the masks made of them as the reference does.
 

@@ -11,6 +11,7 @@ from refsam.coreml.app_parts import PackageParts, Runnable
 from refsam.coreml.check_native import NativeProgram, Units
 from refsam.coreml.constants import IMAGE_PE, read_image_pe
 from refsam.coreml.export import PACKAGES, Part
+from refsam.coreml.types import Operation, TensorType
 from refsam.errors import InputError
 from refsam.model.prompt_encoder import PADDING
 from refsam.model.sam import MobileSam
@@ -19,6 +20,10 @@ from refsam.verify.ports.coreml_inside import Inside
 from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays, check_points_only, chosen_masks
 from refsam.verify.reference import Case
 
+COMPRESSED = (
+    "weights: {} tensors of the packages, {} the first, are compressed in a way that no precision stands for; hold the packages"
+    " against the weights that `refsam weights convert` reads in them"
+)
 OWN_PE = "prompt_encoder.pe_layer: the reference's; the packages take it as an input"
 
 
@@ -30,7 +35,7 @@ class CoreMLPort:
         runs: part -> what runs it; the programs themselves, or Core ML.
         model: the reference's weights.
         image_pe: the app's positional encoding; None: the reference's.
-        precision: what they compute in; None: fp16 where a package has float16 in it, else float32.
+        precision: what they compute in; None: what `declared` reads in them.
         inside: whether stages inside the packages are shown too, which has to be found out once for each set of packages.
     """
 
@@ -54,7 +59,9 @@ class CoreMLPort:
         self.inside = Inside(programs, model, own) if inside else None
         how = "interpreted" if all(runs[part] is programs[part] for part in PACKAGES) else "Core ML"
         self.name = f"{', '.join(Path(programs[part].path).name for part in PACKAGES)} ({how})"
-        self.notes = (PREPROCESSED, COORDINATES, *([OWN_PE] if image_pe is None else []))
+        compressed = compressed_otherwise(programs)
+        about = [COMPRESSED.format(len(compressed), compressed[0])] if compressed and precision is None else []
+        self.notes = (PREPROCESSED, COORDINATES, *([OWN_PE] if image_pe is None else []), *about)
 
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:
         """Run the three. Raises InputError for a box or a mask, and what the packages raise."""
@@ -85,9 +92,30 @@ class CoreMLPort:
 
 
 def declared(programs: Mapping[Part, mil.Program]) -> str:
-    """What a set of packages computes in, by the types in it."""
+    """What a set of packages computes in: fp16 where there is float16 in it, with int8 weights where there are 8-bit integers."""
     halves = any(kind.dtype == "fp16" for program in programs.values() for kind in program.types.values())
+    if any(_in_steps(op, program) for program in programs.values() for op in program.ops):
+        return "int8-fp16" if halves else "int8"
     return "fp16" if halves else "float32"
+
+
+def compressed_otherwise(programs: Mapping[Part, mil.Program]) -> list[str]:
+    """The weights that were compressed to something else than 8-bit integers: a table of values, fewer bits, the greatest alone.
+
+    How much that costs depends on how it was chosen. (An even table of 256 values for a whole tensor costs the demo model three
+    times what int8 does, with its scale for each channel.)
+    """
+    plain = ("const", "constexpr_cast")
+    ops = ((op, program) for program in programs.values() for op in program.ops if op.is_constant and op.type not in plain)
+    return [op.name for op, program in ops if not _in_steps(op, program)]
+
+
+def _in_steps(operation: Operation, program: mil.Program) -> bool:
+    """Whether this is a weight that is stored as 8-bit integers, times a scale."""
+    codes = {"constexpr_affine_dequantize": "quantized_data", "constexpr_blockwise_shift_scale": "data"}.get(operation.type, "")
+    given = operation.inputs.get(codes, ()) or (operation.attributes.get(codes),)
+    kind = program.types.get(given[0]) if isinstance(given[0], str) else getattr(given[0], "type", None)
+    return isinstance(kind, TensorType) and kind.dtype in ("int8", "uint8")
 
 
 def packages(words: tuple[str, ...]) -> dict[Part, Path]:

@@ -10,11 +10,12 @@ from standin import standin_weights
 from verify.mistaken import cases
 
 from refsam import MobileSam
+from refsam.coreml import mil
 from refsam.coreml.constants import write_image_pe
 from refsam.coreml.export import PACKAGES, export
 from refsam.errors import BackendUnavailable, InputError
 from refsam.verify import Case, open_port, verify
-from refsam.verify.ports.coreml import OWN_PE
+from refsam.verify.ports.coreml import OWN_PE, compressed_otherwise, declared
 
 MODEL = MobileSam(standin_weights(CONFIG), CONFIG, dtype="float64")
 CASE = replace(cases(CONFIG)["points"], name="wide")
@@ -41,6 +42,40 @@ def test_fp16_packages_hold_at_their_precision(folders: dict[str, Path]) -> None
     assert found, found
     assert OWN_PE in found.notes
     assert "prompt_encoder.sparse_prompt_embeddings" in found.candidate
+
+
+def test_packages_of_int8_weights_hold_at_theirs(folders: dict[str, Path]) -> None:
+    port = open_port([*_without_decoder(folders), folders["fp16"].parent / "all/MaskDecoder.int8.mlpackage"], model=MODEL)
+    assert port.precision == "int8-fp16"
+    (found,) = verify(port, MODEL, [CASE], cached=False, explain=False)
+    assert found, found
+    assert not any("compressed" in note for note in found.notes)
+
+
+def test_packages_of_a_palette_say_with_what_they_can_be_compared(folders: dict[str, Path]) -> None:
+    port = open_port([*_without_decoder(folders), folders["fp16"].parent / "all/MaskDecoder.lut4.mlpackage"], model=MODEL)
+    (said,) = [note for note in port.notes if "compressed" in note]
+    assert said.startswith("weights: 50 tensors of the packages, tokens_to_fp16_palettized the first, are compressed"), said
+    assert "refsam weights convert" in said
+
+
+def _without_decoder(folders: dict[str, Path]) -> list[Path]:
+    return [folders["fp16"] / PACKAGES[part] for part in ("image_encoder", "prompt_encoder")]
+
+
+@pytest.mark.parametrize(
+    ("decoder", "precision", "otherwise"),
+    [
+        ("iOS16.fp16", "fp16", False),
+        ("int8", "int8-fp16", False), ("uint8", "int8-fp16", False), ("int8-18", "int8-fp16", False),
+        ("int4-block", "fp16", True), ("lut4-grouped", "fp16", True), ("sparse", "fp16", True), ("sparse-18", "fp16", True),
+    ],
+)  # fmt: skip
+def test_compressed_weights_are_told_apart(decoder: str, precision: str, otherwise: bool, folders: dict[str, Path]) -> None:
+    path = folders["fp16"].parent / "all" / f"MaskDecoder.{decoder}.mlpackage"
+    program = {"mask_decoder": mil.load(path)}
+    assert declared(program) == precision
+    assert bool(compressed_otherwise(program)) == otherwise
 
 
 @pytest.mark.coremltools
