@@ -1,6 +1,6 @@
 """The three parts of the model as an app calls them, whoever computes: refsam itself, refsam's interpreter, or Core ML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 from refsam.blas import one_blas_thread
 from refsam.coreml.export import PACKAGES, Part
 from refsam.coreml.mil import load
+from refsam.coreml.roles import roles_of
 from refsam.coreml.types import Feature
 from refsam.errors import InputError
 from refsam.model.mask_decoder import predict_masks
@@ -95,7 +96,8 @@ SIGNATURES: dict[Part, tuple[int, tuple[int, ...]]] = {
 
 
 class PackageParts:
-    """Three Core ML programs. Inputs and outputs go by their order, since the article, the app and other ports have other names.
+    """Three Core ML programs. The article, the app and other ports have other names: `roles_of` tells inputs apart, and outputs
+    go by their order.
 
     Args:
         programs: part -> program.
@@ -144,14 +146,17 @@ class PackageParts:
 
     def _run(self, part: Part, *given: Array) -> list[Array]:
         program = self.programs[part]
-        arrays = (np.ascontiguousarray(x, np.float32) for x in given)
-        named = dict(zip((feature.name for feature in program.inputs), arrays, strict=True))
-        found = program.run(named, self.precision)
+        found = program.run(by_name(part, program.inputs, given), self.precision)
         outputs = [np.asarray(found[feature.name], np.float32) for feature in program.outputs]
         for feature, output, rank in zip(program.outputs, outputs, SIGNATURES[part][1], strict=True):
             if output.ndim != rank or 0 in output.shape:
                 raise InputError(f"{feature.name} of the {part.replace('_', ' ')} is {output.shape}; {rank} axes are needed")
         return outputs
+
+
+def by_name(part: Part, features: Sequence[Feature], given: Sequence[Array]) -> dict[str, Array]:
+    """What a part is given, in the order of `ROLES`, under the names that a program has for it; in float32."""
+    return {name: np.ascontiguousarray(x, np.float32) for name, x in zip(roles_of(part, features).values(), given, strict=True)}
 
 
 def _check_interface(part: str, program: Runnable, counts: tuple[int, int]) -> None:

@@ -18,10 +18,10 @@ from refsam.blas import one_blas_thread
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
 from refsam.coreml.mil import Program, arguments, compute
 from refsam.coreml.ops.norm import BATCH_NORM_EPSILON
+from refsam.coreml.roles import part_of, roles_of
 from refsam.coreml.types import Operation
 from refsam.coreml.verdicts.events import Event, decoder_events, encoder_events, prompt_events
 from refsam.coreml.verdicts.executor import LARGEST
-from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
 
@@ -99,11 +99,11 @@ def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array
 
     Raises InputError where the program's inputs are not those of a part.
     """
-    part, roles = roles_of(program)
-    given = {role: np.asarray(inputs[name]) for role, name in roles.items()}
-    if part == "image encoder":
+    part = part_of(program.path, program.inputs)
+    given = {role: np.asarray(inputs[name]) for role, name in roles_of(part, program.inputs).items()}
+    if part == "image_encoder":
         events = encoder_events(model, given["image"])
-    elif part == "mask decoder":
+    elif part == "mask_decoder":
         events = decoder_events(model, given)
     else:
         events = prompt_events(model, given["points"], given["labels"])
@@ -112,7 +112,7 @@ def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array
         search = _Search(program, events, budget, c)
         search.run(inputs)
     return PackageVerdict(
-        part,
+        part.replace("_", " "),
         tuple(search.found),
         tuple(search.faults),
         tuple(search.waiting),
@@ -120,25 +120,6 @@ def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array
         budget,
         tuple(search.overflow),
     )
-
-
-def roles_of(program: Program) -> tuple[str, dict[str, str]]:
-    """Which part a program is, and role -> name of its inputs. Ports name them differently; counts, shapes and words decide."""
-    names = [feature.name for feature in program.inputs]
-    if len(names) == 1:
-        return "image encoder", {"image": names[0]}
-    if len(names) == 2:
-        labels = next((name for name in names if "label" in name.lower()), names[1])
-        return "prompt encoder", {"points": next(n for n in names if n != labels), "labels": labels}
-    if len(names) == 4:
-        roles: dict[str, str] = {}
-        for role, words in (("sparse", ("sparse",)), ("dense", ("dense",)), ("image_pe", ("point", "position", "pe"))):
-            found = [name for name in names if name not in roles.values() and any(word in name.lower() for word in words)]
-            roles[role] = found[0] if found else ""
-        roles["image_embeddings"] = next((name for name in names if name not in roles.values()), "")
-        if all(roles.values()):
-            return "mask decoder", roles
-    raise InputError(f"{program.path} has the inputs {names}; an encoder has one, a prompt encoder two, a mask decoder four")
 
 
 def epsilon_faults(program: Program) -> list[tuple[str, float]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from refsam.coreml.app_parts import by_name
 from refsam.coreml.export import Part
 from refsam.coreml.mil import Program
 from refsam.coreml.types import Operation
@@ -41,14 +42,14 @@ class Inside:
         """The stages that are wanted and that the packages have, by refsam's interpreter."""
         found, outputs = self._observed("image_encoder", (given,), stages)
         prompts = self.programs["prompt_encoder"]
-        sparse, dense = prompts.run(_by_name(prompts, (coords, labels))).values()
+        sparse, dense = prompts.run(by_name("prompt_encoder", prompts.inputs, (coords, labels))).values()
         return found | self._observed("mask_decoder", (outputs[0], self.image_pe, sparse, dense), stages)[0]
 
     def _observed(
         self, part: Part, inputs: tuple[Array, ...], stages: Collection[str]
     ) -> tuple[dict[str, Array], list[Array]]:  # fmt: skip
         program = self.programs[part]
-        given = _by_name(program, inputs)
+        given = by_name(part, program.inputs, inputs)
         if part not in self._named:
             self._named[part] = named_results(program, self.model, given, self.known)
         named, found = self._named[part], {}
@@ -68,8 +69,3 @@ def named_results(program: Program, model: MobileSam, inputs: Mapping[str, Array
     verdict = judge_package(program, model, inputs)
     by_stage = {finding.stage: finding.name for finding in verdict.found if finding.stage in known}
     return {name: stage for stage, name in by_stage.items()}
-
-
-def _by_name(program: Program, inputs: tuple[Array, ...]) -> dict[str, Array]:
-    """Inputs under the names that the program has for them, in its order."""
-    return {feature.name: np.ascontiguousarray(x, np.float32) for feature, x in zip(program.inputs, inputs, strict=True)}
