@@ -32,7 +32,7 @@ class PortOptions:
     native: Annotated[bool, Parameter(negative=(), help="coreml: Core ML itself runs the packages (a Mac).")] = False
     units: Annotated[Units | None, Parameter(help="coreml: what Core ML may compute on, with --native.")] = None
     image_pe: Annotated[Path | None, Parameter(name="--image-pe", help="coreml: the app's .bin of the image's encoding.")] = None
-    inside: Annotated[bool, Parameter(negative=(), help="coreml: look at stages inside the packages too.")] = False
+    inside: Annotated[bool, Parameter(negative=(), help="coreml: look at stages inside the packages too (not --native).")] = False
     layout: Annotated[Layout | None, Parameter(help="onnx: who calls the files (default: upstream).")] = None
     way: Annotated[Way | None, Parameter(help="app: as it ships (binary), as its sources read, or as it should be.")] = None
 

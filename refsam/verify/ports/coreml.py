@@ -162,7 +162,12 @@ def open_coreml(
     """A folder of ImageEncoder, PromptEncoder and MaskDecoder.mlpackage, or three paths. Core ML runs them if `native`.
 
     `image_pe` is the app's file of the positional encoding; one of the usual name in the folder is taken by itself.
+
+    Raises InputError where a package is missing, and for `native` with `inside`: Core ML shows outputs only, and results of the
+    interpreter among its own would hold where the device is wrong.
     """
+    if native and inside:
+        raise InputError("--inside shows what refsam's interpreter computes, and --native what Core ML does; choose one of them")
     paths = packages(words)
     programs = {part: mil.load(path) for part, path in paths.items()}
     check_weights(programs, model)

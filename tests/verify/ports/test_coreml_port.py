@@ -132,6 +132,8 @@ def test_what_is_no_set_of_packages_is_refused(folders: dict[str, Path], tmp_pat
         open_port(tmp_path, model=MODEL, kind="coreml")
     with pytest.raises(BackendUnavailable, match="on a Mac only"):
         open_port(folders["fp32"], model=MODEL, native=True)
+    with pytest.raises(InputError, match="--inside shows what refsam's interpreter computes"):
+        open_port(folders["fp32"], model=MODEL, native=True, inside=True)
 
 
 def test_the_app_without_its_deviations_holds() -> None:
