@@ -2,7 +2,8 @@
 
 Each stage is judged twice. *local*: on the candidate's own inputs, so a fault is named where it enters. *total*: from the picture
 on, which is what a user sees. The truth is float64; a budget is what the model itself loses when it rounds at the packages'
-declared precision, on the same inputs.
+declared precision, on the same inputs. The figures are `refsam.verify`'s; what this adds are masks by another's postprocessing,
+all four of them, and a precision for each package.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,9 +18,10 @@ from refsam.coreml.check_rounding import FLOAT32, Rounded
 from refsam.coreml.check_ways import After, Before
 from refsam.coreml.export import Part
 from refsam.errors import InputError
-from refsam.masks import iou
 from refsam.transforms import postprocess_logits, preprocess, resized_size
-from refsam.types import Array, Bool, Float, Size, UInt8
+from refsam.types import Array, Float, Size, UInt8
+from refsam.verify.difference import relative_l2
+from refsam.verify.masks import mask_difference, rms
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ Values = dict[str, Array]
 Prompt = tuple[Float[Array, "1 N 2"], Labels]
 
 
+@np.errstate(all="ignore")  # float16 may overflow, and a candidate may hold anything: infinities are judged, not warned of
 def check(
     image: UInt8[Array, "H W 3"], points: Sequence[Point], candidate: Candidate, exact: ModelParts, rounded: Rounded, k: float
 ) -> Report:
@@ -147,7 +150,8 @@ def check(
     total, local = _errors(got, truth), _errors(got, local_truth)
     budgets, local_budgets = _budgets(truth, rough, rounded), _budgets(local_truth, local_rough, rounded)
     stages = tuple(Stage(name, local[name], local_budgets[name], total[name], budgets[name], k) for name in STAGES)
-    return Report(stages, tuple(_masks(got, truth, rough, candidate.after, size, exact.image_size, k)))
+    masks = _masks(got, truth, candidate.after, size, exact.image_size, k * budgets["low_res_masks"])
+    return Report(stages, tuple(masks))
 
 
 def _prompt(parts: Parts, points: Sequence[Point], size: Size) -> Prompt:
@@ -176,38 +180,36 @@ def _errors(got: Values, truth: Values) -> dict[str, float]:
 
 
 def _budgets(truth: Values, rough: Values, rounded: Rounded) -> dict[str, float]:
-    """What rounding costs at each stage, at least one rounding. Four scores are too few to measure it on: the masks' serves."""
-    units = {name: FLOAT32 if part is None else rounded.units[part] for name, part in STAGES.items()}
-    found = {name: max(relative_l2(truth[name], rough[name]), units[name]) for name in STAGES}
+    """What rounding costs at each stage, at least one rounding. Four scores are too few to measure it on: the masks' serves.
+
+    What overflows at this precision has no budget of its own (no port that stores it so can be right there), but the greatest
+    of the stages before.
+    """
+    found: dict[str, float] = {}
+    for name, part in STAGES.items():
+        unit = FLOAT32 if part is None else rounded.units[part]
+        cost = relative_l2(truth[name], rough[name])
+        found[name] = max(cost if np.isfinite(cost) else max(found.values(), default=0.0), unit)
     return found | {"iou_predictions": max(found["iou_predictions"], found["low_res_masks"])}
 
 
-def relative_l2(truth: Array, value: Array) -> float:
-    """|value - truth| / |truth| in float64; NaN where `value` has NaN."""
-    exact = np.asarray(truth, np.float64)
-    return float(np.linalg.norm(np.asarray(value, np.float64) - exact) / max(float(np.linalg.norm(exact)), 1e-300))
+def _masks(got: Values, truth: Values, after: After, size: Size, side: int, allowed: float) -> Iterator[MaskResult]:
+    """Each mask at the picture's size; one at a time, since a large picture's logits fill the memory.
 
-
-def _masks(
-    got: Values, truth: Values, rough: Values, after: After, size: Size, side: int, k: float
-) -> Iterator[MaskResult]:  # fmt: skip
-    """Each mask at the picture's size; one at a time, since a large picture's logits fill the memory."""
-    names = (values["low_res_masks"][0] for values in (got, truth, rough))
-    for index, (logits, exact, near) in enumerate(zip(*names, strict=True)):
-        margin = k * float(np.abs(near - exact).max())
+    `allowed` is the relative L2 that rounding may make of the logits.
+    """
+    margin = allowed * rms(truth["low_res_masks"])
+    for index, (logits, exact) in enumerate(zip(got["low_res_masks"][0], truth["low_res_masks"][0], strict=True)):
         mask = after(np.ascontiguousarray(logits, np.float32), size, side)
         expected, own = _full(exact, size, side), _full(logits, size, side)
-        flips = _flips(mask, expected, margin)
+        total = mask_difference(expected > 0, mask, expected, margin)
         # bilinear weights add up to one: four float32 products and sums of numbers up to the greatest logit
-        local = _flips(mask, own, 16 * FLOAT32 * float(np.abs(logits).max()))
-        yield MaskResult(index, iou(expected > 0, mask), *flips, iou(own > 0, mask), local[1])
+        greatest = float(np.abs(logits[np.isfinite(logits)]).max(initial=0.0))
+        known = np.where(np.isfinite(own), mask, own > 0)  # what is made of infinities is nobody's fault here
+        local = mask_difference(own > 0, known, own, 16 * FLOAT32 * greatest)
+        unexplained = (total.flipped - total.explained, local.flipped - local.explained)
+        yield MaskResult(index, total.iou, total.flipped, unexplained[0], local.iou, unexplained[1])
 
 
 def _full(logits: Float[Array, "L L"], size: Size, side: int) -> Float[Array, "H W"]:
-    return postprocess_logits(logits[None, None], resized_size(size, side), size, side)[0, 0]
-
-
-def _flips(mask: Bool[Array, "H W"], logits: Float[Array, "H W"], margin: float) -> tuple[int, int]:
-    """Pixels on the other side than the logits say, and how many of them no rounding explains."""
-    flips = mask != (logits > 0)
-    return int(flips.sum()), int((flips & ~(np.abs(logits) <= margin)).sum())
+    return postprocess_logits(logits.astype(np.float64)[None, None], resized_size(size, side), size, side)[0, 0]

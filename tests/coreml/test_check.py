@@ -11,7 +11,7 @@ from coreml.exported import packages, tiny
 from refsam.coreml import export_layers, load
 from refsam.coreml.app import Point
 from refsam.coreml.app_parts import ModelParts, PackageParts
-from refsam.coreml.check import Candidate, Report, check, relative_l2
+from refsam.coreml.check import Candidate, Report, check
 from refsam.coreml.check_native import NativeProgram
 from refsam.coreml.check_rounding import Rounded
 from refsam.coreml.check_ways import around
@@ -142,10 +142,24 @@ def test_parts_of_another_size_are_refused(unchecked):
         report_of(Candidate(GOOD.before, parts, GOOD.after))
 
 
-def test_relative_l2():
-    assert relative_l2(np.float32([3, 4]), np.float32([3, 4.5])) == pytest.approx(0.1)
-    assert np.isnan(relative_l2(np.float32([3, 4]), np.float32([3, np.nan])))
-    assert relative_l2(np.zeros(2, np.float32), np.zeros(2, np.float32)) == 0
+@pytest.mark.parametrize("beyond", [np.inf, np.nan])
+def test_where_the_budgets_model_overflows_another_tensor_still_differs_and_the_right_one_holds(beyond):
+    """One number is enough to make a measured budget infinite, and the margin of the masks with it."""
+    model = Planted("low_res_masks", lambda x: np.where(x == x.max(), np.float32(beyond), x))
+    against = {"exact": ModelParts(tiny("float64")), "rounded": replace(rounded(), parts=dict.fromkeys(PARTS, model)), "k": K}
+    assert check(IMAGE, POINTS, GOOD, **against)
+    unrelated = check(IMAGE, POINTS, replace(GOOD, parts=Planted("low_res_masks", lambda x: -x)), **against)
+    assert unrelated.first == "low_res_masks"
+    assert all(mask.unexplained > 0 for mask in unrelated.masks)
+
+
+def test_infinite_logits_are_not_the_postprocessing_s_fault():
+    parts = Planted("low_res_masks", lambda x: np.where(x == x.max(), np.float32(np.inf), x))
+    report = report_of(replace(GOOD, parts=parts))
+    assert report.first == "low_res_masks"
+    assert [mask.local_unexplained for mask in report.masks] == [0] * 4
+    turned = report_of(replace(GOOD, parts=parts, after=lambda *args: ~AFTER(*args)))
+    assert all(mask.local_unexplained > 0 for mask in turned.masks)  # an infinite margin would excuse it
 
 
 def test_core_ml_itself_is_a_mac_s(monkeypatch, tmp_path):
