@@ -22,7 +22,7 @@ from refsam.coreml.export import PACKAGES, Part
 from refsam.metal.device import default_name
 from refsam.model.sam import MobileSam
 from refsam.verify.comparison import K
-from refsam.verify.ports.coreml import check_weights, declared
+from refsam.verify.ports.coreml import check_weights, compression_notes, declared
 from refsam.verify.precision import model_of_precision, precision_of
 
 PackagesOption = Annotated[Path, Parameter(help="The folder of ImageEncoder, PromptEncoder and MaskDecoder.mlpackage.")]
@@ -69,13 +69,18 @@ def check(
         encoding = loaded.image_pe if image_pe is None else read_image_pe(image_pe, loaded.image_pe.shape)
         candidate = checking.Candidate(before, PackageParts(runs, encoding), after)
         advance(2, 3)
-        report = checking.check(picture, points, candidate, ModelParts(loaded), _rounded(loaded, programs, precision), K)
+        promised = {part: declared({part: program}) if precision == "auto" else precision for part, program in programs.items()}
+        report = checking.check(picture, points, candidate, ModelParts(loaded), _rounded(loaded, promised), K)
         advance(3, 3)
-    ways = {"preprocessing": preprocessing, "postprocessing": postprocessing, "native": native}
+    ways = {"preprocessing": preprocessing, "postprocessing": postprocessing, "native": native, "precisions": promised}
+    notes = compression_notes(programs) if precision == "auto" else ()
     if as_json:
-        print_json({"image": photo, "packages": packages, **describe(loaded, options), **ways, "k": K, **report.to_dict()})
+        document = {"image": photo, "packages": packages, **describe(loaded, options), **ways, "k": K, "notes": notes}
+        print_json(document | report.to_dict())
     else:
         _print(report)
+        for note in notes:
+            print(note)
     return OK if report else DIFFERENCE
 
 
@@ -83,9 +88,8 @@ def _native(packages: Path, units: Units) -> Mapping[Part, Runnable]:
     return {part: NativeProgram(packages / name, units) for part, name in PACKAGES.items()}
 
 
-def _rounded(model: MobileSam, programs: Mapping[Part, mil.Program], precision: str) -> Rounded:
+def _rounded(model: MobileSam, promised: Mapping[Part, str]) -> Rounded:
     """The model at each package's precision."""
-    promised = {part: declared({part: program}) if precision == "auto" else precision for part, program in programs.items()}
     models = {name: ModelParts(model_of_precision(model, name)) for name in set(promised.values())}
     parts = {part: models[name] for part, name in promised.items()}
     return Rounded(parts, {part: precision_of(name).unit for part, name in promised.items()})

@@ -38,6 +38,8 @@ def test_exported_packages_pass(run):
     document = json.loads(out)
     assert (document["holds"], document["first"], document["dtype"]) == (True, None, "float64")
     assert [stage["name"] for stage in document["stages"]][-1] == "iou_predictions"
+    assert set(document["precisions"].values()) == {"fp16"}
+    assert document["notes"] == []
     assert all(mask["unexplained"] == 0 for mask in document["masks"])
 
 

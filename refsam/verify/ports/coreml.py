@@ -59,8 +59,7 @@ class CoreMLPort:
         self.inside = Inside(programs, model, own) if inside else None
         how = "interpreted" if all(runs[part] is programs[part] for part in PACKAGES) else "Core ML"
         self.name = f"{', '.join(Path(programs[part].path).name for part in PACKAGES)} ({how})"
-        compressed = compressed_otherwise(programs)
-        about = [COMPRESSED.format(len(compressed), compressed[0])] if compressed and precision is None else []
+        about = compression_notes(programs) if precision is None else ()
         self.notes = (PREPROCESSED, COORDINATES, *([OWN_PE] if image_pe is None else []), *about)
 
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:
@@ -99,15 +98,17 @@ def declared(programs: Mapping[Part, mil.Program]) -> str:
     return "fp16" if halves else "float32"
 
 
-def compressed_otherwise(programs: Mapping[Part, mil.Program]) -> list[str]:
-    """The weights that were compressed to something else than 8-bit integers: a table of values, fewer bits, the greatest alone.
+def compression_notes(programs: Mapping[Part, mil.Program]) -> tuple[str, ...]:
+    """One sentence where weights were compressed to something else than 8-bit integers: a table of values, fewer bits, the
+    greatest alone.
 
     How much that costs depends on how it was chosen. (An even table of 256 values for a whole tensor costs the demo model three
     times what int8 does, with its scale for each channel.)
     """
     plain = ("const", "constexpr_cast")
     ops = ((op, program) for program in programs.values() for op in program.ops if op.is_constant and op.type not in plain)
-    return [op.name for op, program in ops if not _in_steps(op, program)]
+    names = [op.name for op, program in ops if not _in_steps(op, program)]
+    return (COMPRESSED.format(len(names), names[0]),) if names else ()
 
 
 def _in_steps(operation: Operation, program: mil.Program) -> bool:

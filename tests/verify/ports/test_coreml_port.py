@@ -15,7 +15,7 @@ from refsam.coreml.constants import write_image_pe
 from refsam.coreml.export import PACKAGES, export
 from refsam.errors import BackendUnavailable, InputError
 from refsam.verify import Case, open_port, verify
-from refsam.verify.ports.coreml import OWN_PE, compressed_otherwise, declared
+from refsam.verify.ports.coreml import OWN_PE, compression_notes, declared
 
 MODEL = MobileSam(standin_weights(CONFIG), CONFIG, dtype="float64")
 CASE = replace(cases(CONFIG)["points"], name="wide")
@@ -75,7 +75,7 @@ def test_compressed_weights_are_told_apart(decoder: str, precision: str, otherwi
     path = folders["fp16"].parent / "all" / f"MaskDecoder.{decoder}.mlpackage"
     program = {"mask_decoder": mil.load(path)}
     assert declared(program) == precision
-    assert bool(compressed_otherwise(program)) == otherwise
+    assert bool(compression_notes(program)) == otherwise
 
 
 @pytest.mark.coremltools
