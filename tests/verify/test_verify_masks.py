@@ -67,7 +67,7 @@ def test_masks_of_another_count_or_size_do_not_hold() -> None:
     masks = np.asarray(run(Pipeline(), made.case, tiny())["masks"])
     assert judge(made, {"masks": masks})
     for wrong, shape in ((masks[:, :2], "2 of (98, 150)"), (masks[..., :-1], "3 of (98, 149)"), (masks[:, :0], "0 of (98, 150)")):
-        verdict = judge(made, {"masks": wrong})
+        verdict = judge(made, {"masks": wrong}, explain=wrong.size == 0)
         assert verdict.report.first == "masks"
         assert verdict.explanations == ()
         assert f"masks of the port: {shape}; the reference has 3 of (98, 150)" in str(verdict)
@@ -79,7 +79,7 @@ def test_a_single_mask_is_held_against_the_nearest() -> None:
     for number, mask in enumerate(masks):
         (found,) = judge(made, {"masks": mask}).report.masks
         assert (found.number, found.flipped) == (number, 0)
-        verdict = judge(made, {"masks": grow(mask)})
+        verdict = judge(made, {"masks": grow(mask)}, explain=number == 1)
         assert verdict.report.masks[0].number == number
         assert f"mask {number}: IoU" in str(verdict)
         assert "of its own logits" not in str(verdict)
