@@ -128,6 +128,27 @@ def test_weights_of_a_smaller_size_fit_the_larger_model() -> None:
     assert not new[:, :, 8:].any()
 
 
+def test_a_mean_of_checkpoints_is_evaluated_like_one(tmp_path, monkeypatch) -> None:
+    """Also of one that was trained with smaller windows."""
+    import torch
+
+    from weights.train import average
+    from weights.train.model import DEMO, Sam, at_size, fit_biases
+    from weights.train.torch_segmenter import load
+
+    small, large = Sam(at_size(DEMO, 128)), Sam(DEMO)
+    paths = [str(tmp_path / name) for name in ("mean.pt", "small.pt", "large.pt")]
+    torch.save({"step": 7, "ema": small.state_dict()}, paths[1])
+    torch.save({"step": 5, "ema": large.state_dict()}, paths[2])
+    monkeypatch.setattr("sys.argv", ["average", *paths])
+    average.main()
+    found, fitted = load(tmp_path / "mean.pt").state_dict(), fit_biases(small.state_dict(), large)
+    for name, tensor in large.state_dict().items():
+        expected = (fitted[name] + tensor) / 2 if tensor.is_floating_point() else tensor
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-7)
+    assert torch.load(paths[0], weights_only=True)["step"] == 7
+
+
 def test_a_crop_is_a_part_of_the_picture() -> None:
     """Its cells and its prompts have the positions that they have in the whole."""
     import torch
