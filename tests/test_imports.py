@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "config", "parameters", "resources", "files", "blas", "threads"),
     ("ops",),
     ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
-    ("model", "transforms", "masks", "regions", "crops", "drawing"),
+    ("figures", "model", "transforms", "masks", "mask_difference", "regions", "crops", "drawing"),
     ("emulator", "metal", "backends", "coreml"),
     ("loading", "predictor", "automatic_mask_generator", "embedding"),
     ("verify",),

@@ -8,9 +8,9 @@ from verify.mistaken import reference
 from verify.report.outcomes import app, clean
 
 from refsam import InputError
+from refsam.mask_difference import MaskDifference
 from refsam.testing import assert_port_holds, assert_stage_close
 from refsam.verify import compare
-from refsam.verify.masks import MaskDifference
 from refsam.verify.report import render_text
 
 NECK = "image_encoder.neck.1"

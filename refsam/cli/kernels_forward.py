@@ -16,6 +16,7 @@ from refsam.cli.bench import random_weights
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, write_json
 from refsam.cli.kernels_device import DeviceOptions
 from refsam.errors import InputError
+from refsam.figures import relative_l2
 from refsam.loading import weights_path
 from refsam.metal.device import describe
 from refsam.metal.runner import Runner
@@ -23,7 +24,6 @@ from refsam.model.sam import MobileSam
 from refsam.ops import Ops
 from refsam.types import Array
 from refsam.verify.comparison import K
-from refsam.verify.difference import relative_l2
 
 Weights = Annotated[
     str | None, Parameter(help="A file, mobile_sam or demo (default: random ones of MobileSAM's size, in a checkout).")

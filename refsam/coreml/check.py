@@ -2,7 +2,7 @@
 
 Each stage is judged twice. *local*: on the candidate's own inputs, so a fault is named where it enters. *total*: from the picture
 on, which is what a user sees. The truth is float64; a budget is what the model itself loses when it rounds at the packages'
-declared precision, on the same inputs. The figures are `refsam.verify`'s; what this adds are masks by another's postprocessing,
+declared precision, on the same inputs. The figures are those of `refsam.verify`; what this adds are masks by another's postprocessing,
 all four of them, and a precision for each package.
 """
 
@@ -18,10 +18,10 @@ from refsam.coreml.check_rounding import FLOAT32, Rounded
 from refsam.coreml.check_ways import After, Before
 from refsam.coreml.export import Part
 from refsam.errors import InputError
+from refsam.figures import relative_l2, rms
+from refsam.mask_difference import mask_difference
 from refsam.transforms import postprocess_logits, preprocess, resized_size
 from refsam.types import Array, Float, Size, UInt8
-from refsam.verify.difference import relative_l2
-from refsam.verify.masks import mask_difference, rms
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from refsam.coreml.export import PACKAGES, Part
 from refsam.coreml.mil import Program, load
 from refsam.coreml.weights import Recovered, recover
 from refsam.errors import InputError
+from refsam.figures import relative_l2
 from refsam.model.sam import MobileSam
 from refsam.types import Array
-from refsam.verify.difference import relative_l2
 
 AGREEMENT = {"fp32": 1e-4, "fp16": 2e-2}
 """Relative L2 that each output of the packages may be off the model with the recovered weights, by how constants are stored.

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError, RefsamError
+from refsam.figures import relative_l2, rms
 from refsam.model.sam import MobileSam
 from refsam.ops import Ops
 from refsam.types import Array, Float
 from refsam.verify.chain import Chain
 from refsam.verify.crop import Crop
-from refsam.verify.difference import relative_l2
 from refsam.verify.hooks import hooked
 from refsam.verify.hypothesis import Hypothesis, area_of, pipeline_of
 from refsam.verify.local import predict_on
-from refsam.verify.masks import rms
 from refsam.verify.pipeline import Pipeline, Pixels
 from refsam.verify.reference import Reference
 from refsam.verify.steps import TWO_WAY_BLOCK, Step, encoder_steps, shortened, step_of

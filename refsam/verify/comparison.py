@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from refsam.errors import InputError
+from refsam.mask_difference import MaskDifference
 from refsam.tracing import Trace
 from refsam.types import Array
 from refsam.verify.difference import Difference, difference, transposed
 from refsam.verify.local import LocalError
-from refsam.verify.masks import MaskDifference
 from refsam.verify.precision import precision_of
 
 K = 4.0

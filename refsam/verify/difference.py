@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from refsam.figures import relative, relative_l2
 from refsam.types import Array
 
 _SAME = 0.5
@@ -112,17 +113,6 @@ def _figures(reference: Array, candidate: Array, allowed: float) -> dict[str, An
         "ulp": greatest / float(_spacing(candidate.dtype, float(truth[index]))),
         "mismatched": int(np.count_nonzero(distance > allowed * norm / math.sqrt(error.size))),
     }
-
-
-def relative(error: float, norm: float) -> float:
-    """error / norm, where a zero norm makes any error infinitely large."""
-    return error / norm if norm else (0.0 if error == 0 else math.inf)
-
-
-def relative_l2(reference: Array, candidate: Array) -> float:
-    """|candidate - reference| / |reference|, in float64."""
-    truth = np.asarray(reference, np.float64)
-    return relative(float(np.linalg.norm(np.asarray(candidate, np.float64) - truth)), float(np.linalg.norm(truth)))
 
 
 def _spacing(dtype: np.dtype, value: float) -> float:

@@ -8,9 +8,9 @@ import numpy as np
 
 from refsam import transforms
 from refsam.blas import one_blas_thread
+from refsam.figures import relative_l2
 from refsam.model.sam import MobileSam
 from refsam.types import Array, Size
-from refsam.verify.difference import relative_l2
 from refsam.verify.hooks import hooked
 from refsam.verify.pipeline import mask_as_it_is, normalize_and_pad
 from refsam.verify.precision import model_of_precision, precision_of

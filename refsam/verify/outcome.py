@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from refsam.mask_difference import MaskDifference
 from refsam.transforms import postprocess_masks, resized_size
 from refsam.types import Array, Bool
-from refsam.verify.masks import MaskDifference
 from refsam.verify.reference import Case, Reference
 from refsam.verify.verdict import Verdict
 from refsam.verify.words import in_words

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.figures import relative_l2
 from refsam.transforms import PIXEL_STD
 from refsam.types import Array, Float, UInt8
 from refsam.verify.bench import Bench
 from refsam.verify.comparison import K
 from refsam.verify.diagnosis import Explanation, search
-from refsam.verify.difference import align, relative_l2
+from refsam.verify.difference import align
 from refsam.verify.hypotheses import known
 from refsam.verify.hypotheses.preprocessing import preprocess
 from refsam.verify.hypothesis import Hypothesis, pipeline_of

@@ -17,13 +17,12 @@ import numpy as np
 
 from refsam import weights_store
 from refsam.errors import InputError
+from refsam.figures import relative_l2, rms
 from refsam.images import pixels_sha256
 from refsam.model.sam import MobileSam
 from refsam.predictor import SamPredictor
 from refsam.tracing import Trace
 from refsam.types import Array, Size, UInt8
-from refsam.verify.difference import relative_l2
-from refsam.verify.masks import rms
 from refsam.verify.precision import model_of_precision, precision_of
 
 Budget = Mapping[str, float]

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.figures import rms
+from refsam.mask_difference import MaskDifference
 from refsam.model.sam import MobileSam
 from refsam.types import Array
 from refsam.verify.comparison import CompareReport, K, compare
@@ -14,7 +16,7 @@ from refsam.verify.diagnosis import Explanation, diagnose
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import Quick, local_errors
-from refsam.verify.masks import MaskDifference, binary, mask_differences, rms
+from refsam.verify.masks import binary, mask_differences
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Reference
 from refsam.verify.words import in_words

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam import backends, transforms
+from refsam.mask_difference import MaskDifference
 from refsam.model.sam import MobileSam
 from refsam.tracing import Trace
 from refsam.types import Array, Bool, Float
@@ -13,7 +14,7 @@ from refsam.verify.comparison import K
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import predict_on
-from refsam.verify.masks import MaskDifference, binary, mask_differences
+from refsam.verify.masks import binary, mask_differences
 from refsam.verify.outcome import Outcome
 from refsam.verify.ports.port import Port, asked_for
 from refsam.verify.precision import precision_of

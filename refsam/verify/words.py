@@ -3,9 +3,9 @@
 import math
 import textwrap
 
+from refsam.mask_difference import MaskDifference
 from refsam.verify.comparison import CompareReport, StageResult
 from refsam.verify.diagnosis import Explanation
-from refsam.verify.masks import MaskDifference
 
 WIDTH = 80
 

@@ -31,9 +31,9 @@ from refsam.coreml.mil import Program  # noqa: E402
 from refsam.coreml.types import Blob  # noqa: E402
 from refsam.coreml.weights import recover  # noqa: E402
 from refsam.coreml.weights_file import prove  # noqa: E402
+from refsam.figures import relative_l2  # noqa: E402
 from refsam.masks import iou  # noqa: E402
 from refsam.ops.attention import attention_bias_index  # noqa: E402
-from refsam.verify.difference import relative_l2  # noqa: E402
 
 POINTS = 100
 Use = tuple[str, str]

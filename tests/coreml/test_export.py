@@ -16,8 +16,8 @@ from refsam import MobileSam
 from refsam.coreml import export_layers, load
 from refsam.coreml.export import INTERFACES, PACKAGES, export
 from refsam.errors import BackendUnavailable, InputError
+from refsam.figures import relative_l2
 from refsam.parameters import parameter_shapes
-from refsam.verify.difference import relative_l2
 from refsam.verify.precision import model_of_precision
 
 pytestmark = pytest.mark.coremltools

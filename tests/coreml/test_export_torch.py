@@ -8,7 +8,7 @@ from coreml.packages import PARTS, POINTS, case
 
 from refsam.coreml import load
 from refsam.coreml.export import PACKAGES
-from refsam.verify.difference import relative_l2
+from refsam.figures import relative_l2
 
 pytestmark = pytest.mark.coremltools
 

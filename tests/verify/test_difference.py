@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refsam.verify.difference import align, aligned, difference, relative_l2, transposed
+from refsam.figures import relative_l2
+from refsam.verify.difference import align, aligned, difference, transposed
 
 pytestmark = pytest.mark.core
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from verify.mistaken import reference, run, tiny
 
+from refsam.figures import rms
+from refsam.mask_difference import boundary_distance, grow, mask_difference
 from refsam.transforms import postprocess_logits, resized_size
-from refsam.verify.masks import binary, boundary_distance, grow, mask_difference, rms
+from refsam.verify.masks import binary
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.verdict import judge
 

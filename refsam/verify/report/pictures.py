@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refsam.drawing import overlay
+from refsam.figures import rms
+from refsam.mask_difference import grow
 from refsam.types import Array, Bool, UInt8
 from refsam.verify.comparison import StageResult
 from refsam.verify.difference import aligned
-from refsam.verify.masks import grow, rms
 from refsam.verify.outcome import Outcome
 from refsam.verify.report.maps import SIDE, as_map, heat, magnitude, photo, pixels, shrunk, smaller
 
