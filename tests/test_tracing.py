@@ -194,12 +194,11 @@ def test_a_list_of_stages_that_does_not_fit(tmp_path: Path, order: dict[str, str
     assert "damaged trace" in refused(path)
 
 
-@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3"])
-def test_a_type_that_numpy_does_not_have(tmp_path: Path, dtype: str) -> None:
+def test_a_type_that_numpy_does_not_have(tmp_path: Path) -> None:
     path = tmp_path / "t"
-    entry = {"dtype": dtype, "shape": [2], "data_offsets": [0, 4 if dtype == "BF16" else 2]}
+    entry = {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}
     header = json.dumps({"__metadata__": {"refsam": "trace", "order.0": "a"}, "a": entry}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(entry["data_offsets"][1]))
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(2))
     assert "cannot be read as .safetensors" in refused(path)
 
 

@@ -19,10 +19,11 @@ from refsam.coreml.check_rounding import Rounded
 from refsam.coreml.check_ways import Way, around
 from refsam.coreml.constants import read_image_pe
 from refsam.coreml.export import PACKAGES, Part
+from refsam.errors import InputError
 from refsam.metal.device import default_name
 from refsam.model.sam import MobileSam
 from refsam.verify.comparison import K
-from refsam.verify.ports.coreml import check_weights, compression_notes, declared
+from refsam.verify.ports.coreml import compression_notes, declared, other_weights
 from refsam.verify.precision import model_of_precision, precision_of
 
 PackagesOption = Annotated[Path, Parameter(help="The folder of ImageEncoder, PromptEncoder and MaskDecoder.mlpackage.")]
@@ -62,7 +63,8 @@ def check(
         programs = {part: mil.load(packages / name) for part, name in PACKAGES.items()}
         runs = _native(packages, units) if native else programs
         loaded = options.load(named=True)
-        check_weights(programs, loaded)
+        if others := other_weights(programs, loaded):
+            raise InputError(others[0])
         picture, points = picture_and_points(photo, point or [], loaded.config)
         advance(1, 3)
         before, after = around(preprocessing, postprocessing, device or default_name())

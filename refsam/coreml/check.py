@@ -2,8 +2,8 @@
 
 Each stage is judged twice. *local*: on the candidate's own inputs, so a fault is named where it enters. *total*: from the picture
 on, which is what a user sees. The truth is float64; a budget is what the model itself loses when it rounds at the packages'
-declared precision, on the same inputs. The figures are those of `refsam.verify`; what this adds are masks by another's postprocessing,
-all four of them, and a precision for each package.
+declared precision, on the same inputs. The figures are those of `refsam.verify`; what this adds are masks by another's
+postprocessing, all four of them, and a precision for each package.
 """
 
 from collections.abc import Iterator, Sequence

@@ -171,18 +171,21 @@ def open_coreml(
         raise InputError("--inside shows what refsam's interpreter computes, and --native what Core ML does; choose one of them")
     paths = packages(words)
     programs = {part: mil.load(path) for part, path in paths.items()}
-    check_weights(programs, model)
     runs: Mapping[Part, Runnable] = {part: NativeProgram(path, units) for part, path in paths.items()} if native else programs
     beside = Path(words[0]) / IMAGE_PE
     file = Path(image_pe) if image_pe is not None else beside if beside.is_file() else None
     encoding = None if file is None else read_image_pe(file, model.image_pe.shape)
-    return CoreMLPort(programs, runs, model, encoding, precision, inside)
+    port = CoreMLPort(programs, runs, model, encoding, precision, inside)
+    port.notes += other_weights(programs, model)  # no error: what `weights convert` recovers of a package has a hash of its own
+    return port
 
 
-def check_weights(programs: Mapping[Part, mil.Program], model: MobileSam) -> None:
-    """Raise InputError where a package of refsam's own says that it was made of other weights."""
-    for part, program in programs.items():
-        said = program.model.metadata.get("refsam.weights_sha256", "")
-        if said and model.weights_sha256 and said != model.weights_sha256:
-            these = f"than these ({model.weights_sha256[:12]}...)"
-            raise InputError(f"{PACKAGES[part]} was exported from other weights (sha256 {said[:12]}...) {these}")
+def other_weights(programs: Mapping[Part, mil.Program], model: MobileSam) -> tuple[str, ...]:
+    """One sentence for each package of refsam's own that says that it was made of another weights file."""
+    given = model.weights_sha256
+    said = {part: program.model.metadata.get("refsam.weights_sha256", "") for part, program in programs.items()}
+    return tuple(
+        f"{PACKAGES[part]} was exported from other weights (sha256 {sha256[:12]}...) than these ({given[:12]}...)"
+        for part, sha256 in said.items()
+        if sha256 and given and sha256 != given
+    )
