@@ -33,8 +33,8 @@ def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
         source: a path, or a binary file open for reading (io.BytesIO for bytes).
         ground: the grey that transparent pixels are blended with: white, or 0 for black.
     Returns:
-        EXIF orientation is applied. Grey and palette pictures become RGB; transparent pixels are blended with white, which is
-        what a viewer shows (upstream's users drop alpha instead, and get what lies hidden beneath: for that, pass
+        EXIF orientation is applied. Grey and palette pictures become RGB; transparent pixels are blended with `ground`:
+        white is what a viewer shows (upstream's users drop alpha instead, and get what lies hidden beneath: for that, pass
         `numpy.asarray(Image.open(path).convert("RGB"))`). 16-bit grey is scaled to 8 bits, v / 257 rounded. CMYK goes the plain
         way, without colour profiles. An animation gives its first frame.
     Raises:

@@ -98,13 +98,7 @@ def read_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str], fro
             with Path(path).open("rb") as raw:
                 stored = safetensors_file.read(raw, Path(path).stat().st_size).tensors
                 arrays |= {name: stored[name].read() for name in bf16}
-    except (
-        OSError,
-        ValueError,
-        SafetensorError,
-        CheckpointError,
-        TypeError,
-        AttributeError,
-    ) as error:  # the last two: F8 in NumPy
+    # TypeError and AttributeError: float8, which NumPy lacks
+    except (OSError, ValueError, SafetensorError, CheckpointError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be read as .safetensors: {error}") from None
     return {name: arrays[name] for name in names}, metadata, bf16

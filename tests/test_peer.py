@@ -83,7 +83,8 @@ def prompts(draw: st.DrawFn) -> dict[str, Any]:
         labels = draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=count * n, max_size=count * n))
         result["points"] = (np.array(coords).reshape(count, n, 2), np.array(labels).reshape(count, n))
     if "boxes" in kinds:
-        result["boxes"] = np.array(draw(st.lists(place, min_size=count * 4, max_size=count * 4))).reshape(count, 4)
+        corners = np.array(draw(st.lists(place, min_size=count * 4, max_size=count * 4))).reshape(count, 2, 2)
+        result["boxes"] = np.sort(corners, axis=1).reshape(count, 4)  # upstream takes any, we refuse x0 beyond x1
     if "masks" in kinds:
         result["masks"] = np.stack([mask_prompt(TINY.mask_size) * draw(st.floats(-2, 2)) for _ in range(count)])
     return result

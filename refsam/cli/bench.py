@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from refsam import resources
-from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, printable
 
 Only = Annotated[str | None, Parameter(help="Rows to time: patterns such as 'encoder,decoder/*', or '*' (default: the goals').")]
 Contenders = Annotated[str | None, Parameter(help="Who takes part, as names with commas (default: fast, machine and the peers).")]
@@ -56,7 +56,7 @@ def bench(
     else:
         harness.show(document, verdict)
         for path in harness.files(out) if out else []:
-            print(f"wrote {path}")
+            print(f"wrote {printable(path)}")
     return DIFFERENCE if verdict and not verdict.passes else OK
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from refsam.cli.common import OK, JsonFlag, print_json
+from refsam.cli.common import OK, JsonFlag, print_json, printable
 from refsam.cli.coreml_prompt import picture_and_points
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.prompts import Points
@@ -47,5 +47,5 @@ def constants(
         print_json({**describe(loaded, options), "files": files})
     else:
         for path in files:
-            print(f"wrote {path}")
+            print(f"wrote {printable(path)}")
     return OK

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from refsam.cli.common import OK, JsonFlag, print_json, progress
+from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions, describe
 from refsam.coreml import export as exporting
 
@@ -41,5 +41,5 @@ def export(
         print_json({**describe(loaded, options), **choices, "files": paths})
     else:
         for path in paths:
-            print(f"wrote {path}")
+            print(f"wrote {printable(path)}")
     return OK

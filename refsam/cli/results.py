@@ -203,12 +203,12 @@ def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | N
     that are folders to write are `folders`.
     """
     if folder is not None:
-        places = [folder, *folder.parents]
-        existing = next(place for place in places if place.exists())
+        above = [folder, *folder.parents]
+        existing = next(place for place in above if place.exists())
         if not existing.is_dir():
             raise InputError(f"cannot make the folder {folder}: {existing} is a file")
         if existing != folder:
-            check_writable(places[places.index(existing) - 1], folder=True)
+            check_writable(above[above.index(existing) - 1], folder=True)
     places = [path.resolve() for path in paths]
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:

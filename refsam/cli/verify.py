@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from refsam.checkpoint import file_sha256
-from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, progress
+from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions
 from refsam.cli.verify_port import CaseOptions, PortOptions, Precision, Task
 from refsam.cli.verify_results import Results, check_page, write_html
@@ -107,7 +107,7 @@ def verify(
         print(in_colour(text) if _in_colour() else text, flush=True)
     for path in _write(records, results, html):
         if not as_json:
-            print(f"wrote {path}")
+            print(f"wrote {printable(path)}")
     return OK if all(records) else DIFFERENCE
 
 

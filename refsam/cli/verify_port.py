@@ -1,6 +1,5 @@
 """The options of `refsam verify` that say which port, and what is put to it."""
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from refsam.checkpoint import file_sha256
 from refsam.cli.prompts import Boxes, MaskFile, Points, Prompt, PromptFile, collect, read_prompts
 from refsam.coreml.check_native import Units
 from refsam.errors import InputError
@@ -130,7 +130,10 @@ class Task:
 
 
 def _sha256(path: Path | None) -> str:
-    return "" if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    if path is None:
+        return ""
+    with path.open("rb") as file:
+        return file_sha256(file)
 
 
 Precision = Annotated[

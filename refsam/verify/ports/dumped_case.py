@@ -34,8 +34,7 @@ def _same_prompt(said: str, case: Case) -> bool:
     try:
         theirs = json.loads(said)
         ours = json.loads(json.dumps(described({name: x for name, x in case.prompts.items() if x is not None})))
-        pairs = [(theirs.get(name), ours.get(name)) for name in PROMPTS]
-        return all(_flat(a, name) == _flat(b, name) for name, (a, b) in zip(PROMPTS, pairs, strict=True))
+        return all(_flat(theirs.get(name), name) == _flat(ours.get(name), name) for name in PROMPTS)
     except (ValueError, TypeError, AttributeError):
         return False
 
