@@ -4,12 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
+from weights.train.painter import THING
 from weights.train.prompts import (
+    LEAST_SHARE,
     MEAN_COLOUR,
     VOID,
     Prompts,
     augment,
     bounds,
+    candidates,
+    choose_leaf,
     group_labels,
     inner_point,
     jitter,
@@ -76,13 +80,41 @@ def test_boxes_are_in_the_picture_and_near_the_mask(asked: list[Prompts]) -> Non
             assert box.max() <= p.image.shape[0]
 
 
+@pytest.fixture(scope="module")
+def solid_ring_and_speck() -> Scene:
+    """A square, the frame of a larger one, and a speck, on a ground: leaves 1, 2, 3 of objects 1, 2, 3."""
+    leaves = np.zeros((SIZE, SIZE), np.uint8)
+    leaves[20:60, 20:60] = 1
+    leaves[100:180, 100:180] = 2
+    leaves[110:170, 110:170] = 0
+    leaves[200:212, 200:212] = 3
+    tree = np.zeros((255, 3), np.uint8)
+    tree[1:4] = [[n, n, THING] for n in (1, 2, 3)]
+    return Scene(np.zeros((SIZE, SIZE, 3), np.uint8), leaves, tree)
+
+
+def test_small_objects_are_not_asked_for(solid_ring_and_speck: Scene) -> None:
+    asked = candidates(solid_ring_and_speck, LEAST_SHARE * SIZE**2)
+    assert asked.things.tolist() == asked.objects.tolist() == [1, 2]
+    assert candidates(solid_ring_and_speck, 144).objects.tolist() == [1, 2, 3]
+
+
+def test_an_object_that_fills_little_of_its_box_is_asked_for_more_often(solid_ring_and_speck: Scene) -> None:
+    asked = candidates(solid_ring_and_speck, LEAST_SHARE * SIZE**2)
+    rng = np.random.default_rng(0)
+    chosen = np.array([choose_leaf(rng, solid_ring_and_speck, asked) for _ in range(2000)])
+    fill = (80**2 - 60**2) / 80**2
+    wanted = (1.5 - fill) / (1.5 - fill + 0.5)  # of those two
+    assert (chosen == 2).sum() / np.isin(chosen, [1, 2]).sum() == pytest.approx(wanted, abs=0.05)  # four standard deviations
+
+
 def test_bounds_and_jitter() -> None:
     mask = np.zeros((20, 30), bool)
     mask[3:7, 10:25] = True
     box = bounds(mask)
     assert box.tolist() == [10, 3, 25, 7]
     moved = [jitter(np.random.default_rng(n), box, 256) for n in range(200)]
-    assert any((m != box).any() for m in moved)
+    assert 70 < sum((m != box).any() for m in moved) < 130  # every other one, within four standard deviations
     assert all((np.abs(m - box) <= 0.1 * np.array([15, 4, 15, 4]) + 1e-5).all() for m in moved)
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from .painter import BACKGROUND, SIZE, THING
 from .scenes import Scene
 
-MIN_AREA = 100  # pixels, at whatever size: a smaller object is less than 3 x 3 pixels of the decoder's masks
+LEAST_SHARE = 0.0025  # of the picture: smaller objects are not asked for; a part may be half as large
+HARDEST = 1.5  # minus the share of its box that an object fills: how often it is asked for
 OBJECT = 1
 VOID = 254  # the leaf of padding, never asked for
 MEAN_COLOUR = (124, 116, 104)  # what padding is after normalising: zero
@@ -95,9 +96,9 @@ def bounds(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def jitter(rng: Generator, box: NDArray[np.float32], limit: int) -> NDArray[np.float32]:
-    """Move each corner by up to a tenth of the box's size (normal, sigma 4 %), as hand-drawn boxes are."""
+    """Half of the time, move each corner by up to a tenth of the box's size (normal, sigma 4 %), as hand-drawn boxes are."""
     size = np.tile(box[2:] - box[:2], 2)
-    shift = np.clip(rng.normal(0, 0.04, 4), -0.1, 0.1) * size * rng.choice([0.0, 1.0], p=[0.3, 0.7])
+    shift = np.clip(rng.normal(0, 0.04, 4), -0.1, 0.1) * size * rng.choice([0.0, 1.0])
     return np.clip(box + shift, 0, limit).astype(np.float32)
 
 
@@ -107,33 +108,46 @@ def shrink(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return cv2.resize(mask.astype(np.uint8) * 255, (low, low), interpolation=cv2.INTER_AREA)
 
 
-def candidates(s: Scene) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Leaves of things that are large enough as objects, and leaves of background."""
+class Candidates(NamedTuple):
+    """What of a scene may be asked for."""
+
+    things: NDArray[np.int64]  # leaves of objects that are large enough
+    backs: NDArray[np.int64]  # leaves of background
+    objects: NDArray[np.int64]  # the objects of `things`
+    odds: NDArray[np.float64]  # how often each of them is asked for; their sum is 1
+
+
+def candidates(s: Scene, least: float) -> Candidates:
+    """Leaves of objects of at least so many pixels. Those that fill little of their box (slender, with holes, behind others,
+    words) are asked for up to three times as often: masks are worst of them."""
     areas = np.bincount(s.leaves.ravel(), minlength=len(s.tree))
-    object_area = np.bincount(s.tree[:, 0], weights=areas, minlength=256)[s.tree[:, 0]]
-    usable = (areas > 0) & (object_area >= MIN_AREA) & (np.arange(len(areas)) != VOID)
-    return np.flatnonzero(usable & (s.tree[:, 2] == THING)), np.flatnonzero(usable & (s.tree[:, 2] == BACKGROUND))
+    object_area = np.bincount(s.tree[:, 0], weights=areas, minlength=256)
+    usable = (areas > 0) & (object_area[s.tree[:, 0]] >= least) & (np.arange(len(areas)) != VOID)
+    things = np.flatnonzero(usable & (s.tree[:, 2] == THING))
+    objects = np.unique(s.tree[things, 0])
+    odds = np.array([HARDEST - object_area[o] / np.prod(cv2.boundingRect(s.mask_of(0, o).astype(np.uint8))[2:]) for o in objects])
+    return Candidates(things, np.flatnonzero(usable & (s.tree[:, 2] == BACKGROUND)), objects, odds / odds.sum())
 
 
-def choose_leaf(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[np.int64]) -> int:
-    """A leaf: of a random object (objects equally likely, whatever their number of parts), at times background."""
-    if len(things) == 0 or (len(backs) and rng.random() < 0.07):
-        return int(rng.choice(backs))
-    chosen = rng.choice(np.unique(s.tree[things, 0]))
-    return int(rng.choice(things[s.tree[things, 0] == chosen]))
+def choose_leaf(rng: Generator, s: Scene, c: Candidates) -> int:
+    """A leaf: of a random object, whatever its number of parts, at times background."""
+    if len(c.things) == 0 or (len(c.backs) and rng.random() < 0.07):
+        return int(rng.choice(c.backs))
+    chosen = rng.choice(c.objects, p=c.odds)
+    return int(rng.choice(c.things[s.tree[c.things, 0] == chosen]))
 
 
-def choose_level(rng: Generator, masks: list[NDArray[np.bool_]]) -> int:
+def choose_level(rng: Generator, masks: list[NDArray[np.bool_]], least: float) -> int:
     """Mostly the object; the part or the whole a quarter of the time, if large enough."""
     level = int(rng.choice(3, p=[0.15, 0.73, 0.12]))
-    return level if masks[level].sum() >= MIN_AREA / 2 else OBJECT
+    return level if masks[level].sum() >= least / 2 else OBJECT
 
 
-def prompt(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[np.int64]) -> tuple[NDArray, ...]:
+def prompt(rng: Generator, s: Scene, c: Candidates, least: float) -> tuple[NDArray, ...]:
     """One prompt: targets (3, S/4, S/4), valid (3,), level (), point (2,), box (4,)."""
-    leaf = choose_leaf(rng, s, things, backs)
+    leaf = choose_leaf(rng, s, c)
     masks = s.levels(leaf)
-    level = choose_level(rng, masks)
+    level = choose_level(rng, masks, least)
     x, y = inner_point(rng, masks[level])
     masks = s.levels(int(s.leaves[y, x]))  # the click decides which part is meant
     if level == 0:
@@ -147,10 +161,11 @@ def prompt(rng: Generator, s: Scene, things: NDArray[np.int64], backs: NDArray[n
 
 def prompts(rng: Generator, s: Scene, count: int, size: int = SIZE, whole: int = 0) -> Prompts:
     """`count` prompts on the augmented scene at `size` pixels, see `augment`."""
+    least = LEAST_SHARE * max(size, whole) ** 2
     while True:
         view = augment(rng, s, size, whole)
-        things, backs = candidates(view)
-        if len(things) or len(backs):
+        usable = candidates(view, least)
+        if len(usable.things) or len(usable.backs):
             break
-    columns = zip(*(prompt(rng, view, things, backs) for _ in range(count)), strict=True)
+    columns = zip(*(prompt(rng, view, usable, least) for _ in range(count)), strict=True)
     return Prompts(view.image, *(np.stack(c) for c in columns), group_labels(view))

@@ -30,6 +30,7 @@ from .pool import keep_painting
 from .rounds import Asked, chosen_mask, corrective_clicks, encode, first_round
 
 WARM_UP = 200
+BOXES = 0.5  # of the first prompts are boxes
 ROUNDS = (0.4, 0.3, 0.1, 0.1, 0.1)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
 EARLY = 2500
@@ -75,7 +76,7 @@ def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.
     embedding = sam.encode(normalise(batch["image"]))
     leaf = embedding.detach().requires_grad_()
     targets, level = batch["targets"], batch["level"]
-    rows, boxed = torch.arange(len(level)), torch.from_numpy(rng.random(len(level)) < 0.35)
+    rows, boxed = torch.arange(len(level)), torch.from_numpy(rng.random(len(level)) < BOXES)
     asked = first_round(batch["point"], batch["box"], boxed)
     legal = legal_levels(batch["valid"], level, ~boxed)
     goal = (targets, legal, torch.where(boxed, level, OBJECT))
