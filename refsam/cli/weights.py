@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 from refsam import checkpoint, resources, weights_store
 from refsam.checkpoint import Checkpoint
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, progress
+from refsam.cli.results import check_places
 from refsam.errors import InputError
 
 MAX_TABLES = 100
@@ -42,7 +43,8 @@ def fetch(name: str = "mobile_sam", /, *, mirror: Mirror = None, force: Force = 
 
 @app.command
 def convert(source: Path, target: Path, /, *, dtype: Dtype = "float32", base: Base = None, as_json: JsonFlag = False) -> int:
-    """Write the weights SOURCE (.pt, .safetensors, or a folder of Core ML packages) as .safetensors to TARGET."""
+    """Write the weights SOURCE (.pt, .safetensors, or a folder of Core ML packages) as .safetensors to TARGET, another file."""
+    check_places([target], [source])
     if source.is_dir():
         notes = _from_packages(source, base, target, dtype)
     elif base is not None:
