@@ -27,7 +27,7 @@ def open_loader(folder: Path, monkeypatch: pytest.MonkeyPatch, least: int = 2):
     monkeypatch.setattr(loader, "LEAST_SCENES", least)
     monkeypatch.setattr(loader, "PATIENCE", 0.2)
     monkeypatch.setattr(loader, "ScenePool", lambda folder: loader_pool(folder))
-    return loader.Loader(folder, [1], images=2, prompts=3, size=256, whole=256, photos=PhotoScenes([], []))
+    return loader.Loader(folder, [1], [loader.Kind(2, 3, 256), loader.Kind(3, 2, 128)], 256, PhotoScenes([], []))
 
 
 def loader_pool(folder: Path):
@@ -48,12 +48,16 @@ def test_a_ring_keeps_the_newest_and_survives_a_restart(pool, tmp_path) -> None:
 
 
 def test_a_batch_has_the_prompts_of_all_images_in_one_row(pool, tmp_path, monkeypatch) -> None:
-    batch = open_loader(tmp_path, monkeypatch).next()
+    loader = open_loader(tmp_path, monkeypatch)
+    batch, other, third = (loader.next() for _ in range(3))
     shapes = {name: tuple(value.shape) for name, value in batch.items()}
     assert shapes["image"] == (2, 256, 256, 3)
     assert shapes["groups"] == (2, 2, 64, 64)
     assert shapes["targets"] == (6, 3, 64, 64)
     assert shapes["point"] == (6, 2)
+    assert other["image"].shape == (3, 128, 128, 3)  # kinds take turns
+    assert other["point"].shape == (6, 2)
+    assert third["image"].shape == (2, 256, 256, 3)
     assert 0 <= float(batch["targets"].min()) <= float(batch["targets"].max()) <= 1
 
 

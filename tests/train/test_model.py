@@ -156,9 +156,8 @@ def test_a_crop_is_a_part_of_the_picture() -> None:
     from weights.train.model import DEMO, Sam
     from weights.train.rounds import encode, first_round
 
-    whole, part = Sam(DEMO).eval(), Sam(DEMO, crop=224).eval()
+    whole, part = Sam(DEMO).eval(), Sam(DEMO).eval().look_at(224, (5, 9))
     part.load_state_dict(whole.state_dict())
-    part.corner = (5, 9)
     np.testing.assert_array_equal(part.dense_pe().detach(), whole.dense_pe().detach()[..., 5:19, 9:23])
     point, box, boxed = torch.rand(2, 2) * 200, torch.rand(2, 4) * 200, torch.tensor([False, True])
     moved = torch.tensor([9.0, 5.0]) * 16
@@ -170,7 +169,7 @@ def test_a_crop_is_a_part_of_the_picture() -> None:
         assert embedding.shape[2:] == (14, 14)
         logits, _ = part.decode(embedding, *encode(part, asked[0]))
         assert logits.shape == (2, 4, 56, 56)
-        elsewhere = Sam(DEMO, crop=224).eval()
+        elsewhere = Sam(DEMO).eval().look_at(224)
         elsewhere.load_state_dict(whole.state_dict())
         assert (elsewhere.decode(embedding, *encode(elsewhere, asked[0]))[0] - logits).abs().max() > 0.01 * logits.abs().max()
 
@@ -184,3 +183,17 @@ def test_an_attention_that_looks_where_it_was_clicked() -> None:
         sam.mask_decoder.transformer.layers[1].cross_attn_image_to_token,
     ):
         np.testing.assert_array_equal(attention.q_proj.weight.detach(), attention.k_proj.weight.detach())
+
+
+def test_after_parts_a_model_computes_whole_pictures_again() -> None:
+    import torch
+
+    from weights.train.model import DEMO, Sam
+
+    sam, size = Sam(DEMO).eval(), DEMO.image_size
+    with torch.inference_mode():
+        picture = torch.randn(1, 3, size, size)
+        before = sam.encode(picture)
+        for part in (size // 2, 224):
+            assert sam.look_at(part, (1, 2)).encode(picture[..., :part, :part]).shape[2:] == (part // 16, part // 16)
+        np.testing.assert_array_equal(sam.look_at(size).encode(picture), before)

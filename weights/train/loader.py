@@ -1,9 +1,12 @@
 """Batches for one training process, made by a thread ahead of time."""
 
+import itertools
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,15 +25,22 @@ PHOTO_SHARE = 0.2  # of the pictures are photographs with outlined objects
 PASTED_SHARE = 0.3  # of all pictures get objects cut out of photographs
 
 
+class Kind(NamedTuple):
+    """What a batch has."""
+
+    images: int
+    prompts: int  # for each image
+    size: int  # of the images, in pixels: squares of larger pictures, if these are larger
+
+
 class Loader:
-    """`next()` gives one batch of `images` images with `prompts` prompts each, prompts of all images in one row. Images have
-    `size` pixels a side and are parts of ones of `whole`, if that is more."""
+    """`next()` gives one batch, of each of the `kinds` in turn, prompts of all images in one row. Pictures have `whole`
+    pixels."""
 
     def __init__(
-        self, folder: Path, seed: list[int], images: int, prompts: int, size: int, whole: int, photos: PhotoScenes, ahead: int = 3
+        self, folder: Path, seed: list[int], kinds: Sequence[Kind], whole: int, photos: PhotoScenes, ahead: int = 3
     ) -> None:
-        self.photos = photos
-        self.pool, self.images, self.prompts, self.size = ScenePool(folder), images, prompts, size
+        self.pool, self.kinds, self.photos = ScenePool(folder), kinds, photos
         self.whole, self.rng = whole, np.random.default_rng(seed)
         self.ready: queue.Queue[dict[str, Tensor] | Exception] = queue.Queue(ahead)
         threading.Thread(target=self._fill, daemon=True).start()
@@ -47,9 +57,9 @@ class Loader:
         cv2.setNumThreads(1)
         try:
             self._wait_for_scenes()
-            while True:
-                scenes = [self._scene() for _ in range(self.images)]
-                self.ready.put(as_batch([prompts(self.rng, s, self.prompts, self.size, self.whole) for s in scenes]))
+            for kind in itertools.cycle(self.kinds):
+                scenes = [self._scene() for _ in range(kind.images)]
+                self.ready.put(as_batch([prompts(self.rng, s, kind.prompts, kind.size, self.whole) for s in scenes]))
         except Exception as error:
             self.ready.put(error)
 

@@ -34,16 +34,15 @@ def at_size(config: Config, size: int) -> Config:
 class Sam(nn.Module):
     """image_encoder, prompt_encoder, mask_decoder: the state dict has upstream's names.
 
-    With `crop` it computes a square of so many pixels of a picture, from `corner` on; positions stay those in the picture.
+    After `look_at` it computes a square of a picture; positions stay those in the picture.
     """
 
-    def __init__(self, config: Config, crop: int = 0) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
-        self.config, self.corner = config, (0, 0)  # yx, in cells of 16 pixels
         size, grid, dim = config.image_size, config.embedding_size, config.prompt_embed_dim
-        self.grid = crop // 16 or grid
+        self.config, self.grid, self.corner = config, grid, (0, 0)
         self.image_encoder = TinyViT(
-            img_size=crop or size, num_classes=0, embed_dims=list(config.embed_dims), depths=list(config.depths),
+            img_size=size, num_classes=0, embed_dims=list(config.embed_dims), depths=list(config.depths),
             num_heads=list(config.num_heads), window_sizes=list(config.window_sizes), drop_path_rate=0.0,
         )  # fmt: skip
         del self.image_encoder.norm_head
@@ -56,6 +55,14 @@ class Sam(nn.Module):
             num_multimask_outputs=config.num_multimask_outputs, transformer=transformer, transformer_dim=dim,
             iou_head_depth=config.iou_head_depth, iou_head_hidden_dim=config.iou_head_hidden_dim,
         )  # fmt: skip
+
+    def look_at(self, size: int, corner: tuple[int, int] = (0, 0)) -> "Sam":
+        """Compute squares of `size` pixels, a multiple of 16, whose `corner` is at cell (y, x) of 16 pixels of the picture."""
+        for module in self.image_encoder.modules():
+            if hasattr(module, "input_resolution"):
+                module.input_resolution = tuple(n * size // (16 * self.grid) for n in module.input_resolution)
+        self.grid, self.corner = size // 16, corner
+        return self
 
     @torch.no_grad()
     def look_where_clicked(self) -> "Sam":
@@ -87,7 +94,7 @@ class Sam(nn.Module):
         return self.prompt_encoder.get_dense_pe()[:, :, y : y + self.grid, x : x + self.grid]
 
     def in_picture(self, points: Tensor) -> Tensor:
-        """Points (..., 2) xy in pixels of the crop, in those of the picture."""
+        """Points (..., 2) xy in pixels of the square, in those of the picture."""
         return points + 16 * torch.tensor(self.corner[::-1])
 
     def decode(self, embeddings: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .grouping import GroupingHead
-from .loader import Loader
+from .loader import Kind, Loader
 from .losses import OBJECT, sam_loss
 from .model import DEMO, Sam, at_size, fit_biases, normalise
 from .photo_scenes import photo_scenes
@@ -51,6 +51,7 @@ class Options:
     paint: float
     threads: int = 0
     crop: int = 0
+    whole: tuple[int, int] | None = None
     start: Path | None = None
     keep_statistics: bool = False
     ema: float = 0.999
@@ -102,6 +103,12 @@ def learning_rate(o: Options, number: int, elapsed: float) -> float:
     warm = min(1.0, (number + 1) / WARM_UP)
     left = o.minutes * 60 - elapsed
     return o.lr * warm * (min(1.0, max(0.0, left / (o.cooldown * 60))) if o.cooldown else 1.0)
+
+
+def kinds(o: Options) -> list[Kind]:
+    """The batches that follow one another."""
+    first = Kind(o.images, o.prompts, o.crop or o.size)
+    return [first, Kind(*o.whole, o.size)] if o.whole else [first]
 
 
 def begin_step(sam: Sam, keep_statistics: bool) -> None:
@@ -175,7 +182,7 @@ def worker(rank: int, o: Options) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=o.processes)
     torch.set_num_threads(o.threads or max(1, (os.cpu_count() or 2) // o.processes))
     torch.manual_seed(0)
-    sam = Sam(at_size(DEMO, o.size), o.crop).look_where_clicked()
+    sam = Sam(at_size(DEMO, o.size)).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
     both = nn.ModuleList([sam, head])
     ema, opt, number = copy.deepcopy(sam), optimizer(both, o.lr), 0
@@ -193,7 +200,7 @@ def worker(rank: int, o: Options) -> None:
     ema.eval()
     first = number
     photos = photo_scenes(labelled_photos(), o.folder)
-    loader = Loader(o.folder / "pool", [rank, number], o.images, o.prompts, o.crop or o.size, o.size, photos)
+    loader = Loader(o.folder / "pool", [rank, number], kinds(o), o.size, photos)
     shared = np.random.default_rng(number)  # the same on every process: how many rounds
     own = np.random.default_rng([rank, number])
     started = saved = time.monotonic()
@@ -202,10 +209,11 @@ def worker(rank: int, o: Options) -> None:
         lr = learning_rate(o, number, time.monotonic() - started)
         for group in opt.param_groups:
             group["lr"] = lr
-        if o.crop:
-            sam.corner = tuple(shared.integers(0, (o.size - o.crop) // 16 + 1, 2).tolist())
+        batch = loader.next()
+        size = batch["image"].shape[1]
+        sam.look_at(size, tuple(shared.integers(0, (o.size - size) // 16 + 1, 2).tolist()))
         begin_step(sam, o.keep_statistics)
-        parts = step(sam, head, loader.next(), own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS)))
+        parts = step(sam, head, batch, own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS)))
         share_gradients(both)
         norm = torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         opt.step()
@@ -240,6 +248,10 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=8, help="per image")
     parser.add_argument("--size", type=int, default=DEMO.image_size, help="of the pictures: smaller ones for a quick start")
     parser.add_argument("--crop", type=int, default=0, help="train on squares of so many pixels of those pictures")
+    parser.add_argument(
+        "--whole", type=int, nargs=2, metavar=("IMAGES", "PROMPTS"),
+        help="at every other step: with --crop, so many whole pictures, with so many prompts each",
+    )  # fmt: skip
     parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/demo.safetensors")
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
@@ -248,6 +260,8 @@ def main() -> None:
     o = Options(**vars(parser.parse_args()))
     if o.crop % 16 or not 0 <= o.crop <= o.size:
         parser.error(f"--crop {o.crop}: a multiple of 16 up to --size, {o.size}")
+    if o.whole and not o.crop:
+        parser.error("--whole is for every other step beside those of --crop; without it all pictures are whole")
     o.folder.mkdir(parents=True, exist_ok=True)
     (o.folder / "STOP").unlink(missing_ok=True)
     painter = mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)
