@@ -1,7 +1,7 @@
 """The mean of checkpoints' weights as one more checkpoint: `python -m weights.train.average RUN/mean.pt RUN/a.pt RUN/b.pt ...`.
 
-Of stretches that went on from one another and learned different things (parts of pictures, whole ones) the mean scored better
-than either (weights/train/README.md). BatchNorm's statistics are averaged like the weights. The result has weights only:
+Of stretches that went on from one another and learned different things (parts of pictures, whole ones) the mean has a better
+box than either (weights/train/README.md). BatchNorm's statistics are averaged like the weights. The result has weights only:
 evaluate.py and export.py take it, train.py does not go on from it.
 """
 
