@@ -20,14 +20,14 @@ def pool(tmp_path: Path):
     return pool
 
 
-def open_loader(folder: Path, monkeypatch: pytest.MonkeyPatch, least: int = 2):
+def open_loader(folder: Path, monkeypatch: pytest.MonkeyPatch, least: int = 2, plain: float = 0.0):
     from weights.train import loader
     from weights.train.photo_scenes import PhotoScenes
 
     monkeypatch.setattr(loader, "LEAST_SCENES", least)
     monkeypatch.setattr(loader, "PATIENCE", 0.2)
     monkeypatch.setattr(loader, "ScenePool", lambda folder: loader_pool(folder))
-    return loader.Loader(folder, [1], [loader.Kind(2, 3, 256), loader.Kind(3, 2, 128)], 256, PhotoScenes([], []))
+    return loader.Loader(folder, [1], [loader.Kind(2, 3, 256), loader.Kind(3, 2, 128)], 256, PhotoScenes([], []), plain)
 
 
 def loader_pool(folder: Path):
@@ -59,6 +59,17 @@ def test_a_batch_has_the_prompts_of_all_images_in_one_row(pool, tmp_path, monkey
     assert other["point"].shape == (6, 2)
     assert third["image"].shape == (2, 256, 256, 3)
     assert 0 <= float(batch["targets"].min()) <= float(batch["targets"].max()) <= 1
+
+
+def test_plain_pictures_are_those_of_the_other_pool_as_they_are(pool, tmp_path, monkeypatch) -> None:
+    from weights.train.loader import plain_folder
+
+    plain = loader_pool(plain_folder(tmp_path))
+    for seed in (40, 41):
+        plain.put(scene(seed))
+    batch = open_loader(tmp_path, monkeypatch, plain=1.0).next()
+    wanted = {scene(seed).image.tobytes() for seed in (40, 41)}
+    assert {image.numpy().tobytes() for image in batch["image"]} <= wanted
 
 
 def test_a_failure_in_the_thread_ends_the_loop(pool, tmp_path, monkeypatch) -> None:

@@ -197,3 +197,19 @@ def test_after_parts_a_model_computes_whole_pictures_again() -> None:
         for part in (size // 2, 224):
             assert sam.look_at(part, (1, 2)).encode(picture[..., :part, :part]).shape[2:] == (part // 16, part // 16)
         np.testing.assert_array_equal(sam.look_at(size).encode(picture), before)
+
+
+def test_corrective_clicks_are_in_the_error_and_every_other_one_at_its_deepest_point() -> None:
+    """The mask misses a square of 21 cells whose centre is cell (40, 30); pixels of four a cell."""
+    import torch
+
+    from weights.train.rounds import corrective_clicks
+
+    target, logits = torch.zeros(400, 64, 64), torch.full((400, 64, 64), -1.0)
+    target[:, 20:41, 30:51] = 1
+    clicks, labels = (x.numpy() for x in corrective_clicks(np.random.default_rng(0), logits, target))
+    assert (labels == 1).all()
+    cells = (clicks + 0.5) / 4 - 0.5
+    assert ((cells >= [30, 20]) & (cells <= [50, 40])).all()
+    deepest = (cells == [40, 30]).all(1).sum()
+    assert 160 < deepest < 240 + 0.1 * 400  # half of them within four standard deviations, and some of the others by chance

@@ -18,6 +18,7 @@ from weights.train.prompts import (
     inner_point,
     jitter,
     pad_side,
+    plain_view,
     prompts,
     sharpen,
     shrink,
@@ -53,6 +54,24 @@ def test_things_in_a_part_are_as_large_in_pixels_as_in_the_whole() -> None:
 
     ratios = [disc(seed, 224, 448) / disc(seed, 448, 0) for seed in range(9)]
     assert np.median(ratios) == pytest.approx(1, abs=0.1)
+
+
+def test_a_plain_view_is_the_scene_itself_or_a_square_of_it() -> None:
+    s = scene(3)
+    rng = np.random.default_rng(2)
+    np.testing.assert_array_equal(plain_view(rng, s).image, s.image)
+    whole, part = plain_view(rng, s, 512), plain_view(rng, s, 256, 512)
+    np.testing.assert_array_equal(whole.image, cv2.resize(s.image, (512, 512), interpolation=cv2.INTER_LINEAR))
+    np.testing.assert_array_equal(whole.leaves[::2, ::2], s.leaves)
+    assert part.leaves.shape == (256, 256)
+    squares = np.lib.stride_tricks.sliding_window_view(s.leaves, (128, 128))
+    assert (squares == part.leaves[::2, ::2]).all((2, 3)).any()
+
+
+def test_plain_prompts_have_exact_boxes() -> None:
+    asked = prompts(np.random.default_rng(5), scene(3), 12, 512, plain=True)
+    for targets, level, box in zip(asked.targets, asked.level, asked.box, strict=True):
+        np.testing.assert_array_equal(bounds(targets[level] > 0), (box + np.float32([0, 0, 3, 3])) // 4)  # pixels in cells of 4
 
 
 def test_parts_are_in_objects_and_objects_in_wholes(asked: list[Prompts]) -> None:

@@ -35,12 +35,20 @@ class Kind(NamedTuple):
 
 class Loader:
     """`next()` gives one batch, of each of the `kinds` in turn, prompts of all images in one row. Pictures have `whole`
-    pixels."""
+    pixels. A share of them, `plain`, are as evaluation shows them: scenes without photographs, of `plain_folder(folder)`."""
 
     def __init__(
-        self, folder: Path, seed: list[int], kinds: Sequence[Kind], whole: int, photos: PhotoScenes, ahead: int = 3
+        self,
+        folder: Path,
+        seed: list[int],
+        kinds: Sequence[Kind],
+        whole: int,
+        photos: PhotoScenes,
+        plain: float = 0.0,
+        ahead: int = 3,
     ) -> None:
         self.pool, self.kinds, self.photos = ScenePool(folder), kinds, photos
+        self.plain, self.plain_pool = plain, ScenePool(plain_folder(folder)) if plain else self.pool
         self.whole, self.rng = whole, np.random.default_rng(seed)
         self.ready: queue.Queue[dict[str, Tensor] | Exception] = queue.Queue(ahead)
         threading.Thread(target=self._fill, daemon=True).start()
@@ -58,20 +66,24 @@ class Loader:
         try:
             self._wait_for_scenes()
             for kind in itertools.cycle(self.kinds):
-                scenes = [self._scene() for _ in range(kind.images)]
-                self.ready.put(as_batch([prompts(self.rng, s, kind.prompts, kind.size, self.whole) for s in scenes]))
+                self.ready.put(as_batch([self._prompts(kind) for _ in range(kind.images)]))
         except Exception as error:
             self.ready.put(error)
 
     def _wait_for_scenes(self) -> None:
         """Raises TimeoutError where the painter has painted nothing for PATIENCE seconds."""
         count, since = -1, time.monotonic()
-        while self.pool.count[0] < LEAST_SCENES:
-            if self.pool.count[0] != count:
-                count, since = int(self.pool.count[0]), time.monotonic()
+        while (least := int(min(self.pool.count[0], self.plain_pool.count[0]))) < LEAST_SCENES:
+            if least != count:
+                count, since = least, time.monotonic()
             elif time.monotonic() - since > PATIENCE:
                 raise TimeoutError(f"{count} of {LEAST_SCENES} scenes to begin with, and no new one for {PATIENCE} s")
             time.sleep(0.5)
+
+    def _prompts(self, kind: Kind) -> Prompts:
+        plain = bool(self.plain) and self.rng.random() < self.plain
+        drawn = self.plain_pool.draw(self.rng) if plain else self._scene()
+        return prompts(self.rng, drawn, kind.prompts, kind.size, self.whole, plain)
 
     def _scene(self) -> Scene:
         """A scene of the pool or a photograph, at times with objects of other photographs in front."""
@@ -81,6 +93,11 @@ class Loader:
         else:
             drawn = self.pool.draw(self.rng)
         return paste(self.rng, drawn, cutouts) if cutouts and self.rng.random() < PASTED_SHARE else drawn
+
+
+def plain_folder(folder: Path) -> Path:
+    """Where the scenes without photographs are, beside those of `folder`."""
+    return folder.with_name(f"{folder.name}-plain")
 
 
 def as_batch(samples: list[Prompts]) -> dict[str, Tensor]:

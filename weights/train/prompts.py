@@ -1,5 +1,6 @@
 """From a scene to training prompts: augmentation, targets on three levels, clicks and boxes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -13,6 +14,8 @@ from .scenes import Scene
 LEAST_SHARE = 0.0025  # of the picture: smaller objects are not asked for; a part may be half as large
 HARDEST = 1.5  # minus the share of its box that an object fills: how often it is asked for
 OBJECT = 1
+LEVELS = 0.15, 0.73, 0.12  # how often part, object, whole are meant
+PLAIN_LEVELS = 0.05, 0.9, 0.05
 VOID = 254  # the leaf of padding, never asked for
 MEAN_COLOUR = (124, 116, 104)  # what padding is after normalising: zero
 
@@ -34,6 +37,15 @@ def group_labels(s: Scene) -> NDArray[np.uint8]:
     parts = s.leaves[2::4, 2::4]
     objects = np.where(parts == VOID, VOID, s.tree[parts, 0])
     return np.stack([objects, parts]).astype(np.uint8)
+
+
+def plain_view(rng: Generator, s: Scene, size: int = SIZE, whole: int = 0) -> Scene:
+    """The scene as evaluation shows it, enlarged to `whole` pixels and otherwise untouched; a random square of `size` of them."""
+    side = SIZE * size // max(size, whole)
+    y, x = rng.integers(0, SIZE - side + 1, 2)
+    image, leaves = (a[y : y + side, x : x + side] for a in (s.image, s.leaves))
+    ways = cv2.INTER_LINEAR, cv2.INTER_NEAREST
+    return Scene(*(cv2.resize(a, (size, size), interpolation=w) for a, w in zip((image, leaves), ways, strict=True)), s.tree)
 
 
 def augment(rng: Generator, s: Scene, size: int = SIZE, whole: int = 0) -> Scene:
@@ -137,17 +149,17 @@ def choose_leaf(rng: Generator, s: Scene, c: Candidates) -> int:
     return int(rng.choice(c.things[s.tree[c.things, 0] == chosen]))
 
 
-def choose_level(rng: Generator, masks: list[NDArray[np.bool_]], least: float) -> int:
-    """Mostly the object; the part or the whole a quarter of the time, if large enough."""
-    level = int(rng.choice(3, p=[0.15, 0.73, 0.12]))
+def choose_level(rng: Generator, masks: list[NDArray[np.bool_]], least: float, odds: Sequence[float]) -> int:
+    """Part, object or whole by their odds, if large enough."""
+    level = int(rng.choice(3, p=odds))
     return level if masks[level].sum() >= least / 2 else OBJECT
 
 
-def prompt(rng: Generator, s: Scene, c: Candidates, least: float) -> tuple[NDArray, ...]:
-    """One prompt: targets (3, S/4, S/4), valid (3,), level (), point (2,), box (4,)."""
+def prompt(rng: Generator, s: Scene, c: Candidates, least: float, plain: bool) -> tuple[NDArray, ...]:
+    """One prompt: targets (3, S/4, S/4), valid (3,), level (), point (2,), box (4,), exact if `plain`."""
     leaf = choose_leaf(rng, s, c)
     masks = s.levels(leaf)
-    level = choose_level(rng, masks, least)
+    level = choose_level(rng, masks, least, PLAIN_LEVELS if plain else LEVELS)
     x, y = inner_point(rng, masks[level])
     masks = s.levels(int(s.leaves[y, x]))  # the click decides which part is meant
     if level == 0:
@@ -156,16 +168,18 @@ def prompt(rng: Generator, s: Scene, c: Candidates, least: float) -> tuple[NDArr
     valid = np.array([areas[0] < areas[1], True, areas[2] > areas[1]])
     level = level if valid[level] else OBJECT
     targets = np.stack([shrink(m) for m in masks])
-    return targets, valid, np.int64(level), np.float32([x, y]), jitter(rng, bounds(masks[level]), len(s.leaves))
+    box = bounds(masks[level])
+    return targets, valid, np.int64(level), np.float32([x, y]), box if plain else jitter(rng, box, len(s.leaves))
 
 
-def prompts(rng: Generator, s: Scene, count: int, size: int = SIZE, whole: int = 0) -> Prompts:
-    """`count` prompts on the augmented scene at `size` pixels, see `augment`."""
+def prompts(rng: Generator, s: Scene, count: int, size: int = SIZE, whole: int = 0, plain: bool = False) -> Prompts:
+    """`count` prompts on the augmented scene at `size` pixels, see `augment`; if `plain`, on a `plain_view` of it, as evaluation
+    asks: exact boxes, nearly all of objects."""
     least = LEAST_SHARE * max(size, whole) ** 2
     while True:
-        view = augment(rng, s, size, whole)
+        view = (plain_view if plain else augment)(rng, s, size, whole)
         usable = candidates(view, least)
         if len(usable.things) or len(usable.backs):
             break
-    columns = zip(*(prompt(rng, view, usable, least) for _ in range(count)), strict=True)
+    columns = zip(*(prompt(rng, view, usable, least, plain) for _ in range(count)), strict=True)
     return Prompts(view.image, *(np.stack(c) for c in columns), group_labels(view))

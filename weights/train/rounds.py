@@ -56,10 +56,11 @@ def encode(sam: Sam, asked: Asked) -> tuple[Tensor, Tensor]:
     return sparse, torch.where(asked.use_previous[:, None, None, None], dense, none)
 
 
-def corrective_clicks(rng: Generator, logits: Tensor, target: Tensor, random: bool = True) -> tuple[Tensor, Tensor]:
-    """A click (N, 2) xy and its label (N,) in the error region of each mask.
+def corrective_clicks(rng: Generator, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """A click (N, 2) xy and its label (N,) in the error region of each mask: at its deepest point, where evaluation clicks,
+    or, every other time, anywhere inside.
 
-    Args: logits (N, h, w); target (N, h, w) coverage in 0..1; random: anywhere inside, or the deepest point.
+    Args: logits (N, h, w); target (N, h, w) coverage in 0..1.
     """
     wrong = ((logits > 0) != (target > 0.5)).numpy().astype(np.uint8)
     inside = (target > 0.5).numpy()
@@ -68,14 +69,14 @@ def corrective_clicks(rng: Generator, logits: Tensor, target: Tensor, random: bo
         area = bad if bad.any() else good.astype(np.uint8)
         if not area.any():
             area = np.ones_like(bad)
-        y, x = _spot(rng, area, random)
+        y, x = _spot(rng, area)
         points[i], labels[i] = ((x + 0.5) * SCALE - 0.5, (y + 0.5) * SCALE - 0.5), float(good[y, x])
     return torch.from_numpy(points), torch.from_numpy(labels)
 
 
-def _spot(rng: Generator, area: np.ndarray, random: bool) -> tuple[int, int]:
+def _spot(rng: Generator, area: np.ndarray) -> tuple[int, int]:
     depth = cv2.distanceTransform(np.pad(area, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    least = depth.max() * (rng.uniform(0, 1) if random else 1)
+    least = depth.max() * (1 if rng.random() < 0.5 else rng.uniform(0, 1))
     spots = np.argwhere((depth >= least) & (area > 0))
     y, x = spots[rng.integers(len(spots))]
     return int(y), int(x)

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .grouping import GroupingHead
-from .loader import Kind, Loader
+from .loader import Kind, Loader, plain_folder
 from .losses import OBJECT, sam_loss
 from .model import DEMO, Sam, at_size, fit_biases, normalise
 from .photo_scenes import photo_scenes
@@ -29,9 +29,10 @@ from .photos import labelled_photos, training_photos
 from .pool import keep_painting
 from .rounds import Asked, chosen_mask, corrective_clicks, encode, first_round
 
-WARM_UP = 200
+WARM_UP = 200  # steps from random weights
+NEW_MOMENTS = 50  # steps of warm-up from trained weights, while the optimizer knows no gradients yet
 BOXES = 0.5  # of the first prompts are boxes
-ROUNDS = (0.4, 0.3, 0.1, 0.1, 0.1)  # how often a step trains, beside the first round, none or the n-th corrective one
+ROUNDS = (0.3, 0.25, 0.15, 0.15, 0.15)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
 EARLY = 2500
 
@@ -52,6 +53,7 @@ class Options:
     threads: int = 0
     crop: int = 0
     whole: tuple[int, int] | None = None
+    plain: float = 0.0
     start: Path | None = None
     keep_statistics: bool = False
     ema: float = 0.999
@@ -98,9 +100,8 @@ def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.
     return torch.cat([parts, grouping.detach()[None]])
 
 
-def learning_rate(o: Options, number: int, elapsed: float) -> float:
-    """Warm-up, constant, and the last stretch down to zero."""
-    warm = min(1.0, (number + 1) / WARM_UP)
+def learning_rate(o: Options, warm: float, elapsed: float) -> float:
+    """A share `warm` of the rate; constant, and the last stretch down to zero."""
     left = o.minutes * 60 - elapsed
     return o.lr * warm * (min(1.0, max(0.0, left / (o.cooldown * 60))) if o.cooldown else 1.0)
 
@@ -167,8 +168,7 @@ def save(path: Path, state: dict[str, object]) -> None:
 
 
 def begin_with(path: Path, sam: Sam) -> int:
-    """Take over the weights of a .safetensors file and return its number of steps; the optimizer begins anew, so warm it up
-    with a tenth of the rate for some hundred steps."""
+    """Take over the weights of a .safetensors file and return its number of steps; the optimizer begins anew."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
         steps = int(file.metadata()["steps"])
@@ -185,7 +185,7 @@ def worker(rank: int, o: Options) -> None:
     sam = Sam(at_size(DEMO, o.size)).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
     both = nn.ModuleList([sam, head])
-    ema, opt, number = copy.deepcopy(sam), optimizer(both, o.lr), 0
+    ema, opt, number, born, warm_up = copy.deepcopy(sam), optimizer(both, o.lr), 0, 0, WARM_UP
     newest = o.folder / "checkpoint.pt"
     if newest.exists():
         state = torch.load(newest, map_location="cpu", weights_only=True)
@@ -195,18 +195,20 @@ def worker(rank: int, o: Options) -> None:
         head.load_state_dict(state["head"])
         opt.load_state_dict(fit_moments(state["optimizer"], both))
     elif o.start is not None:
-        number = begin_with(o.start, sam)
+        number, warm_up = begin_with(o.start, sam), NEW_MOMENTS
+        born = number
         ema.load_state_dict(sam.state_dict())
     ema.eval()
     first = number
     photos = photo_scenes(labelled_photos(), o.folder)
-    loader = Loader(o.folder / "pool", [rank, number], kinds(o), o.size, photos)
+    loader = Loader(o.folder / "pool", [rank, number], kinds(o), o.size, photos, o.plain)
     shared = np.random.default_rng(number)  # the same on every process: how many rounds
     own = np.random.default_rng([rank, number])
     started = saved = time.monotonic()
     average = torch.zeros(6)
     while True:
-        lr = learning_rate(o, number, time.monotonic() - started)
+        warm = min(1.0, (number - born + 1) / warm_up)
+        lr = learning_rate(o, warm, time.monotonic() - started)
         for group in opt.param_groups:
             group["lr"] = lr
         batch = loader.next()
@@ -230,7 +232,7 @@ def worker(rank: int, o: Options) -> None:
             print(f"{time.strftime('%H:%M:%S')} step {number} lr {lr:.1e} loss {losses} norm {norm:.2f}", flush=True)
         if rank == 0 and (time.monotonic() - saved > 240 or last):
             saved = time.monotonic()
-            name = "checkpoint.pt" if lr >= o.lr or number < WARM_UP else "cooled.pt"
+            name = "checkpoint.pt" if lr >= o.lr or warm < 1 else "cooled.pt"
             things = {"model": sam, "head": head, "ema": ema, "optimizer": opt}
             save(o.folder / name, {"step": number, "size": o.size} | {k: v.state_dict() for k, v in things.items()})
         if last:
@@ -252,6 +254,9 @@ def main() -> None:
         "--whole", type=int, nargs=2, metavar=("IMAGES", "PROMPTS"),
         help="at every other step: with --crop, so many whole pictures, with so many prompts each",
     )  # fmt: skip
+    parser.add_argument(
+        "--plain", type=float, default=0.0, help="so many of the pictures as evaluation has them: without photographs"
+    )
     parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/demo.safetensors")
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
@@ -264,11 +269,13 @@ def main() -> None:
         parser.error("--whole is for every other step beside those of --crop; without it all pictures are whole")
     o.folder.mkdir(parents=True, exist_ok=True)
     (o.folder / "STOP").unlink(missing_ok=True)
-    painter = mp.Process(target=keep_painting, args=(o.folder / "pool", training_photos(), o.paint), daemon=True)
+    pools = {o.folder / "pool": training_photos()} | ({plain_folder(o.folder / "pool"): ()} if o.plain else {})
+    painters = [mp.Process(target=keep_painting, args=(*pool, o.paint), daemon=True) for pool in pools.items()]
     if o.paint:
-        painter.start()
+        for painter in painters:
+            painter.start()
     trainers = mp.spawn(worker, (o,), o.processes, join=False)
-    pids = [os.getpid(), *(p.pid for p in (painter, *trainers.processes) if p.pid)]
+    pids = [os.getpid(), *(p.pid for p in (*painters, *trainers.processes) if p.pid)]
     (o.folder / "PIDS").write_text(" ".join(map(str, pids)) + "\n")
     while not trainers.join():
         pass
