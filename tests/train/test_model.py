@@ -128,18 +128,23 @@ def test_weights_of_a_smaller_size_fit_the_larger_model() -> None:
     assert not new[:, :, 8:].any()
 
 
-def test_a_mean_of_checkpoints_is_evaluated_like_one(tmp_path, monkeypatch) -> None:
-    """Also of one that was trained with smaller windows."""
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_mean_of_weights_is_evaluated_like_a_checkpoint(tmp_path, monkeypatch, suffix: str) -> None:
+    """Also of one that was trained with smaller windows, or of one that was exported."""
     import torch
+    from safetensors.torch import save_file
 
     from weights.train import average
     from weights.train.model import DEMO, Sam, at_size, fit_biases
     from weights.train.torch_segmenter import load
 
     small, large = Sam(at_size(DEMO, 128)), Sam(DEMO)
-    paths = [str(tmp_path / name) for name in ("mean.pt", "small.pt", "large.pt")]
+    paths = [str(tmp_path / name) for name in ("mean.pt", "small.pt", f"large{suffix}")]
     torch.save({"step": 7, "ema": small.state_dict()}, paths[1])
-    torch.save({"step": 5, "ema": large.state_dict()}, paths[2])
+    if suffix == ".pt":
+        torch.save({"step": 5, "ema": large.state_dict()}, paths[2])
+    else:
+        save_file(large.state_dict(), paths[2], {"steps": "5"})
     monkeypatch.setattr("sys.argv", ["average", *paths])
     average.main()
     found, fitted = load(tmp_path / "mean.pt").state_dict(), fit_biases(small.state_dict(), large)

@@ -1,8 +1,8 @@
-"""The mean of checkpoints' weights as one more checkpoint: `python -m weights.train.average RUN/mean.pt RUN/a.pt RUN/b.pt ...`.
+"""The mean of weights as a checkpoint: `python -m weights.train.average RUN/mean.pt weights/demo.safetensors RUN/cooled.pt ...`.
 
 Of stretches that went on from one another and learned different things (parts of pictures, whole ones) the mean has a better
-box than either (weights/train/README.md). BatchNorm's statistics are averaged like the weights. The result has weights only:
-evaluate.py and export.py take it, train.py does not go on from it.
+box than either (weights/train/README.md). BatchNorm's statistics are averaged like the weights. Each is a checkpoint or a
+.safetensors file. The result has weights only: evaluate.py and export.py take it, train.py does not go on from it.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .model import DEMO, Sam, fit_biases
-from .train import save
+from .train import begin_with, save
 
 
 def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -23,17 +23,24 @@ def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+def opened(path: Path) -> tuple[int, dict[str, Tensor]]:
+    """The number of steps and the weights of a checkpoint (the averaged ones) or of a .safetensors file."""
+    sam = Sam(DEMO)
+    if path.suffix == ".safetensors":
+        return begin_with(path, sam), sam.state_dict()
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    return state["step"], fit_biases(state["ema"], sam)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("to", type=Path)
-    parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("weights", type=Path, nargs="+")
     args = parser.parse_args()
-    states = [torch.load(path, map_location="cpu", weights_only=True) for path in args.checkpoints]
-    sam = Sam(DEMO)
-    step = max(state["step"] for state in states)
-    save(args.to, {"step": step, "size": DEMO.image_size, "ema": mean([fit_biases(state["ema"], sam) for state in states])})
-    print(f"{args.to.name}: the mean of {len(states)}, step {step}")
+    steps, states = zip(*map(opened, args.weights), strict=True)
+    save(args.to, {"step": max(steps), "size": DEMO.image_size, "ema": mean(list(states))})
+    print(f"{args.to.name}: the mean of {len(states)}, step {max(steps)}")
 
 
 if __name__ == "__main__":
