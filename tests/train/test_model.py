@@ -14,9 +14,9 @@ pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]  # those o
 @pytest.fixture(scope="module")
 def twin():
     """The demo model's weights in the torch twin."""
-    from weights.train.torch_segmenter import load
+    from weights.train.stored import stored
 
-    return load(resources.path("weights", "demo.safetensors"))
+    return stored(resources.path("weights", "demo.safetensors"))[0]
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +84,7 @@ def test_decoding_is_upstreams(twin) -> None:
 
 def test_export_and_back(twin, tmp_path) -> None:
     from weights.train.export import metadata, tensors
-    from weights.train.model import DEMO, Sam
-    from weights.train.train import begin_with
+    from weights.train.stored import stored
 
     path = tmp_path / "a.safetensors"
     checkpoint.save(path, tensors(twin), twin.config, metadata(7, {"click": 0.5}), "float16")
@@ -93,8 +92,8 @@ def test_export_and_back(twin, tmp_path) -> None:
     assert opened.config == twin.config
     assert json.loads(opened.metadata["scores"]) == {"click": 0.5}
     assert opened.metadata["training"].startswith("7 steps")
-    again = Sam(DEMO)
-    assert begin_with(path, again) == 7
+    again, steps = stored(path)
+    assert steps == 7
     for name, tensor in twin.state_dict().items():
         if "num_batches_tracked" not in name:
             half = tensor.numpy().astype(np.float16)
@@ -132,11 +131,11 @@ def test_weights_of_a_smaller_size_fit_the_larger_model() -> None:
 def test_a_mean_of_weights_is_evaluated_like_a_checkpoint(tmp_path, monkeypatch, suffix: str) -> None:
     """Also of one that was trained with smaller windows, or of one that was exported."""
     import torch
-    from safetensors.torch import save_file
 
     from weights.train import average
+    from weights.train.export import metadata, tensors
     from weights.train.model import DEMO, Sam, at_size, fit_biases
-    from weights.train.torch_segmenter import load
+    from weights.train.stored import stored
 
     small, large = Sam(at_size(DEMO, 128)), Sam(DEMO)
     paths = [str(tmp_path / name) for name in ("mean.pt", "small.pt", f"large{suffix}")]
@@ -144,10 +143,11 @@ def test_a_mean_of_weights_is_evaluated_like_a_checkpoint(tmp_path, monkeypatch,
     if suffix == ".pt":
         torch.save({"step": 5, "ema": large.state_dict()}, paths[2])
     else:
-        save_file(large.state_dict(), paths[2], {"steps": "5"})
+        checkpoint.save(paths[2], tensors(large), large.config, metadata(5, {}), "float16")
+        large = stored(tmp_path / "large.safetensors")[0]
     monkeypatch.setattr("sys.argv", ["average", *paths])
     average.main()
-    found, fitted = load(tmp_path / "mean.pt").state_dict(), fit_biases(small.state_dict(), large)
+    found, fitted = stored(tmp_path / "mean.pt")[0].state_dict(), fit_biases(small.state_dict(), large)
     for name, tensor in large.state_dict().items():
         expected = (fitted[name] + tensor) / 2 if tensor.is_floating_point() else tensor
         np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-7)

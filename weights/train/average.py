@@ -2,7 +2,7 @@
 
 Of stretches that went on from one another and learned different things (parts of pictures, whole ones) the mean has a better
 box than either (weights/train/README.md). BatchNorm's statistics are averaged like the weights. Each is a checkpoint or a
-.safetensors file. The result has weights only: evaluate.py and export.py take it, train.py does not go on from it.
+.safetensors file. The result has weights only: evaluate.py and export.py take it, and train.py --start begins with it.
 """
 
 import argparse
@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .model import DEMO, Sam, fit_biases
-from .train import begin_with, save
+from .model import DEMO
+from .stored import stored
+from .train import save
 
 
 def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -23,24 +24,15 @@ def mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def opened(path: Path) -> tuple[int, dict[str, Tensor]]:
-    """The number of steps and the weights of a checkpoint (the averaged ones) or of a .safetensors file."""
-    sam = Sam(DEMO)
-    if path.suffix == ".safetensors":
-        return begin_with(path, sam), sam.state_dict()
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    return state["step"], fit_biases(state["ema"], sam)
-
-
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("to", type=Path)
     parser.add_argument("weights", type=Path, nargs="+")
     args = parser.parse_args()
-    steps, states = zip(*map(opened, args.weights), strict=True)
-    save(args.to, {"step": max(steps), "size": DEMO.image_size, "ema": mean(list(states))})
-    print(f"{args.to.name}: the mean of {len(states)}, step {max(steps)}")
+    models, steps = zip(*map(stored, args.weights), strict=True)
+    save(args.to, {"step": max(steps), "size": DEMO.image_size, "ema": mean([sam.state_dict() for sam in models])})
+    print(f"{args.to.name}: the mean of {len(models)}, step {max(steps)}")
 
 
 if __name__ == "__main__":

@@ -201,9 +201,10 @@ def agreement(one: Segmenter, other: Segmenter, photos: list[Photo]) -> float:
 def opened(path: Path) -> Segmenter:
     """The model in a weights file, on refsam, or in a training checkpoint, on torch."""
     if path.suffix == ".pt":
-        from .torch_segmenter import TorchSegmenter, load
+        from .stored import stored
+        from .torch_segmenter import TorchSegmenter
 
-        return TorchSegmenter(load(path))
+        return TorchSegmenter(stored(path)[0])
     import refsam
 
     from .numpy_segmenter import NumpySegmenter

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from refsam.checkpoint import save
 
-from .model import DEMO, Sam, fit_biases
+from .model import Sam
+from .stored import stored
 
 TARGET = Path(__file__).parents[1] / "demo.safetensors"
 LIMIT = 12_000_000  # bytes
@@ -30,14 +30,14 @@ def tensors(sam: Sam) -> dict[str, NDArray[np.float32]]:
     return found
 
 
-def metadata(step: int, scores: dict[str, object]) -> dict[str, str]:
+def metadata(steps: int, scores: dict[str, object]) -> dict[str, str]:
     """What a reader of the file must know; values are strings, as safetensors wants them."""
     return {
         "format": "pt",
         "name": "refsam demo",
         "architecture": "MobileSAM (TinyViT encoder, SAM prompt encoder and mask decoder), smaller widths",
-        "steps": str(step),  # from here train.py --start goes on
-        "training": f"{step} steps from random weights on scenes and photographs; see weights/train and weights/CARD.md",
+        "steps": str(steps),  # from here train.py --start goes on
+        "training": f"{steps} steps from random weights on scenes and photographs; see weights/train and weights/CARD.md",
         "scores": json.dumps(scores),
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "licence": "Apache-2.0",
@@ -51,13 +51,11 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, help="what evaluate.py --json wrote for this checkpoint")
     parser.add_argument("--to", type=Path, default=TARGET)
     args = parser.parse_args()
-    state = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    sam = Sam(DEMO)
-    sam.load_state_dict(fit_biases(state["ema"], sam))
+    sam, steps = stored(args.checkpoint)
     scores = json.loads(args.scores.read_text())["scores"] if args.scores else {}
-    save(args.to, tensors(sam), sam.config, metadata(state["step"], scores), "float16")
+    save(args.to, tensors(sam), sam.config, metadata(steps, scores), "float16")
     size = args.to.stat().st_size
-    print(f"{args.to.name}: {size:,} bytes, step {state['step']}")
+    print(f"{args.to.name}: {size:,} bytes, step {steps}")
     if size > LIMIT:
         raise SystemExit(f"larger than {LIMIT:,} bytes")
 

@@ -1,6 +1,5 @@
-"""The torch twin behind the protocol of evaluate.py, and how its weights are opened."""
+"""The torch twin behind the protocol of evaluate.py."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,23 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refsam import checkpoint, transforms
+from refsam import transforms
 
 from .evaluate import Logits, Prompt
-from .model import DEMO, Sam, fit_biases
-
-
-def load(path: Path) -> Sam:
-    """A model from a file that refsam opens, or the averaged weights of a training checkpoint."""
-    if path.suffix == ".safetensors":
-        opened = checkpoint.load(path)
-        sam = Sam(opened.config)
-        state = {name: torch.from_numpy(tensor) for name, tensor in opened.tensors.items()}
-    else:
-        sam = Sam(DEMO)
-        state = fit_biases(torch.load(path, map_location="cpu", weights_only=True)["ema"], sam)
-    sam.load_state_dict({**sam.state_dict(), **state})
-    return sam.eval()
+from .model import Sam
 
 
 class Embedded(NamedTuple):

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from .grouping import GroupingHead
@@ -28,6 +27,7 @@ from .photo_scenes import photo_scenes
 from .photos import labelled_photos, training_photos
 from .pool import keep_painting
 from .rounds import Asked, chosen_mask, corrective_clicks, encode, first_round
+from .stored import stored
 
 WARM_UP = 200  # steps from random weights
 NEW_MOMENTS = 50  # steps of warm-up from trained weights, while the optimizer knows no gradients yet
@@ -167,15 +167,6 @@ def save(path: Path, state: dict[str, object]) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
-def begin_with(path: Path, sam: Sam) -> int:
-    """Take over the weights of a .safetensors file and return its number of steps; the optimizer begins anew."""
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a mapping
-        steps = int(file.metadata()["steps"])
-    sam.load_state_dict(fit_biases({**sam.state_dict(), **tensors}, sam))
-    return steps
-
-
 def worker(rank: int, o: Options) -> None:
     """One training process; rank 0 also logs and saves."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29517")
@@ -195,9 +186,10 @@ def worker(rank: int, o: Options) -> None:
         head.load_state_dict(state["head"])
         opt.load_state_dict(fit_moments(state["optimizer"], both))
     elif o.start is not None:
-        number, warm_up = begin_with(o.start, sam), NEW_MOMENTS
-        born = number
-        ema.load_state_dict(sam.state_dict())
+        trained, number = stored(o.start)
+        born, warm_up = number, NEW_MOMENTS
+        for model in (sam, ema):
+            model.load_state_dict(fit_biases(trained.state_dict(), sam))
     ema.eval()
     first = number
     photos = photo_scenes(labelled_photos(), o.folder)
@@ -257,7 +249,7 @@ def main() -> None:
     parser.add_argument(
         "--plain", type=float, default=0.0, help="so many of the pictures as evaluation has them: without photographs"
     )
-    parser.add_argument("--start", type=Path, help="weights that a new run begins with, such as weights/demo.safetensors")
+    parser.add_argument("--start", type=Path, help="weights that a new run begins with: weights/demo.safetensors, a .pt")
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="per process; 0: as many as there are cores for each")
@@ -265,6 +257,8 @@ def main() -> None:
     o = Options(**vars(parser.parse_args()))
     if o.crop % 16 or not 0 <= o.crop <= o.size:
         parser.error(f"--crop {o.crop}: a multiple of 16 up to --size, {o.size}")
+    if not 0 <= o.plain <= 1:
+        parser.error(f"--plain {o.plain}: a share of the pictures, from 0 to 1")
     if o.whole and not o.crop:
         parser.error("--whole is for every other step beside those of --crop; without it all pictures are whole")
     o.folder.mkdir(parents=True, exist_ok=True)
