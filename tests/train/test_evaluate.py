@@ -1,5 +1,6 @@
 """The evaluation, by models whose scores are known beforehand."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from weights.train.evaluate import (
     asked_objects,
     deepest,
     ellipse,
+    eroded,
     evaluate,
     full_size,
     iou,
@@ -21,7 +23,7 @@ from weights.train.evaluate import (
     table,
 )  # fmt: skip
 from weights.train.numpy_segmenter import NumpySegmenter
-from weights.train.prompts import bounds, shrink
+from weights.train.prompts import bounds
 from weights.train.scenes import HELD_OUT_SEEDS, scene
 
 
@@ -41,7 +43,8 @@ class Fixed:
 
 
 def logits_of(mask: np.ndarray) -> np.ndarray:
-    return shrink(mask).astype(np.float32) / 127.5 - 1
+    """(64, 64), of a mask (256, 256): zero where half of sixteen pixels are in it."""
+    return cv2.resize(mask.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA) * 2 - 1
 
 
 def test_masks_at_full_size_are_those_that_logits_were_made_of() -> None:
@@ -72,6 +75,7 @@ def test_everything_on_gets_the_objects_shares() -> None:
     assert min(shares) >= MIN_SHARE
     assert "photo_box" not in scores
     assert 0.3 < scores["ellipse"] < np.pi / 4 + 0.1
+    assert 0.6 < scores["eroded"] < 0.95
     predicted, true = (np.concatenate([row[key] for row in rows]) for key in ("predicted", "true"))
     assert scores["correlation"] == pytest.approx(np.corrcoef(predicted, true)[0, 1], abs=1e-4)
 
@@ -96,6 +100,14 @@ def test_the_ellipse_of_a_box_has_its_area_and_stays_inside() -> None:
     mask = ellipse(box, 100, 120)
     assert mask.sum() == pytest.approx(np.pi * 40 * 20, rel=0.01)
     np.testing.assert_array_equal(bounds(mask), box)
+
+
+def test_an_eroded_mask_has_lost_its_outermost_pixels_but_not_at_the_border() -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[:8, 5:15] = True
+    expected = np.zeros_like(mask)
+    expected[:7, 6:14] = True
+    np.testing.assert_array_equal(eroded(mask), expected)
 
 
 def test_the_deepest_point_of_a_ring_with_a_thick_side() -> None:

@@ -5,7 +5,8 @@ needs torch. --against says how far the masks of OTHER are the same, such as of 
 
 Scenes are procedural with seeds below 10,000 (training starts at 1,000,000) and no photographs in them; photographs are those
 under tests/data/photos, none of them trained on. Any model that can `embed` a picture and `predict` from prompts can be scored
-(`Segmenter`). "ellipse" and "photo_ellipse" are the scores of the ellipse that fills a box, which takes no look at the picture.
+(`Segmenter`). "ellipse" and "photo_ellipse" are the scores of the ellipse that fills a box, which takes no look at the picture;
+"eroded" of the objects themselves without their outermost pixels: what an edge that is one pixel off costs.
 """
 
 import argparse
@@ -127,6 +128,11 @@ def ellipse(box: NDArray[np.float32], height: int, width: int) -> Mask:
     return ((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2 <= 1
 
 
+def eroded(mask: Mask) -> Mask:
+    """The mask without the pixels that have a neighbour (of eight) outside it; the picture's border is no edge."""
+    return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+
+
 def asked_objects(rng: Generator, s: Scene) -> list[int]:
     """At most OBJECTS_PER_SCENE objects that are large enough, in random order."""
     large = [o for o in s.objects() if s.mask_of(0, o).mean() >= MIN_SHARE]
@@ -146,7 +152,8 @@ def score_scene(model: Segmenter, seed: int) -> Iterator[dict[str, object]]:
         rounds = corrected(model, embedding, (x, y), click.logits, target)
         yield {"seed": seed, "click": click.chosen, "best": float(click.true.max()), "box": box, "rounds": rounds,
                "corrected": rounds[-1], "ellipse": iou(ellipse(around, SIZE, SIZE), target),
-               "predicted": click.predicted.tolist(), "true": click.true.tolist()}  # fmt: skip
+               "eroded": iou(eroded(target), target), "predicted": click.predicted.tolist(),
+               "true": click.true.tolist()}  # fmt: skip
 
 
 def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
@@ -161,7 +168,7 @@ def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
 
 def summary(scenes: list[dict], photos: list[dict]) -> dict[str, object]:
     """The issue's table."""
-    mean = {key: float(np.mean([r[key] for r in scenes])) for key in ("click", "best", "box", "corrected", "ellipse")}
+    mean = {key: float(np.mean([r[key] for r in scenes])) for key in ("click", "best", "box", "corrected", "ellipse", "eroded")}
     predicted, true = (np.concatenate([r[key] for r in scenes]) for key in ("predicted", "true"))
     mean["correlation"] = float(np.corrcoef(predicted, true)[0, 1])
     if photos:
