@@ -52,8 +52,8 @@ def test_a_batch_has_the_prompts_of_all_images_in_one_row(pool, tmp_path, monkey
     batch, other, third = (loader.next() for _ in range(3))
     shapes = {name: tuple(value.shape) for name, value in batch.items()}
     assert shapes["image"] == (2, 256, 256, 3)
-    assert shapes["groups"] == (2, 2, 64, 64)
-    assert shapes["targets"] == (6, 3, 64, 64)
+    assert shapes["groups"] == (2, 2, 128, 128)
+    assert shapes["targets"] == (6, 3, 128, 128)
     assert shapes["point"] == (6, 2)
     assert other["image"].shape == (3, 128, 128, 3)  # kinds take turns
     assert other["point"].shape == (6, 2)

@@ -75,15 +75,63 @@ def test_a_perfect_answer_costs_next_to_nothing_and_a_wrong_rank_more() -> None:
     assert float(misjudged - perfect) == pytest.approx(3 * 0.25)
 
 
-def test_cells_of_one_group_shall_be_near() -> None:
-    """Vectors that are equal within a group and far between groups cost less than the same vectors shuffled."""
+def test_an_edge_inside_a_cell_costs_less_than_one_that_is_moved_to_the_cells_own() -> None:
+    """Seven of sixteen columns are of the object, three and a half of the logits' eight: at its own place the zero between
+    the logits has an IoU of one, at the fourth cell's edge of 7 / 8."""
+    from weights.train.losses import sam_loss
+
+    truth = np.zeros((1, 3, 16, 16), np.float32)
+    truth[..., :7] = 1
+    asked = as_torch(np.ones((1, 4), np.float32), truth, np.array([[False, True, False]]), np.ones(1, np.int64))
+    exact = np.array([9, 9, 9, 0, -9, -9, -9, -9], np.float32)
+    moved = np.where(exact >= 0, 9, -9).astype(np.float32)
+    found = [sam_loss(*as_torch(np.broadcast_to(row, (1, 4, 8, 8)).copy()), *asked) for row in (exact, moved)]
+    assert [float(log[4]) for _, log in found] == pytest.approx([1, 7 / 8])
+    assert found[0][0] < found[1][0]
+
+
+@pytest.fixture
+def grouping():
+    """A head whose every pixel has its cell's first features, and 4 x 4 cells in four groups: features and labels."""
     import torch
 
-    from weights.train.grouping import GroupingHead
+    from weights.train.grouping import DIM, SIDE, GroupingHead
 
     torch.manual_seed(0)
-    head, groups = GroupingHead(8), torch.arange(16).view(4, 4) // 4
-    labels = groups.repeat_interleave(4, 0).repeat_interleave(4, 1).expand(1, 2, 16, 16)
-    head.vectors.bias.data.zero_()
-    features = torch.nn.functional.one_hot(groups, 8).permute(2, 0, 1)[None].float() * 5
-    assert head.loss(features, labels) < head.loss(features[:, :, torch.randperm(4)], labels)
+    head, groups = GroupingHead(DIM), torch.arange(16).view(4, 4) // 4
+    with torch.no_grad():
+        head.vectors.bias.zero_()
+        head.vectors.weight.copy_(torch.eye(DIM).repeat(2 * SIDE**2, 1))
+    labels = groups.repeat_interleave(SIDE, 0).repeat_interleave(SIDE, 1).expand(1, 2, 4 * SIDE, 4 * SIDE)
+    return head, torch.nn.functional.one_hot(groups, DIM).permute(2, 0, 1)[None].float() * 5, labels
+
+
+def test_pixels_of_one_group_shall_be_near(grouping) -> None:
+    """The offset of 2 alone is what is left of the cost of pixels at one place: log(1 + exp(-2)), half of the weight, twice."""
+    import torch
+
+    head, features, labels = grouping
+    with torch.no_grad():
+        assert float(head.loss(features, labels)) == pytest.approx(np.log1p(np.exp(-2)), rel=1e-3)
+        assert head.loss(features.transpose(2, 3), labels) > 5
+
+
+def test_an_edge_inside_a_cell_has_to_be_told_by_its_pixels(grouping) -> None:
+    """Shifted by half a cell, groups end inside cells: vectors that are the cell's own cannot say where."""
+    import torch
+
+    head, features, labels = grouping
+    with torch.no_grad():
+        assert head.loss(features, labels.roll(4, 2)) > 3
+
+
+def test_vectors_of_pixels_are_in_the_pictures_order() -> None:
+    import torch
+
+    from weights.train.grouping import DIM, SIDE, GroupingHead
+
+    head, cells = GroupingHead(5), torch.randn(2, 3, 4, 5)
+    with torch.no_grad():
+        found, each = head(cells), head.vectors(cells).view(2, 3, 4, 2, SIDE, SIDE, DIM)
+    assert found.shape == (2, 2, 3 * SIDE, 4 * SIDE, DIM)
+    np.testing.assert_array_equal(found[1, 1, 2 * SIDE + 3, 3 * SIDE + 5], each[1, 2, 3, 1, 3, 5])

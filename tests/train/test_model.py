@@ -205,16 +205,41 @@ def test_after_parts_a_model_computes_whole_pictures_again() -> None:
 
 
 def test_corrective_clicks_are_in_the_error_and_every_other_one_at_its_deepest_point() -> None:
-    """The mask misses a square of 21 cells whose centre is cell (40, 30); pixels of four a cell."""
+    """The mask misses a square of 21 pixels of the target whose centre is (40, 30); two pixels of the picture each."""
     import torch
 
+    from weights.train.prompts import TARGET_PIXEL
     from weights.train.rounds import corrective_clicks
 
-    target, logits = torch.zeros(400, 64, 64), torch.full((400, 64, 64), -1.0)
+    target, logits = torch.zeros(400, 64, 64), torch.full((400, 32, 32), -1.0)
     target[:, 20:41, 30:51] = 1
     clicks, labels = (x.numpy() for x in corrective_clicks(np.random.default_rng(0), logits, target))
     assert (labels == 1).all()
-    cells = (clicks + 0.5) / 4 - 0.5
-    assert ((cells >= [30, 20]) & (cells <= [50, 40])).all()
-    deepest = (cells == [40, 30]).all(1).sum()
+    spots = (clicks + 0.5) / TARGET_PIXEL - 0.5
+    assert ((spots >= [30, 20]) & (spots <= [50, 40])).all()
+    deepest = (spots == [40, 30]).all(1).sum()
     assert 160 < deepest < 240 + 0.1 * 400  # half of them within four standard deviations, and some of the others by chance
+
+
+def test_the_auxiliary_loss_teaches_the_encoder_only_when_its_head_has_settled() -> None:
+    import torch
+
+    from weights.train.grouping import GroupingHead
+    from weights.train.loader import as_batch
+    from weights.train.model import DEMO, Sam
+    from weights.train.prompts import prompts
+    from weights.train.scenes import scene
+    from weights.train.train import step
+
+    torch.manual_seed(0)
+    sam, head = Sam(DEMO).look_at(64), GroupingHead(DEMO.prompt_embed_dim)
+    batch = as_batch([prompts(np.random.default_rng(n), scene(3), 2, 64, 512) for n in range(2)])
+    found = {}
+    for grouped in (False, True):
+        torch.manual_seed(1)
+        step(sam, head, batch, np.random.default_rng(0), 0, grouped)
+        found[grouped] = [next(module.parameters()).grad.clone() for module in (head, sam.image_encoder.neck)]
+        head.zero_grad()
+        sam.zero_grad()
+    np.testing.assert_allclose(found[True][0], found[False][0], rtol=1e-4, atol=1e-7)
+    assert float((found[True][1] - found[False][1]).abs().max()) > 0.01 * float(found[True][1].abs().max()) > 0

@@ -1,5 +1,7 @@
 """Training prompts: clicks in what they mean, boxes around it, targets that nest, whatever the augmentation."""
 
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from weights.train.painter import THING
 from weights.train.prompts import (
     LEAST_SHARE,
     MEAN_COLOUR,
+    TARGET_PIXEL,
     VOID,
     Prompts,
     augment,
@@ -35,10 +38,10 @@ def asked() -> list[Prompts]:
 
 
 def test_a_click_lies_in_the_mask_of_its_level(asked: list[Prompts]) -> None:
-    """Coverage of the cell under the click: more than nothing, as cells at an edge are partly covered."""
+    """Coverage of the target's pixel under the click: more than nothing, as those at an edge are partly covered."""
     for p in asked:
         for targets, level, (x, y) in zip(p.targets, p.level, p.point, strict=True):
-            assert targets[level][int(y) // 4, int(x) // 4] > 0
+            assert targets[level][int(y) // TARGET_PIXEL, int(x) // TARGET_PIXEL] > 0
 
 
 def test_things_in_a_part_are_as_large_in_pixels_as_in_the_whole() -> None:
@@ -71,7 +74,7 @@ def test_a_plain_view_is_the_scene_itself_or_a_square_of_it() -> None:
 def test_plain_prompts_have_exact_boxes() -> None:
     asked = prompts(np.random.default_rng(5), scene(3), 12, 512, plain=True)
     for targets, level, box in zip(asked.targets, asked.level, asked.box, strict=True):
-        np.testing.assert_array_equal(bounds(targets[level] > 0), (box + np.float32([0, 0, 3, 3])) // 4)  # pixels in cells of 4
+        np.testing.assert_array_equal(bounds(targets[level] > 0) * TARGET_PIXEL, box)  # scenes are enlarged by as much
 
 
 def test_parts_are_in_objects_and_objects_in_wholes(asked: list[Prompts]) -> None:
@@ -92,9 +95,9 @@ def test_a_level_is_valid_where_it_differs_from_the_next(asked: list[Prompts]) -
 def test_boxes_are_in_the_picture_and_near_the_mask(asked: list[Prompts]) -> None:
     for p in asked:
         for targets, level, box in zip(p.targets, p.level, p.box, strict=True):
-            tight = bounds(targets[level] > 0) * 4  # of cells: up to a cell wider than the mask
+            tight = bounds(targets[level] > 0) * TARGET_PIXEL  # up to a pixel of the target wider than the mask
             size = np.tile(tight[2:] - tight[:2], 2)
-            assert (np.abs(box - tight) <= 0.1 * size + 4).all()
+            assert (np.abs(box - tight) <= 0.1 * size + TARGET_PIXEL).all()
             assert box.min() >= 0
             assert box.max() <= p.image.shape[0]
 
@@ -155,10 +158,23 @@ def test_a_click_is_not_right_at_the_edge_of_a_disc() -> None:
     assert max(distance[y, x] for x, y in clicks) <= 40 - 0.15 * 40 * 0.95 + 1
 
 
-def test_coverage_is_the_mean_of_sixteen_pixels() -> None:
-    mask = np.zeros((8, 8), bool)
-    mask[:2, :4] = True
+def test_coverage_is_the_mean_of_four_pixels() -> None:
+    mask = np.zeros((4, 4), bool)
+    mask[0, :2] = True
     np.testing.assert_array_equal(shrink(mask), np.array([[round(255 / 2), 0], [0, 0]]))
+
+
+def test_labels_stay_on_their_pixels_however_a_scene_is_enlarged() -> None:
+    """A steep ramp, its halves two leaves: what is darker than its middle is of the first, to one grey level (1/16 pixel)."""
+    ramp = np.clip(128 + 16 * (np.arange(SIZE) - 127.5), 0, 255).astype(np.uint8)
+    leaves = np.broadcast_to(np.where(ramp < 128, 1, 2).astype(np.uint8), (SIZE, SIZE))
+    s = Scene(np.broadcast_to(ramp[:, None], (SIZE, SIZE, 3)), leaves, scene(3).tree)
+    for seed in range(12):
+        with mock.patch("weights.train.prompts.recolour", lambda _, image: image):
+            view = augment(np.random.default_rng(seed), s, 512)
+        first, second = (view.image[..., 0][view.leaves == leaf] for leaf in (1, 2))
+        assert first.max(initial=0) <= 128
+        assert second.min(initial=255) >= 127
 
 
 def test_padding_is_void_and_never_asked_for() -> None:
@@ -179,7 +195,7 @@ def test_augmenting_keeps_every_leafs_colour_with_it() -> None:
     leaves = np.zeros((SIZE, SIZE), np.uint8)
     leaves[:, 100:] = 1
     image = np.where(leaves[..., None] == 1, 200, 40).astype(np.uint8).repeat(3, 2)
-    for seed in range(8):
+    for seed in range(12):
         view = augment(np.random.default_rng(seed), Scene(image, leaves, scene(3).tree))
         means = [np.median(view.image[view.leaves == leaf], 0) for leaf in (0, 1) if (view.leaves == leaf).any()]
         spread = [np.abs(view.image[view.leaves == leaf] - m).max(-1) > 3 for leaf, m in enumerate(means) if len(means) == 2]

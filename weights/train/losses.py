@@ -13,6 +13,15 @@ OBJECT = 1
 ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3): the mask that answers each level
 
 
+def enlarge(logits: Tensor, targets: Tensor) -> Tensor:
+    """Logits (N, M, h, w) at the size of the targets (..., H, W), enlarged bilinearly as masks are in use.
+
+    Dice of coverage at the logits' own size is least for cells that are all in or all out: edges in steps of four pixels,
+    although logits that pass through zero in between would put them exactly.
+    """
+    return F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     """20 x focal + dice of logits (N, M, H, W) against coverage (N, M, H, W) in 0..1; (N, M)."""
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -59,12 +68,13 @@ def sam_loss(logits: Tensor, iou: Tensor, targets: Tensor, legal: Tensor, level:
     """The loss of one decoder call, and for the log: its three parts, the true IoU of the mask ranked first, of mask 0.
 
     Args:
-        logits (N, 4, H, W), iou (N, 4): the decoder's output, mask 0 the single one.
-        targets (N, 3, H, W): coverage of part, object, whole.
+        logits (N, 4, h, w), iou (N, 4): the decoder's output, mask 0 the single one.
+        targets (N, 3, H, W): coverage of part, object, whole; the logits are enlarged to that size.
         legal (N, 3): the levels that this prompt may mean (one, unless it is a single click).
         level (N,): the level that mask 0 answers.
     """
     n = torch.arange(len(logits))
+    logits = enlarge(logits, targets)
     with torch.no_grad():
         target, weight = match(pairwise_dice(logits[:, 1:], targets), legal)
         true_iou = pairwise_iou(logits, targets).masked_fill(~legal[:, None], 0).amax(-1)

@@ -116,7 +116,7 @@ def photo_view(rng: Generator, s: Scene) -> Scene:
     size = tuple(max(1, round(length * SIZE / side)) for length in leaves.shape[::-1])
     out = np.full((SIZE, SIZE, 3), MEAN_COLOUR, np.uint8), np.full((SIZE, SIZE), VOID, np.uint8)
     out[0][: size[1], : size[0]] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    out[1][: size[1], : size[0]] = cv2.resize(leaves, size, interpolation=cv2.INTER_NEAREST)
+    out[1][: size[1], : size[0]] = cv2.resize(leaves, size, interpolation=cv2.INTER_NEAREST_EXACT)
     return Scene(*out, s.tree)
 
 

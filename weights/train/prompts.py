@@ -14,6 +14,7 @@ from .scenes import Scene
 LEAST_SHARE = 0.0025  # of the picture: smaller objects are not asked for; a part may be half as large
 HARDEST = 1.5  # minus the share of its box that an object fills: how often it is asked for
 OBJECT = 1
+TARGET_PIXEL = 2  # pixels of the picture: with pictures of 512, a target has the pixels that the scene was painted with
 LEVELS = 0.15, 0.73, 0.12  # how often part, object, whole are meant
 PLAIN_LEVELS = 0.05, 0.9, 0.05
 VOID = 254  # the leaf of padding, never asked for
@@ -24,17 +25,17 @@ class Prompts(NamedTuple):
     """P prompts on one image (or, stacked, on B of them with a leading axis)."""
 
     image: NDArray[np.uint8]  # (S, S, 3)
-    targets: NDArray[np.uint8]  # (P, 3, S/4, S/4): part, object, whole under the click; coverage 0..255
+    targets: NDArray[np.uint8]  # (P, 3, S/2, S/2): part, object, whole under the click; coverage 0..255
     valid: NDArray[np.bool_]  # (P, 3): False where a level repeats its neighbour
     level: NDArray[np.int64]  # (P,): the level that is meant
     point: NDArray[np.float32]  # (P, 2) xy
     box: NDArray[np.float32]  # (P, 4) xyxy, jittered
-    groups: NDArray[np.uint8]  # (2, S/4, S/4): object and part numbers, for the auxiliary loss
+    groups: NDArray[np.uint8]  # (2, S/2, S/2): object and part numbers, for the auxiliary loss
 
 
 def group_labels(s: Scene) -> NDArray[np.uint8]:
-    """Object and part numbers (2, S/4, S/4) at the centre of each cell; padding is a group of its own."""
-    parts = s.leaves[2::4, 2::4]
+    """Object and part numbers (2, S/2, S/2), of each target's pixel the last of the picture's; padding is a group of its own."""
+    parts = s.leaves[TARGET_PIXEL - 1 :: TARGET_PIXEL, TARGET_PIXEL - 1 :: TARGET_PIXEL]
     objects = np.where(parts == VOID, VOID, s.tree[parts, 0])
     return np.stack([objects, parts]).astype(np.uint8)
 
@@ -44,7 +45,7 @@ def plain_view(rng: Generator, s: Scene, size: int = SIZE, whole: int = 0) -> Sc
     side = SIZE * size // max(size, whole)
     y, x = rng.integers(0, SIZE - side + 1, 2)
     image, leaves = (a[y : y + side, x : x + side] for a in (s.image, s.leaves))
-    ways = cv2.INTER_LINEAR, cv2.INTER_NEAREST
+    ways = cv2.INTER_LINEAR, cv2.INTER_NEAREST_EXACT
     return Scene(*(cv2.resize(a, (size, size), interpolation=w) for a, w in zip((image, leaves), ways, strict=True)), s.tree)
 
 
@@ -59,7 +60,7 @@ def augment(rng: Generator, s: Scene, size: int = SIZE, whole: int = 0) -> Scene
         image = cv2.resize(image[y : y + side, x : x + side], (size, size), interpolation=int(way))
         if side < size and rng.random() < 0.5:
             image = sharpen(image, size / side, rng.uniform(0, 1.5))
-        leaves = cv2.resize(leaves[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_NEAREST)
+        leaves = cv2.resize(leaves[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_NEAREST_EXACT)
     turns, mirror = int(rng.integers(4)), int(rng.choice([1, -1]))
     image, leaves = (np.rot90(a, turns)[:, ::mirror] for a in (image, leaves))
     image = recolour(rng, image)
@@ -115,8 +116,8 @@ def jitter(rng: Generator, box: NDArray[np.float32], limit: int) -> NDArray[np.f
 
 
 def shrink(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Coverage (S/4, S/4) in 0..255 of a mask (S, S)."""
-    low = len(mask) // 4
+    """Coverage (S/2, S/2) in 0..255 of a mask (S, S)."""
+    low = len(mask) // TARGET_PIXEL
     return cv2.resize(mask.astype(np.uint8) * 255, (low, low), interpolation=cv2.INTER_AREA)
 
 
@@ -156,7 +157,7 @@ def choose_level(rng: Generator, masks: list[NDArray[np.bool_]], least: float, o
 
 
 def prompt(rng: Generator, s: Scene, c: Candidates, least: float, plain: bool) -> tuple[NDArray, ...]:
-    """One prompt: targets (3, S/4, S/4), valid (3,), level (), point (2,), box (4,), exact if `plain`."""
+    """One prompt: targets (3, S/2, S/2), valid (3,), level (), point (2,), box (4,), exact if `plain`."""
     leaf = choose_leaf(rng, s, c)
     masks = s.levels(leaf)
     level = choose_level(rng, masks, least, PLAIN_LEVELS if plain else LEVELS)

@@ -8,10 +8,11 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from .losses import enlarge
 from .model import Sam
+from .prompts import TARGET_PIXEL
 
 POSITIVE, PADDING = 1.0, -1.0
-SCALE = 4  # pixels of the picture per pixel of a mask
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ def corrective_clicks(rng: Generator, logits: Tensor, target: Tensor) -> tuple[T
     """A click (N, 2) xy and its label (N,) in the error region of each mask: at its deepest point, where evaluation clicks,
     or, every other time, anywhere inside.
 
-    Args: logits (N, h, w); target (N, h, w) coverage in 0..1.
+    Args: logits (N, S/4, S/4); target (N, S/2, S/2) coverage in 0..1.
     """
-    wrong = ((logits > 0) != (target > 0.5)).numpy().astype(np.uint8)
+    wrong = ((enlarge(logits[:, None], target)[:, 0] > 0) != (target > 0.5)).numpy().astype(np.uint8)
     inside = (target > 0.5).numpy()
     points, labels = np.zeros((len(wrong), 2), np.float32), np.zeros(len(wrong), np.float32)
     for i, (bad, good) in enumerate(zip(wrong, inside, strict=True)):
@@ -70,7 +71,7 @@ def corrective_clicks(rng: Generator, logits: Tensor, target: Tensor) -> tuple[T
         if not area.any():
             area = np.ones_like(bad)
         y, x = _spot(rng, area)
-        points[i], labels[i] = ((x + 0.5) * SCALE - 0.5, (y + 0.5) * SCALE - 0.5), float(good[y, x])
+        points[i], labels[i] = ((x + 0.5) * TARGET_PIXEL - 0.5, (y + 0.5) * TARGET_PIXEL - 0.5), float(good[y, x])
     return torch.from_numpy(points), torch.from_numpy(labels)
 
 

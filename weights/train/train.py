@@ -74,8 +74,11 @@ def backward_round(sam: Sam, leaf: Tensor, asked: Asked, goal: tuple[Tensor, ...
     return logits.detach(), iou.detach(), parts
 
 
-def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.Generator, extra: int) -> Tensor:
-    """Gradients of one batch: the first round and, if not 0, the `extra`-th corrective one; parts (6,) for the log."""
+def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.Generator, extra: int, grouped: bool) -> Tensor:
+    """Gradients of one batch: the first round and, if not 0, the `extra`-th corrective one; parts (6,) for the log.
+
+    The auxiliary loss reaches the encoder if `grouped`, else its own head only.
+    """
     embedding = sam.encode(normalise(batch["image"]))
     leaf = embedding.detach().requires_grad_()
     targets, level = batch["targets"], batch["level"]
@@ -94,7 +97,7 @@ def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.
     if extra:
         goal = (targets, legal_levels(batch["valid"], level, torch.zeros_like(boxed)), level)
         backward_round(sam, leaf, asked, goal)
-    grouping = head.loss(leaf, batch["groups"])
+    grouping = head.loss(leaf if grouped else leaf.detach(), batch["groups"])
     grouping.backward()
     embedding.backward(leaf.grad)
     return torch.cat([parts, grouping.detach()[None]])
@@ -207,7 +210,8 @@ def worker(rank: int, o: Options) -> None:
         size = batch["image"].shape[1]
         sam.look_at(size, tuple(shared.integers(0, (o.size - size) // 16 + 1, 2).tolist()))
         begin_step(sam, o.keep_statistics)
-        parts = step(sam, head, batch, own, int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS)))
+        extra = int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS))
+        parts = step(sam, head, batch, own, extra, grouped=warm == 1)
         share_gradients(both)
         norm = torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         opt.step()
