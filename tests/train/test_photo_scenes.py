@@ -117,3 +117,14 @@ def test_a_new_photograph_and_a_new_outline_have_their_own_regions(swans: Photo,
         for scene_found, each in zip(found.scenes, photos, strict=True):
             np.testing.assert_array_equal(scene_found.leaves, photo_scene(each).leaves)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_labels_of_a_view_stay_on_their_pixels() -> None:
+    """A ramp of 6 grey levels a pixel, its two sides two leaves: what is darker than its middle is of the first."""
+    ramp = np.clip(128 + 6 * (np.arange(700) - 301.5), 0, 255).astype(np.uint8)
+    leaves = np.broadcast_to(np.where(ramp < 128, 1, 2).astype(np.uint8), (700, 700))
+    s = Scene(np.broadcast_to(ramp[:, None], (700, 700, 3)), leaves, np.zeros((3, 3), np.uint8))
+    for seed in range(6):
+        view = photo_view(np.random.default_rng(seed), s)
+        first, second = (view.image[..., 0][view.leaves == leaf] for leaf in (1, 2))
+        assert first.max(initial=0) <= 128 <= second.min(initial=255)

@@ -28,7 +28,8 @@ class GroupingHead(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         """(..., h, w, C) -> (..., 2, SIDE h, SIDE w, DIM)."""
         x = self.vectors(embeddings).unflatten(-1, (2, SIDE, SIDE, DIM))  # (..., h, w, 2, SIDE, SIDE, DIM)
-        return x.movedim(-4, -6).movedim(-3, -4).flatten(-5, -4).flatten(-3, -2)
+        rows = x.movedim(-4, -6).movedim(-3, -4)  # (..., 2, h, SIDE, w, SIDE, DIM)
+        return rows.flatten(-5, -4).flatten(-3, -2)
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Cross entropy of "same group" on random pairs of pixels near one another, plus that of pixels anywhere.

@@ -191,8 +191,8 @@ def worker(rank: int, o: Options) -> None:
     elif o.start is not None:
         trained, number = stored(o.start)
         born, warm_up = number, NEW_MOMENTS
-        for model in (sam, ema):
-            model.load_state_dict(fit_biases(trained.state_dict(), sam))
+        sam.load_state_dict(fit_biases(trained.state_dict(), sam))
+        ema.load_state_dict(sam.state_dict())
     ema.eval()
     first = number
     photos = photo_scenes(labelled_photos(), o.folder)
