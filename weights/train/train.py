@@ -35,6 +35,7 @@ BOXES = 0.5  # of the first prompts are boxes
 ROUNDS = (0.3, 0.25, 0.15, 0.15, 0.15)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
 EARLY = 2500
+GROUPING = 5.0  # of the auxiliary loss beside SAM's: its gradient is a tenth as long, and steadier from batch to batch
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Options:
     whole: tuple[int, int] | None = None
     plain: float = 0.0
     start: Path | None = None
+    head: Path | None = None
     keep_statistics: bool = False
     ema: float = 0.999
     cooled_ema: float = 0.98  # the falling learning rate averages by itself
@@ -98,7 +100,7 @@ def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.
         goal = (targets, legal_levels(batch["valid"], level, torch.zeros_like(boxed)), level)
         backward_round(sam, leaf, asked, goal)
     grouping = head.loss(leaf if grouped else leaf.detach(), batch["groups"])
-    grouping.backward()
+    (GROUPING * grouping).backward()
     embedding.backward(leaf.grad)
     return torch.cat([parts, grouping.detach()[None]])
 
@@ -193,6 +195,8 @@ def worker(rank: int, o: Options) -> None:
         born, warm_up = number, NEW_MOMENTS
         sam.load_state_dict(fit_biases(trained.state_dict(), sam))
         ema.load_state_dict(sam.state_dict())
+        if o.head is not None:
+            head.load_state_dict(torch.load(o.head, map_location="cpu", weights_only=True)["head"])
     ema.eval()
     first = number
     photos = photo_scenes(labelled_photos(), o.folder)
@@ -254,6 +258,7 @@ def main() -> None:
         "--plain", type=float, default=0.0, help="so many of the pictures as evaluation has them: without photographs"
     )
     parser.add_argument("--start", type=Path, help="weights that a new run begins with: weights/demo.safetensors, a .pt")
+    parser.add_argument("--head", type=Path, help="with --start: a checkpoint that the auxiliary loss takes its head from")
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="per process; 0: as many as there are cores for each")
