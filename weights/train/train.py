@@ -35,7 +35,7 @@ BOXES = 0.5  # of the first prompts are boxes
 ROUNDS = (0.3, 0.25, 0.15, 0.15, 0.15)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
 EARLY = 2500
-GROUPING = 5.0  # of the auxiliary loss beside SAM's: its gradient is a tenth as long, and steadier from batch to batch
+GROUPING = 5.0  # of the auxiliary loss beside SAM's; 1 before l in README.md
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,10 @@ def worker(rank: int, o: Options) -> None:
         sam.load_state_dict(fit_biases(trained.state_dict(), sam))
         ema.load_state_dict(sam.state_dict())
         if o.head is not None:
-            head.load_state_dict(torch.load(o.head, map_location="cpu", weights_only=True)["head"])
+            kept = torch.load(o.head, map_location="cpu", weights_only=True)
+            if "head" not in kept:
+                raise ValueError(f"--head {o.head}: it has no auxiliary head, as means have none; take a run's cooled.pt")
+            head.load_state_dict(kept["head"])
     ema.eval()
     first = number
     photos = photo_scenes(labelled_photos(), o.folder)
@@ -268,6 +271,8 @@ def main() -> None:
         parser.error(f"--crop {o.crop}: a multiple of 16 up to --size, {o.size}")
     if not 0 <= o.plain <= 1:
         parser.error(f"--plain {o.plain}: a share of the pictures, from 0 to 1")
+    if o.head and not o.start:
+        parser.error(f"--head {o.head}: it goes with --start; a run that is gone on from has its own")
     if o.whole and not o.crop:
         parser.error("--whole is for every other step beside those of --crop; without it all pictures are whole")
     o.folder.mkdir(parents=True, exist_ok=True)
