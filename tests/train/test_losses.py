@@ -135,3 +135,20 @@ def test_vectors_of_pixels_are_in_the_pictures_order() -> None:
         found, each = head(cells), head.vectors(cells).view(2, 3, 4, 2, SIDE, SIDE, DIM)
     assert found.shape == (2, 2, 3 * SIDE, 4 * SIDE, DIM)
     np.testing.assert_array_equal(found[1, 1, 2 * SIDE + 3, 3 * SIDE + 5], each[1, 2, 3, 1, 3, 5])
+
+
+def test_the_choice_loses_what_the_masks_differ_by() -> None:
+    """Against its definition in float64; nothing where the best mask is by far the best predicted or all are alike, and what a
+    wrong favourite lacks."""
+    from weights.train.losses import SHARPNESS, choice_loss
+
+    rng = np.random.default_rng(4)
+    predicted, true = rng.random((2, 6, 3)).astype(np.float32)
+    odds = np.exp(SHARPNESS * predicted.astype(np.float64))
+    odds /= odds.sum(1, keepdims=True)
+    wanted = (true.max(1) - (odds * true).sum(1)).mean()
+    assert float(choice_loss(*as_torch(predicted, true))) == pytest.approx(wanted, rel=1e-5)
+    true = np.float32([[0.2, 0.9, 0.4]])
+    for favourite, lost in ([0, 2, 0], 0.0), ([0, 0, 2], 0.5), ([2, 0, 0], 0.7):
+        assert float(choice_loss(*as_torch(np.float32([favourite]), true))) == pytest.approx(lost, abs=1e-5)
+    assert float(choice_loss(*as_torch(predicted, np.full_like(predicted, 0.3)))) == pytest.approx(0, abs=1e-6)

@@ -1,4 +1,5 @@
-"""SAM's loss for a set of legal answers: focal and dice on matched masks, squared error on the predicted IoU."""
+"""SAM's loss for a set of legal answers: focal and dice on matched masks, squared error on the predicted IoU; and the IoU
+that the choice by these predictions loses."""
 
 from itertools import permutations
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 FOCAL_WEIGHT = 20.0
 RANKING_WEIGHT = 3.0  # the squared error of the predicted IoU is small, and decides which mask a user sees first
+CHOICE_WEIGHT, SHARPNESS = 1.0, 20.0  # of the IoU lost by the choice; how much surer of a mask by a predicted IoU 1 greater
 LOSER_WEIGHT = 0.05  # masks without a target keep a weak pull to their nearest one, so that none of them dies
 OBJECT = 1
 ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3): the mask that answers each level
@@ -64,6 +66,16 @@ def match(dice: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:
     return target, weight
 
 
+def choice_loss(iou: Tensor, true_iou: Tensor) -> Tensor:
+    """How much IoU is lost, on average, by choosing a mask by predictions (N, M) instead of the truth (N, M).
+
+    The squared error is mostly that of prompts which are hard or easy for all masks alike; which of them a user sees first
+    hangs on small differences, and on their sign alone.
+    """
+    odds = (SHARPNESS * iou).softmax(-1)
+    return (true_iou.amax(-1) - (odds * true_iou).sum(-1)).mean()
+
+
 def sam_loss(logits: Tensor, iou: Tensor, targets: Tensor, legal: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     """The loss of one decoder call, and for the log: its three parts, the true IoU of the mask ranked first, of mask 0.
 
@@ -84,4 +96,5 @@ def sam_loss(logits: Tensor, iou: Tensor, targets: Tensor, legal: Tensor, level:
     ranking = F.mse_loss(iou, true_iou)
     first = true_iou[n, 1 + iou[:, 1:].argmax(-1)].mean()
     log = torch.stack([single, several, ranking, first, true_iou[:, 0].mean()]).detach()
-    return single + several + RANKING_WEIGHT * ranking, log
+    choice = choice_loss(iou[:, 1:], true_iou[:, 1:])
+    return single + several + RANKING_WEIGHT * ranking + CHOICE_WEIGHT * choice, log

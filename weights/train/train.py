@@ -35,7 +35,7 @@ BOXES = 0.5  # of the first prompts are boxes
 ROUNDS = (0.3, 0.25, 0.15, 0.15, 0.15)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
 EARLY = 2500
-GROUPING = 5.0  # of the auxiliary loss beside SAM's; 1 before l in README.md
+GROUPING = 1.0  # of the auxiliary loss beside SAM's; 5 for l in README.md
 
 
 @dataclass(frozen=True)
