@@ -73,6 +73,13 @@ def test_a_perfect_answer_costs_next_to_nothing_and_a_wrong_rank_more() -> None:
     np.testing.assert_allclose(log[3:], 1)
     misjudged, _ = sam_loss(*as_torch(masks, np.full((2, 4), 0.5, np.float32)), *asked)
     assert float(misjudged - perfect) == pytest.approx(3 * 0.25)
+    masks[:, 2] = -20
+    losses = []
+    for worst in 0.0, 1.0:
+        predicted = np.ones((2, 4), np.float32)
+        predicted[:, 2] = worst
+        losses.append(sam_loss(*as_torch(masks, predicted), *asked)[0])
+    assert float(losses[1] - losses[0]) == pytest.approx(3 * 0.25 + 1 / 3, abs=1e-4)  # squared error, and a choice of three alike
 
 
 def test_an_edge_inside_a_cell_costs_less_than_one_that_is_moved_to_the_cells_own() -> None:

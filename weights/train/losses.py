@@ -69,8 +69,7 @@ def match(dice: Tensor, legal: Tensor) -> tuple[Tensor, Tensor]:
 def choice_loss(iou: Tensor, true_iou: Tensor) -> Tensor:
     """How much IoU is lost, on average, by choosing a mask by predictions (N, M) instead of the truth (N, M).
 
-    The squared error is mostly that of prompts which are hard or easy for all masks alike; which of them a user sees first
-    hangs on small differences, and on their sign alone.
+    Which mask a user sees first hangs on the sign of differences alone, however small; the squared error knows neither.
     """
     odds = (SHARPNESS * iou).softmax(-1)
     return (true_iou.amax(-1) - (odds * true_iou).sum(-1)).mean()
