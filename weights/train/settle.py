@@ -5,14 +5,14 @@ is not what their mean computes. Here they are counted on whole pictures, as tra
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from .loader import Kind, Loader
-from .model import Sam, normalise
+from .model import DEMO, Sam, normalise
 from .photo_scenes import photo_scenes
 from .photos import labelled_photos
 from .stored import stored
@@ -38,6 +38,13 @@ def count_statistics(sam: Sam, batches: Iterable[Tensor]) -> None:
         m.eval()
 
 
+def training_pictures(folder: Path, seed: int, batches: int) -> Iterator[Tensor]:
+    """So many batches (PICTURES, S, S, 3), uint8, of whole pictures as training draws them from what a run has painted."""
+    size = DEMO.image_size
+    loader = Loader(folder / "pool", [0, seed], [Kind(PICTURES, 1, size)], size, photo_scenes(labelled_photos(), folder), PLAIN)
+    return (loader.next()["image"] for _ in range(batches))
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,12 +56,8 @@ def main() -> None:
     if args.batches < 1:
         parser.error(f"--batches {args.batches}: at least 1")
     sam, steps = stored(args.weights)
-    size = sam.config.image_size
-    loader = Loader(
-        args.folder / "pool", [0, steps], [Kind(PICTURES, 1, size)], size, photo_scenes(labelled_photos(), args.folder), PLAIN
-    )
-    count_statistics(sam, (loader.next()["image"] for _ in range(args.batches)))
-    save(args.to, {"step": steps, "size": size, "ema": sam.state_dict()})
+    count_statistics(sam, training_pictures(args.folder, steps, args.batches))
+    save(args.to, {"step": steps, "size": sam.config.image_size, "ema": sam.state_dict()})
     print(f"{args.to.name}: statistics of {args.batches * PICTURES} pictures, step {steps}")
 
 

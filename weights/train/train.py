@@ -31,6 +31,7 @@ from .stored import stored
 
 WARM_UP = 200  # steps from random weights
 NEW_MOMENTS = 50  # steps of warm-up from trained weights, while the optimizer knows no gradients yet
+NEW_RATE = 3.0  # of blocks that `grow.py` has added, times the rate of the others
 BOXES = 0.5  # of the first prompts are boxes
 ROUNDS = (0.3, 0.25, 0.15, 0.15, 0.15)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
@@ -57,6 +58,7 @@ class Options:
     plain: float = 0.0
     start: Path | None = None
     head: Path | None = None
+    new: tuple[str, ...] = ()
     keep_statistics: bool = False
     ema: float = 0.999
     cooled_ema: float = 0.98  # the falling learning rate averages by itself
@@ -136,19 +138,26 @@ def share_gradients(modules: nn.Module) -> None:
         g.copy_(new.view_as(g))
 
 
-def optimizer(modules: nn.Module, lr: float) -> torch.optim.AdamW:
-    """AdamW with decay on matrices and kernels only."""
-    matrices = [p for p in modules.parameters() if p.ndim > 1]
-    others = [p for p in modules.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+def optimizer(modules: nn.Module, lr: float, new: tuple[str, ...] = ()) -> torch.optim.AdamW:
+    """AdamW with decay on matrices and kernels only. What is in the modules `new` learns NEW_RATE times as fast as the rest.
+
+    Raises ValueError where there is no module of that name.
+    """
+    is_new = {name: any(f".{module}." in f".{name}" for module in new) for name, _ in modules.named_parameters()}
+    for module in new:
+        if not any(f".{module}." in f".{name}" for name in is_new):
+            raise ValueError(f"--new {module}: the model has no such module")
+    groups = []
+    for fast, rate in ((False, 1.0), (True, NEW_RATE)):
+        chosen = [p for name, p in modules.named_parameters() if is_new[name] == fast]
+        groups.append({"params": [p for p in chosen if p.ndim > 1], "weight_decay": 0.02, "rate": rate})
+        groups.append({"params": [p for p in chosen if p.ndim <= 1], "weight_decay": 0.0, "rate": rate})
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.98), fused=True)
 
 
-def fit_moments(state: dict[str, dict], modules: nn.Module) -> dict[str, dict]:
+def fit_moments(state: dict[str, dict], opt: torch.optim.Optimizer) -> dict[str, dict]:
     """The optimizer's state of a run at another size: tensors that changed shape begin anew."""
-    matrices = [p for p in modules.parameters() if p.ndim > 1]
-    ordered = matrices + [p for p in modules.parameters() if p.ndim <= 1]
-    for i, p in enumerate(ordered):
+    for i, p in enumerate(p for group in opt.param_groups for p in group["params"]):
         for key in ("exp_avg", "exp_avg_sq"):
             if i in state["state"] and state["state"][i][key].shape != p.shape:
                 state["state"][i][key] = torch.zeros_like(p)
@@ -181,7 +190,7 @@ def worker(rank: int, o: Options) -> None:
     sam = Sam(at_size(DEMO, o.size)).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
     both = nn.ModuleList([sam, head])
-    ema, opt, number, born, warm_up = copy.deepcopy(sam), optimizer(both, o.lr), 0, 0, WARM_UP
+    ema, opt, number, born, warm_up = copy.deepcopy(sam), optimizer(both, o.lr, o.new), 0, 0, WARM_UP
     newest = o.folder / "checkpoint.pt"
     if newest.exists():
         state = torch.load(newest, map_location="cpu", weights_only=True)
@@ -189,7 +198,7 @@ def worker(rank: int, o: Options) -> None:
         sam.load_state_dict(fit_biases(state["model"], sam))
         ema.load_state_dict(fit_biases(state["ema"], sam))
         head.load_state_dict(state["head"])
-        opt.load_state_dict(fit_moments(state["optimizer"], both))
+        opt.load_state_dict(fit_moments(state["optimizer"], opt))
     elif o.start is not None:
         trained, number = stored(o.start)
         born, warm_up = number, NEW_MOMENTS
@@ -212,7 +221,7 @@ def worker(rank: int, o: Options) -> None:
         warm = min(1.0, (number - born + 1) / warm_up)
         lr = learning_rate(o, warm, time.monotonic() - started)
         for group in opt.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("rate", 1.0)  # checkpoints of before have none
         batch = loader.next()
         size = batch["image"].shape[1]
         sam.look_at(size, tuple(shared.integers(0, (o.size - size) // 16 + 1, 2).tolist()))
@@ -262,11 +271,15 @@ def main() -> None:
     )
     parser.add_argument("--start", type=Path, help="weights that a new run begins with: weights/demo.safetensors, a .pt")
     parser.add_argument("--head", type=Path, help="with --start: a checkpoint that the auxiliary loss takes its head from")
+    parser.add_argument(
+        "--new", nargs="+", default=(), metavar="BLOCK", help=f"what learns {NEW_RATE:g} times as fast: blocks from grow.py"
+    )
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="per process; 0: as many as there are cores for each")
     parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second; 0: only those painted before")
-    o = Options(**vars(parser.parse_args()))
+    given = vars(parser.parse_args())
+    o = Options(**given | {"new": tuple(given["new"])})
     if o.crop % 16 or not 0 <= o.crop <= o.size:
         parser.error(f"--crop {o.crop}: a multiple of 16 up to --size, {o.size}")
     if not 0 <= o.plain <= 1:
