@@ -20,6 +20,7 @@ from weights.train.evaluate import (
     full_size,
     iou,
     score_photo,
+    standard_errors,
     table,
 )  # fmt: skip
 from weights.train.numpy_segmenter import NumpySegmenter
@@ -125,10 +126,29 @@ def test_seeds_that_training_may_have_seen_are_refused() -> None:
 
 
 def test_the_table_shows_every_bound() -> None:
-    lines = table({"click": 0.5, "box": 0.6}).splitlines()
+    lines = table({"click": 0.5, "box": 0.6}, {"click": 0.011}).splitlines()
     assert len(lines) == 2 + len(BOUNDS)
-    assert "| click | 0.78 | 0.90 | 0.5 |" in lines
-    assert "| correlation | 0.60 | 0.85 | none |" in lines
+    assert "| click | 0.78 | 0.90 | 0.5 | 0.011 |" in lines
+    assert "| correlation | 0.60 | 0.85 | none | none |" in lines
+
+
+def scene_row(seed: int, score: float, predicted: float) -> dict[str, object]:
+    return dict.fromkeys(("click", "best", "box", "corrected", "ellipse", "eroded"), score) | {
+        "seed": seed, "predicted": [predicted], "true": [score],
+    }  # fmt: skip
+
+
+def test_standard_errors_are_those_of_scenes_not_of_their_objects() -> None:
+    """Two objects alike in each of 200 scenes: the error of a mean of 200; of a correlation of n pairs (1 - r^2) / n^0.5."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0.8, 0.2, 200)
+    predicted = true + rng.normal(0, 0.2, 200)
+    rows = [scene_row(n, t, p) for n, (t, p) in enumerate(zip(true, predicted, strict=True)) for _ in range(2)]
+    errors = standard_errors(rows, [{"photo": "one", "photo_box": 0.5, "photo_ellipse": 0.5}] * 2)
+    assert errors["box"] == pytest.approx(true.std(ddof=1) / 200**0.5, abs=1e-4)
+    r = np.corrcoef(true, predicted)[0, 1]
+    assert errors["correlation"] == pytest.approx((1 - r**2) / 200**0.5, rel=0.25)
+    assert "photo_box" not in errors
 
 
 def test_refsam_behind_the_protocol_gives_what_the_predictor_gives() -> None:

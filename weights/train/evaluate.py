@@ -4,9 +4,10 @@ WEIGHTS is weights/demo.safetensors, or any file that refsam opens, and refsam c
 needs torch. --against says how far the masks of OTHER are the same, such as of the checkpoint that was exported in float16.
 
 Scenes are procedural with seeds below 10,000 (training starts at 1,000,000) and no photographs in them; photographs are those
-under tests/data/photos, none of them trained on. Any model that can `embed` a picture and `predict` from prompts can be scored
-(`Segmenter`). "ellipse" and "photo_ellipse" are the scores of the ellipse that fills a box, which takes no look at the picture;
-"eroded" of the objects themselves without their outermost pixels: what an edge that is one pixel off costs.
+under tests/data/photos, none of them trained on. Each score comes with its standard error. Any model that can `embed` a picture
+and `predict` from prompts can be scored (`Segmenter`). "ellipse" and "photo_ellipse" are the scores of the ellipse that fills a
+box, which takes no look at the picture; "eroded" of the objects themselves without their outermost pixels: what an edge that is
+one pixel off costs.
 """
 
 import argparse
@@ -166,16 +167,38 @@ def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
                "photo_ellipse": iou(ellipse(around, *mask.shape), mask)}  # fmt: skip
 
 
-def summary(scenes: list[dict], photos: list[dict]) -> dict[str, object]:
-    """The issue's table."""
-    mean = {key: float(np.mean([r[key] for r in scenes])) for key in ("click", "best", "box", "corrected", "ellipse", "eroded")}
-    predicted, true = (np.concatenate([r[key] for r in scenes]) for key in ("predicted", "true"))
-    mean["correlation"] = float(np.corrcoef(predicted, true)[0, 1])
+def means(scenes: list[dict], photos: list[dict]) -> dict[str, float]:
+    """The scores of the issue's table and what they are compared with, of what there are rows of."""
+    found = {}
+    if scenes:
+        keys = "click", "best", "box", "corrected", "ellipse", "eroded"
+        found = {key: float(np.mean([r[key] for r in scenes])) for key in keys}
+        predicted, true = (np.concatenate([r[key] for r in scenes]) for key in ("predicted", "true"))
+        found["correlation"] = float(np.corrcoef(predicted, true)[0, 1])
     if photos:
-        mean |= {key: float(np.mean([r[key] for r in photos])) for key in ("photo_box", "photo_ellipse")}
+        found |= {key: float(np.mean([r[key] for r in photos])) for key in ("photo_box", "photo_ellipse")}
+    return found
+
+
+def summary(scenes: list[dict], photos: list[dict]) -> dict[str, object]:
+    """The scores, and how many of everything they are of."""
     rounds = np.mean([r["rounds"] for r in scenes], 0).round(4).tolist()
     counts = {"objects": len(scenes), "photo_objects": len(photos), "photos": len({r["photo"] for r in photos})}
-    return {**{k: round(v, 4) for k, v in mean.items()}, "rounds": rounds, **counts}
+    return {**{k: round(v, 4) for k, v in means(scenes, photos).items()}, "rounds": rounds, **counts}
+
+
+def standard_errors(scenes: list[dict], photos: list[dict]) -> dict[str, float]:
+    """How far each score may be off, since it is of so few pictures: the jackknife's standard error.
+
+    One picture at a time is left out, not one object: objects of a picture are alike. Nothing is said of what is of one picture.
+    """
+    without = [means([r for r in scenes if r["seed"] != seed], []) for seed in sorted({r["seed"] for r in scenes})]
+    without_photo = [means([], [r for r in photos if r["photo"] != name]) for name in sorted({r["photo"] for r in photos})]
+    errors = {}
+    for some in (without, without_photo):
+        for key in some[0] if len(some) > 1 else ():
+            errors[key] = round(float(np.sqrt(len(some) - 1) * np.std([each[key] for each in some])), 4)
+    return errors
 
 
 def evaluate(model: Segmenter, scenes: int, photos: list[Photo]) -> tuple[dict[str, object], list[dict], list[dict]]:
@@ -187,10 +210,10 @@ def evaluate(model: Segmenter, scenes: int, photos: list[Photo]) -> tuple[dict[s
     return summary(rows, photo_rows), rows, photo_rows
 
 
-def table(scores: dict[str, object]) -> str:
-    """The scores beside bounds and aims, as Markdown."""
-    lines = ["| score | bound | aim | measured |", "|---|---|---|---|"]
-    lines += [f"| {k} | {b:.2f} | {a:.2f} | {scores.get(k, 'none')} |" for k, (b, a) in BOUNDS.items()]
+def table(scores: dict[str, object], errors: dict[str, float]) -> str:
+    """The scores and their standard errors beside bounds and aims, as Markdown."""
+    lines = ["| score | bound | aim | measured | standard error |", "|---|---|---|---|---|"]
+    lines += [f"| {k} | {b:.2f} | {a:.2f} | {scores.get(k, 'none')} | {errors.get(k, 'none')} |" for k, (b, a) in BOUNDS.items()]
     return "\n".join(lines)
 
 
@@ -232,9 +255,11 @@ def main() -> None:
         print(f"mean IoU of the masks of both, from boxes: {agreement(model, opened(args.against), photos):.4f}")
         return
     scores, rows, photo_rows = evaluate(model, args.scenes, photos)
-    print(table(scores), json.dumps(scores), sep="\n")
+    errors = standard_errors(rows, photo_rows)
+    print(table(scores, errors), json.dumps(scores), sep="\n")
     if args.json:
-        args.json.write_text(json.dumps({"scores": scores, "scenes": rows, "photos": photo_rows}, indent=1) + "\n")
+        everything = {"scores": scores, "standard_errors": errors, "scenes": rows, "photos": photo_rows}
+        args.json.write_text(json.dumps(everything, indent=1) + "\n")
 
 
 if __name__ == "__main__":
