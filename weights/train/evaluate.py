@@ -12,7 +12,7 @@ one pixel off costs.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -167,38 +167,42 @@ def score_photo(model: Segmenter, photo: Photo) -> Iterator[dict[str, object]]:
                "photo_ellipse": iou(ellipse(around, *mask.shape), mask)}  # fmt: skip
 
 
-def means(scenes: list[dict], photos: list[dict]) -> dict[str, float]:
-    """The scores of the issue's table and what they are compared with, of what there are rows of."""
-    found = {}
-    if scenes:
-        keys = "click", "best", "box", "corrected", "ellipse", "eroded"
-        found = {key: float(np.mean([r[key] for r in scenes])) for key in keys}
-        predicted, true = (np.concatenate([r[key] for r in scenes]) for key in ("predicted", "true"))
-        found["correlation"] = float(np.corrcoef(predicted, true)[0, 1])
-    if photos:
-        found |= {key: float(np.mean([r[key] for r in photos])) for key in ("photo_box", "photo_ellipse")}
-    return found
+def scene_means(rows: list[dict]) -> dict[str, float]:
+    """The scores of objects in scenes."""
+    keys = "click", "best", "box", "corrected", "ellipse", "eroded"
+    predicted, true = (np.concatenate([r[key] for r in rows]) for key in ("predicted", "true"))
+    correlation = float(np.corrcoef(predicted, true)[0, 1])
+    return {**{key: float(np.mean([r[key] for r in rows])) for key in keys}, "correlation": correlation}
+
+
+def photo_means(rows: list[dict]) -> dict[str, float]:
+    """The scores of objects in photographs; of none there are none."""
+    return {key: float(np.mean([r[key] for r in rows])) for key in ("photo_box", "photo_ellipse") if rows}
 
 
 def summary(scenes: list[dict], photos: list[dict]) -> dict[str, object]:
     """The scores, and how many of everything they are of."""
+    means = {key: round(value, 4) for key, value in (scene_means(scenes) | photo_means(photos)).items()}
     rounds = np.mean([r["rounds"] for r in scenes], 0).round(4).tolist()
     counts = {"objects": len(scenes), "photo_objects": len(photos), "photos": len({r["photo"] for r in photos})}
-    return {**{k: round(v, 4) for k, v in means(scenes, photos).items()}, "rounds": rounds, **counts}
+    return {**means, "rounds": rounds, **counts}
+
+
+def jackknife(rows: list[dict], picture: str, means: Callable[[list[dict]], dict[str, float]]) -> dict[str, float]:
+    """Standard errors of `means`: how far they wander when the rows of one `picture` at a time ("seed", "photo") are left out.
+
+    A picture, not an object, as objects of one picture are alike. Of fewer than two pictures nothing can be said.
+    """
+    pictures = {r[picture] for r in rows}
+    if len(pictures) < 2:
+        return {}
+    without = [means([r for r in rows if r[picture] != one]) for one in pictures]
+    return {key: round(float(np.sqrt(len(pictures) - 1) * np.std([each[key] for each in without])), 4) for key in without[0]}
 
 
 def standard_errors(scenes: list[dict], photos: list[dict]) -> dict[str, float]:
-    """How far each score may be off, since it is of so few pictures: the jackknife's standard error.
-
-    One picture at a time is left out, not one object: objects of a picture are alike. Nothing is said of what is of one picture.
-    """
-    without = [means([r for r in scenes if r["seed"] != seed], []) for seed in sorted({r["seed"] for r in scenes})]
-    without_photo = [means([], [r for r in photos if r["photo"] != name]) for name in sorted({r["photo"] for r in photos})]
-    errors = {}
-    for some in (without, without_photo):
-        for key in some[0] if len(some) > 1 else ():
-            errors[key] = round(float(np.sqrt(len(some) - 1) * np.std([each[key] for each in some])), 4)
-    return errors
+    """Of each score, since it is of so few pictures."""
+    return jackknife(scenes, "seed", scene_means) | jackknife(photos, "photo", photo_means)
 
 
 def evaluate(model: Segmenter, scenes: int, photos: list[Photo]) -> tuple[dict[str, object], list[dict], list[dict]]:
