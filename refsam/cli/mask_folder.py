@@ -1,7 +1,7 @@
 """A folder of black and white PNGs, one for each mask, with metadata.csv: what upstream's scripts/amg.py writes."""
 
-import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,30 @@ COLUMNS = (
     "id", "area", "bbox_x0", "bbox_y0", "bbox_w", "bbox_h", "point_input_x", "point_input_y", "predicted_iou", "stability_score",
     "crop_box_x0", "crop_box_y0", "crop_box_w", "crop_box_h",
 )  # fmt: skip
-OURS = re.compile(r"\d+\.png|metadata\.csv")
+TABLE = "metadata.csv"
 
 
 def check_folder(folder: Path) -> None:
-    """Raise InputError unless `folder` is new, empty or of an earlier run: it is replaced as a whole."""
+    """Raise InputError unless `folder` is new, empty or of an earlier run: it is replaced as a whole.
+
+    Of an earlier run means: our table, and the PNGs that its rows count. Numbered PNGs alone may be the frames of a video.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
         raise InputError(f"--masks {folder}: it is not a folder")
-    others = sorted(entry.name for entry in folder.iterdir() if not OURS.fullmatch(entry.name))
+    names = {entry.name for entry in folder.iterdir()}
+    others = sorted(names - _written(folder))
     if others:
         raise InputError(f"--masks {folder}: it has other things in it ({', '.join(others[:3])}); name a new folder")
+
+
+def _written(folder: Path) -> set[str]:
+    """The names that `write_folder` gave to what it wrote into this folder; none where it did not."""
+    with suppress(OSError, UnicodeDecodeError), (folder / TABLE).open(encoding="ascii") as file:
+        if file.readline() == _line(COLUMNS):
+            return {TABLE, *(f"{number}.png" for number, _ in enumerate(file))}
+    return set()
 
 
 def write_folder(folder: Path, records: Sequence[dict[str, Any]], progress: Progress) -> None:
@@ -38,8 +50,12 @@ def write_folder(folder: Path, records: Sequence[dict[str, Any]], progress: Prog
             write_picture(new / f"{number}.png", np.multiply(rle_to_mask(record["segmentation"]), 255, dtype=np.uint8))
             progress(number + 1, len(records))
         rows = [COLUMNS, *(_row(number, record) for number, record in enumerate(records))]
-        with atomic_write(new / "metadata.csv") as file:
-            file.write("".join(",".join(map(str, row)) + "\n" for row in rows).encode())
+        with atomic_write(new / TABLE) as file:
+            file.write("".join(map(_line, rows)).encode())
+
+
+def _line(row: Sequence[Any]) -> str:
+    return ",".join(map(str, row)) + "\n"
 
 
 def _row(number: int, record: dict[str, Any]) -> tuple[Any, ...]:

@@ -197,10 +197,10 @@ def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
 
 
 def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | None = None, folders: Sequence[Path] = ()) -> None:
-    """Raise InputError where two outputs are one file, an output is an input, or it cannot be written there.
+    """Raise InputError where two outputs are one file, an output is or holds an input, or it cannot be written there.
 
     Before any work, so that nobody waits for masks that cannot be written. `folder` is one that will be made; those of `paths`
-    that are folders to write are `folders`.
+    that are folders to write, and are replaced as a whole, are `folders`.
     """
     if folder is not None:
         above = [folder, *folder.parents]
@@ -213,8 +213,11 @@ def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | N
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise InputError(f"two outputs have the same name {path}")
-        if place in [other.resolve() for other in inputs]:
-            raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")
+        for given in inputs:
+            if place == given.resolve():
+                raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")
+            if path in folders and place in given.resolve().parents:
+                raise InputError(f"{path} has the input {given} in it; it is not replaced. Name another folder")
         if path.parent != folder and not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}")
         if path.parent.is_dir():

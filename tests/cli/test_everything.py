@@ -105,6 +105,30 @@ def test_a_folder_with_other_things_is_left_alone(refused, folder):
     assert "diary.txt" in refused(*LOOK, "--masks", "masks")
 
 
+@pytest.mark.parametrize("table", [None, "frame,time\n0,0.0\n1,0.04\n", b"\xff\xfe"])
+def test_numbered_pictures_of_somebody_elses_are_left_alone(refused, folder, table):
+    Path("masks").mkdir()
+    for number in range(2):
+        Path(f"masks/{number}.png").write_bytes(b"a frame")
+    if table is not None:
+        Path("masks/metadata.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    assert "0.png" in refused(*LOOK, "--masks", "masks")
+    assert Path("masks/1.png").read_bytes() == b"a frame"
+
+
+def test_a_picture_added_to_an_earlier_run_keeps_it_from_being_replaced(run, refused, folder):
+    run(*LOOK, "--masks", "masks")
+    Path("masks/999.png").write_bytes(b"a frame")
+    assert "999.png" in refused(*LOOK, "--masks", "masks")
+
+
+def test_a_folder_that_holds_the_picture_is_not_replaced(run, refused, folder):
+    run(*LOOK, "--masks", "masks")
+    words = ["everything", "masks/0.png", *LOOK[2:], "--masks", "masks"]
+    assert "masks has the input masks/0.png in it" in refused(*words)
+    assert Path("masks/0.png").exists()
+
+
 @pytest.mark.parametrize("when", [0, 2])
 def test_an_interrupted_run_leaves_whole_files_only(run, folder, monkeypatch, when):
     run(*LOOK, "--masks", "masks")
