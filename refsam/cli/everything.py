@@ -1,7 +1,6 @@
 """`refsam everything`: all that a grid of points finds in a picture."""
 
 import dataclasses
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,12 +11,11 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from refsam.automatic_mask_generator import SamAutomaticMaskGenerator
-from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
+from refsam.cli.common import OK, JsonFlag, print_json, printable, progress, write_json
 from refsam.cli.mask_folder import check_folder, write_folder
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.results import PICTURES, check_places, check_suffix, make_folder, write_picture
 from refsam.drawing import overlay
-from refsam.files import atomic_write
 from refsam.images import read_image
 from refsam.masks import rle_to_mask
 from refsam.types import Array, Bool, Progress, UInt8
@@ -81,8 +79,7 @@ class Outputs:
         if self.out is not None:
             make_folder(self.out)
         if self.rle is not None:
-            with atomic_write(self.rle) as file:
-                file.write(json.dumps(sa_1b(image, picture, records)).encode())
+            write_json(sa_1b(image, picture, records), self.rle)
         if self.overlay is not None:
             write_picture(self.overlay, overlay(picture, _largest_first(records)))
         if self.masks is not None:

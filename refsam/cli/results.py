@@ -1,6 +1,5 @@
 """What `refsam segment` found, as a table, as JSON, as pictures and as COCO's run-length code."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from refsam.cli.common import one_line
+from refsam.cli.common import one_line, write_json
 from refsam.cli.prompts import Prompt
 from refsam.drawing import overlay
 from refsam.errors import InputError
@@ -177,7 +176,7 @@ class Targets:
         for path, result in zip(self.files.get("cutout", []), results, strict=False):
             write_picture(path, cut_out(picture, result.mask()))
         for path in self.files.get("rle", []):
-            _write(path, lambda file: file.write(json.dumps(_coco(image, picture, results)).encode()))
+            write_json(_coco(image, picture, results), path)
         for path in self.files.get("logits", []):
             _write(path, lambda file: _save_logits(file, results))
 

@@ -1,6 +1,7 @@
 """`refsam everything` from end to end."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 import refsam
 from refsam.cli import mask_folder
-from refsam.cli.everything import Search, hint
+from refsam.cli.everything import Outputs, Search, hint
 from refsam.drawing import overlay
 from refsam.images import read_image
 from refsam.masks import rle_to_mask
@@ -156,6 +157,15 @@ def test_an_interrupted_search_leaves_nothing(run, folder, monkeypatch):
     monkeypatch.setattr("refsam.predictor.SamPredictor.stability_scores", interrupted)
     assert run(*LOOK, "--out", "results")[0] == 130
     assert sorted(path.name for path in folder.iterdir()) == ["picture.png"]
+
+
+def test_a_score_that_is_no_number_is_null_in_the_file(folder, records):
+    """The stability of a mask whose logits are all below both thresholds, kept where that filter is off."""
+    Outputs(rle=Path("r.json")).write(
+        Path("p.png"), read_image("picture.png"), [{**records[0], "stability_score": math.nan}], lambda *_: None
+    )
+    document = json.loads(Path("r.json").read_text(), parse_constant=pytest.fail)
+    assert document["annotations"][0]["stability_score"] is None
 
 
 def test_where_no_mask_is_left_the_hints_lead_to_one(run, folder):
