@@ -20,10 +20,10 @@ from refsam.metal import sources
 from refsam.metal.definitions import CANARY, canary
 from refsam.metal.device import Device, Function, Kernel
 from refsam.metal.signature import Argument, arguments, layout, numbers, pack
-from refsam.types import Array
+from refsam.types import Array, Bool
 
 PATTERNS = (0xA5, 0x5A)
-"""Bytes that outputs are filled with. A result may be one of them by chance; then it is no longer the other in a second run."""
+"""Bytes that outputs are filled with. A word of a result may be one of them by chance; then it is not the other in a second run."""
 
 POOL_BYTES = 1 << 30
 """Buffers that are kept for the next runs; of more, those unused for longest go."""
@@ -101,12 +101,14 @@ class Runner:
         signature = arguments(source, kernel)
         _check(kernel, signature, values, threads)
         call = Call(self._function(compiled, kernel), kernel, signature, list(values), threads)
+        suspects: dict[int, Bool[Array, " N"]] = {}
         for pattern in PATTERNS:
             results = self._once(call, pattern)
-            untouched = {i: n for i, x in results.items() if isinstance(values[i], Output) and (n := _untouched(x, pattern))}
-            if not untouched or not whole:
+            untouched = {i: _untouched(x, pattern) for i, x in results.items() if isinstance(values[i], Output)}
+            suspects = {i: suspects.get(i, True) & words for i, words in untouched.items()}
+            if not whole or not any(words.any() for words in suspects.values()):
                 return results
-        index, count = next(iter(untouched.items()))
+        index, count = next((i, np.count_nonzero(words)) for i, words in suspects.items() if words.any())
         raise KernelError(
             f"kernel {kernel} on {threads} threads left {count} of {results[index].nbytes // 4} words of buffer {index}"
             f" ({signature[index].name}) as they were: the device did not run it, or not all of it, and told nobody"
@@ -248,13 +250,13 @@ def _copy(buffer: Any, value: Any, argument: Argument) -> Array:
     return np.frombuffer(buffer, value.dtype).reshape(value.shape).copy()
 
 
-def _untouched(result: Array, pattern: int) -> int:
-    """Words of 4 bytes that still are the pattern."""
+def _untouched(result: Array, pattern: int) -> Bool[Array, " N"]:
+    """Which words of 4 bytes still are the pattern; what is left at the end is one more."""
     raw = result.reshape(-1).view(np.uint8)
     whole = raw.size // 4 * 4
-    words = raw[:whole].view(np.uint32) == pattern * 0x01010101
+    words: Bool[Array, " N"] = raw[:whole].view(np.uint32) == pattern * 0x01010101
     rest = raw[whole:]
-    return int(np.count_nonzero(words)) + int(rest.size > 0 and bool((rest == pattern).all()))
+    return np.append(words, (rest == pattern).all()) if rest.size else words
 
 
 def _kernel_error(what: str, error: Exception) -> KernelError:
