@@ -1,7 +1,9 @@
 """BLAS on one thread inside a block, and the host's setting afterwards."""
 
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -132,6 +134,49 @@ def test_the_last_thread_really_restores_what_the_first_one_found(host_uses_two:
     assert threads() <= {1}
     other_thread.leave()
     assert threads() == host_uses_two
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
+def test_a_forked_child_does_not_count_the_threads_that_it_lost(
+    host_uses_two: set[int], other_thread: OtherThread, inside: bool
+) -> None:
+    other_thread.enter()
+    with one_blas_thread() if inside else nullcontext():
+        child = os.fork()
+        if child == 0:
+            try:
+                before = threads()
+                with one_blas_thread():
+                    within = threads()
+                right = before <= {1} if inside else before == host_uses_two
+                os._exit(0 if right and threads() == before and within <= {1} else 1)
+            except BaseException:
+                os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert threads() <= {1}  # the other thread is still inside
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_waits_for_a_thread_that_is_just_entering() -> None:
+    """Its lock would be taken for ever in the child."""
+    taken, let_go = threading.Event(), threading.Event()
+
+    def enter_slowly() -> None:
+        with blas._single_thread.lock:
+            taken.set()
+            let_go.wait(0.2)
+
+    thread = threading.Thread(target=enter_slowly)
+    thread.start()
+    taken.wait(60)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if blas._single_thread.lock.acquire(timeout=20) else 1)
+    thread.join(60)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_the_host_can_change_the_number_afterwards(host_uses_two: set[int], other_thread: OtherThread) -> None:
