@@ -2,6 +2,7 @@
 
 import _ctypes
 import ctypes
+import os
 import tempfile
 import threading
 import weakref
@@ -133,3 +134,6 @@ def _load(path: Path, owner: Library) -> Callable[..., None]:
 @cache
 def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="refsam-emulator")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a pool's threads stay in the parent: the child would wait for ever
