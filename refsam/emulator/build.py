@@ -83,6 +83,8 @@ def _build(folder: Path, source: str, signatures: list[Signature], options: Opti
         checked = instrument(module, SOURCE)
         text, granule = checked.text, checked.granule
     text = ir.executable(text, red_zones=options.checked)
+    if not options.checked:
+        text = ir.with_harmless_division(text)
     if options.noise:
         text = ir.with_noisy_division(text)
     back_end(folder, text, options, tools)
@@ -161,11 +163,29 @@ def _without_paths(message: str, folder: Path) -> str:
 
 def back_end(folder: Path, text: str, options: Options, tools: Toolchain) -> None:
     """From LLVM assembly to a shared library or a program."""
-    assembly, code = folder / "back.ll", folder / "kernels.o"
+    code = folder / "kernels.o"
+    if options.checked:
+        _from_assembly(folder, text, tools, "-O1", "-c", "-o", code)
+        tools.link("-static", "-o", folder / PROGRAM, code, runtime_folder(tools) / "checker.o")
+        return
+    fast = optimised(folder, text, tools)
+    if mixing := ir.loops_with_private_memory(fast):
+        fast = optimised(folder, ir.with_dependences(text, mixing), tools)
+    _from_assembly(folder, fast, tools, "-O2", "-Xclang", "-disable-llvm-passes", "-c", "-o", code)
+    tools.link("-shared", "-o", folder / PROGRAM, code, runtime_folder(tools) / "library.o")
+
+
+def optimised(folder: Path, text: str, tools: Toolchain) -> str:
+    """LLVM assembly of the same program, for fast mode, as it is before it becomes machine code."""
+    result = folder / "fast.ll"
+    _from_assembly(folder, text, tools, "-O2", "-S", "-emit-llvm", "-o", result)
+    return result.read_text("utf-8")
+
+
+def _from_assembly(folder: Path, text: str, tools: Toolchain, *flags: str | Path) -> None:
+    assembly = folder / "back.ll"
     assembly.write_text(text, "utf-8")
-    level, kind, runtime = ("-O1", "-static", "checker.o") if options.checked else ("-O2", "-shared", "library.o")
-    tools.compile("-x", "ir", level, "-fPIC", "-Wno-everything", "-c", assembly, "-o", code)
-    tools.link(kind, "-o", folder / PROGRAM, code, runtime_folder(tools) / runtime)
+    tools.compile("-x", "ir", "-fPIC", "-Wno-everything", *flags, assembly)
 
 
 def front_end(folder: Path, unit: str, options: Options, tools: Toolchain) -> tuple[str, str]:
@@ -194,19 +214,21 @@ def variant(options: Options) -> list[str]:
 def launcher(signatures: list[Signature]) -> str:
     """The one function that the runtime calls: threads `first` to `last` of a group run kernel number `which`.
 
-    Without barriers that loop is all there is, and the compiler may vectorise it over threads.
+    Without barriers a kernel's loop is all there is, and the compiler may vectorise it over threads: none waits for another, so
+    it need not prove that their accesses are apart. (What of that is too much, `ir.loops_with_private_memory` finds.)
     """
-    cases = "\n".join(
-        f"    case {number}:\n"
+    loops = "".join(
+        f'extern "C" __attribute__((noinline)) void {ir.LOOP}{number}(__global const __mtl_group *g, uint first, uint last) {{\n'
         "#pragma clang loop vectorize(assume_safety)\n"
-        f"        for (uint t = first; t < last; t++) ::{s.name}({', '.join(a.expression() for a in s.arguments)});\n"
-        "        break;"
+        f"    for (uint t = first; t < last; t++) ::{s.name}({', '.join(a.expression() for a in s.arguments)});\n"
+        "}\n"
         for number, s in enumerate(signatures)
     )
+    cases = "".join(f"    case {number}: {ir.LOOP}{number}(g, first, last); break;\n" for number in range(len(signatures)))
     return (
-        f'#line 1 "{LAUNCHER}"\n'
+        f'#line 1 "{LAUNCHER}"\n{loops}'
         'extern "C" void __mtl_enter(__global const __mtl_group *g, uint which, uint first, uint last) {\n'
-        f"    switch (which) {{\n{cases}\n    }}\n}}\n"
+        f"    switch (which) {{\n{cases}    }}\n}}\n"
         if signatures
         else ""
     )

@@ -19,6 +19,8 @@ VARIABLE = re.compile(r"^@(\S+) = internal global (.+) (?:undef|zeroinitializer|
 FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
 PRIVATE_LIMIT = 40 * 1024
 """Bytes; a fiber's stack has 64 KB (library.py)."""
+LOOP = "__mtl_threads_"
+"""Begins the names of the functions with a loop over threads; the kernel's number ends them."""
 RED_ZONE = 256
 """Bytes behind each threadgroup variable that belong to none, so that a step beyond its end is seen."""
 
@@ -103,7 +105,7 @@ def refuse_calls_of_kernels(module: Module, signatures: list[Signature], source:
     """Only the launcher calls them, and a kernel's stub its body."""
     for signature in signatures:
         names = {signature.name, module.entry(signature.name)}
-        callers = [name for name, called in module.calls.items() if names & called and name not in {*names, "__mtl_enter"}]
+        callers = [name for name, called in module.calls.items() if names & called and name not in names and LOOP not in name]
         if callers:
             caller = _readable(callers[0])
             what = f"'{caller}' calls kernel '{signature.name}': kernels are called by the host only"
@@ -144,6 +146,64 @@ def executable(text: str, *, red_zones: bool) -> str:
     text = re.sub(r"^define (.*@__clang_ocl_kern_imp_)", r"define internal \1", text, flags=re.MULTILINE)
     text = text.replace("define internal internal ", "define internal ").replace("define internal dso_local ", "define internal ")
     return re.sub(r"\b(?:spir_kernel|spir_func|device_kernel|cc ?7[56]) ", "", text)
+
+
+def loops_with_private_memory(optimised: str) -> list[str]:
+    """The functions with a loop over threads in which private variables are still memory, such as an array with an index that is
+    not known.
+
+    That memory is one for all turns of the loop, each of which begins by filling it. Threads that are computed side by side
+    would fill it for each other, and the launcher's promise that no turn concerns another would let them.
+    """
+    return [name for name, body in Module(optimised).functions.items() if name.startswith(LOOP) and " alloca " in body]
+
+
+def with_dependences(text: str, loops: list[str]) -> str:
+    """The same program before optimisation, without that promise for these functions."""
+    for name in loops:
+        body = Module(text).functions[name]
+        text = text.replace(body, re.sub(r", !llvm\.access\.group !\d+", "", body))
+    return text
+
+
+def with_harmless_division(text: str) -> str:
+    """Integer division by zero, and of the least number by -1, gives some number, as in Metal; a CPU would end the process."""
+    made: dict[str, str] = {}
+
+    def call(found: re.Match[str]) -> str:
+        operation, kind, dividend, divisor = found.groups()
+        name = f"__mtl_{operation}_{re.sub(r'[<> ]', '', kind)}"
+        made[name] = _harmless_division(name, operation, kind)
+        return f"= call {kind} @{name}({kind} {dividend}, {kind} {divisor})"
+
+    text = re.sub(r"= ([us](?:div|rem)) (i\d+|<\d+ x i\d+>) ([^\n]+), (%[\w.]+)", call, text)
+    return text + "".join(made.values())
+
+
+def _harmless_division(name: str, operation: str, kind: str) -> str:
+    """x / 0 is x / 1 and, of signed numbers, x / -1 is 0 - x, which exists for every x."""
+    zero, one, minus_one = (_constant(kind, number) for number in (0, 1, -1))
+    bits = re.sub(r"i\d+", "i1", kind)
+    signed, result = operation[0] == "s", "%negative" if operation == "sdiv" else "%quotient"
+    lines = [
+        f"define internal {kind} @{name}({kind} %a, {kind} %b) alwaysinline {{",
+        f"  %by_zero = icmp eq {kind} %b, {zero}",
+        f"  %by_minus_one = icmp eq {kind} %b, {minus_one if signed else zero}",
+        f"  %odd = or {bits} %by_zero, %by_minus_one",
+        f"  %divisor = select {bits} %odd, {kind} {one}, {kind} %b",
+        f"  %quotient = {operation} {kind} %a, %divisor",
+        f"  %opposite = sub {kind} {zero}, %a",
+        f"  %negative = select {bits} %by_minus_one, {kind} %opposite, {kind} %quotient",
+        f"  ret {kind} {result}",
+        "}\n",
+    ]
+    return "\n".join(lines)
+
+
+def _constant(kind: str, number: int) -> str:
+    """A number of this type, or a vector of it."""
+    vector = re.fullmatch(r"<(\d+) x (i\d+)>", kind)
+    return f"<{', '.join([f'{vector[2]} {number}'] * int(vector[1]))}>" if vector else str(number)
 
 
 def with_noisy_division(text: str) -> str:
