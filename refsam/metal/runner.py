@@ -23,7 +23,7 @@ from refsam.metal.signature import Argument, arguments, layout, numbers, pack
 from refsam.types import Array, Bool
 
 PATTERNS = (0xA5, 0x5A)
-"""Bytes that outputs are filled with. A word of a result may be one of them by chance; then it is not the other in a second run."""
+"""Bytes that outputs are filled with. A word of a result that is one of them by chance is not the other in a second run."""
 
 POOL_BYTES = 1 << 30
 """Buffers that are kept for the next runs; of more, those unused for longest go."""

@@ -13,13 +13,20 @@ from typing import Any
 
 import numpy as np
 
+from refsam.emulator.parse import split
 from refsam.errors import InputError
 from refsam.metal.sources import KERNEL, plain, without_comments
 
 _SCALARS = {
     "float": "<f4", "half": "<f2", "int": "<i4", "uint": "<u4", "short": "<i2", "ushort": "<u2", "char": "i1", "uchar": "u1",
-    "atomic_int": "<i4", "atomic_uint": "<u4", "atomic_float": "<f4",
+    "long": "<i8", "ulong": "<u8", "atomic_int": "<i4", "atomic_uint": "<u4", "atomic_float": "<f4",
 }  # fmt: skip
+_ALIASES = {
+    "unsigned": "uint", "unsigned int": "uint", "unsigned short": "ushort", "unsigned char": "uchar", "unsigned long": "ulong",
+    **{f"{'u' * unsigned}int{bits}_t": "u" * unsigned + name
+       for bits, name in ((8, "char"), (16, "short"), (32, "int"), (64, "long")) for unsigned in (0, 1)},
+}  # fmt: skip
+"""Other names of scalar types."""
 _NO_VECTORS = ("atomic_int", "atomic_uint", "atomic_float")
 
 
@@ -56,27 +63,47 @@ class Layout:
     columns: int = 1
 
 
+_TYPE = r"(?:unsigned(?:\s+(?:int|short|char|long))?|\w+(?:\s*<[^<>]*>)?)"
 _ARGUMENT = re.compile(
-    r"(const\s+)?\b(device|constant)\s+(const\s+)?(\w+)\s*(const\s*)?([*&])\s*(?:restrict\s+)?(\w+)\s*\[\[\s*buffer\s*\(\s*(\d+)\s*\)\s*\]\]"
+    rf"\s*(const\s+)?(device|constant)\s+(const\s+)?({_TYPE})\s*(const\s*)?([*&])\s*(?:(?:__)?restrict\s+)?(\w+)"
+    r"\s*\[\[\s*buffer\s*\(\s*(\d+)\s*\)\s*\]\]\s*"
 )
 
 
 def arguments(source: str, kernel: str) -> list[Argument]:
     """The buffers of `kernel`, by index.
 
-    Raises InputError where there is no such kernel, or an index is taken twice or missing.
+    Raises InputError where there is no such kernel, a buffer is declared in a way that is not understood, or an index is taken
+    twice or missing.
     """
     text = plain(source)
     head = re.search(rf"{KERNEL}{re.escape(kernel)}\s*\((.*?)\)\s*\{{", text, re.S)
     if head is None:
         raise InputError(f"there is no kernel {kernel!r} in this source")
-    found = sorted(
-        Argument(int(number), name, kind, space == "device" and not (early or const or late), mark == "&")
-        for early, space, const, kind, late, mark, name, number in _ARGUMENT.findall(head[1])
-    )
+    others = re.compile(r".*\[\[(?!\s*buffer\b).*\]\]\s*", re.S)  # built-in values
+    found = sorted(_argument(kernel, part) for part in split(head[1]) if part.strip() and not others.fullmatch(part))
     if [argument.index for argument in found] != list(range(len(found))):
         raise InputError(f"kernel {kernel}: its buffers are {[a.index for a in found]}; they have to be 0, 1, 2, ... once each")
     return found
+
+
+def _argument(kernel: str, declaration: str) -> Argument:
+    match = _ARGUMENT.fullmatch(declaration)
+    if match is None:
+        shown = " ".join(declaration.split())
+        raise InputError(
+            f"kernel {kernel}: `{shown}` is not understood; a buffer is `device T *name [[buffer(0)]]`, or constant, or T &"
+        )
+    early, space, const, kind, late, mark, name, number = match.groups()
+    return Argument(int(number), name, _own_name(kind), space == "device" and not (early or const or late), mark == "&")
+
+
+def _own_name(kind: str) -> str:
+    """`uint` of `unsigned int` and `uint32_t`, `float4` of `vec<float, 4>`."""
+    kind = " ".join(kind.split())
+    if vector := re.fullmatch(r"vec ?< ?(.+?) ?, ?([234]) ?>", kind):
+        return _own_name(vector[1]) + vector[2]
+    return _ALIASES.get(kind, kind)
 
 
 def layout(type_name: str) -> Layout:

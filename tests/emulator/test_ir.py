@@ -42,8 +42,9 @@ def test_threads_that_are_computed_side_by_side_have_private_memory_of_their_own
 def divided(kind: str, x: Array, y: Array) -> tuple[Array, Array]:
     """Quotients and remainders in fast mode."""
     source = HEAD + (
-        f"kernel void k(device const {kind} *x [[buffer(0)]], device const {kind} *y [[buffer(1)]], device {kind} *q [[buffer(2)]],"
-        f" device {kind} *r [[buffer(3)]], uint t [[thread_position_in_grid]]) {{ q[t] = x[t] / y[t]; r[t] = x[t] % y[t]; }}"
+        f"typedef {kind} T; kernel void k(device const T *x [[buffer(0)]], device const T *y [[buffer(1)]],"
+        " device T *q [[buffer(2)]], device T *r [[buffer(3)]],"
+        " uint t [[thread_position_in_grid]]) { q[t] = x[t] / y[t]; r[t] = x[t] % y[t]; }"
     )
     device = emulator.Device(threads=1, group_size=32)
     quotients, remainders = device.buffer(x.nbytes), device.buffer(x.nbytes)

@@ -1,5 +1,6 @@
 """Signatures read from source, and parameters packed as the Metal compiler lays them out."""
 
+import re
 import struct
 
 import numpy as np
@@ -32,6 +33,22 @@ def test_arguments_are_read_in_the_order_of_their_buffers() -> None:
     assert [a.is_struct for a in found] == [False, True, False, False, True]
 
 
+def test_types_have_other_names() -> None:
+    names = ("unsigned int", "unsigned", "uint32_t", "vec<float, 4>", "vec<uint8_t,2>", "int64_t", "ulong", "device_array")
+    listed = ", ".join(f"constant {name} *x{i} [[buffer({i})]]" for i, name in enumerate(names))
+    found = arguments(f"kernel void k({listed}, uint t [[thread_position_in_grid]]) {{ }}", "k")
+    assert [a.type for a in found] == ["uint", "uint", "uint", "float4", "uchar2", "long", "ulong", "device_array"]
+
+
+@pytest.mark.parametrize(
+    "last", ["device float *(y)[4] [[buffer(1)]]", "device float *y BUFFER(1)", "device float y [[buffer(1)]]"]
+)
+def test_a_buffer_that_is_not_understood_is_not_left_out(last) -> None:
+    """The runner would give it no memory, and nobody would tell."""
+    with pytest.raises(InputError, match=re.escape(f"kernel k: `{last}` is not understood")):
+        arguments(f"kernel void k(device float *x [[buffer(0)]], {last}) {{ }}", "k")
+
+
 def test_a_kernel_from_a_template_has_its_host_name() -> None:
     source = """template <typename T> [[kernel]] void add(device const T *x [[buffer(0)]], device T *y [[buffer(1)]]) { }
     template [[host_name("add_h")]] kernel void add<half>(device const half *, device half *);"""
@@ -50,7 +67,8 @@ def test_signatures_that_cannot_be_served_are_refused(kernel, message) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "alignment"),
     [("float", 4, 4), ("float2", 8, 8), ("float3", 16, 16), ("float4", 16, 16), ("packed_float3", 12, 4), ("uchar4", 4, 4),
-     ("half3", 8, 8), ("packed_half4", 8, 2), ("uint3", 16, 16), ("char", 1, 1), ("atomic_uint", 4, 4),
+     ("half3", 8, 8), ("packed_half4", 8, 2), ("uint3", 16, 16), ("char", 1, 1), ("atomic_uint", 4, 4), ("long", 8, 8),
+     ("ulong3", 32, 32),
      ("float2x2", 16, 8), ("float3x3", 48, 16), ("float4x3", 64, 16), ("half2x4", 16, 8), ("half3x2", 12, 4)],
 )  # fmt: skip
 def test_layouts_of_the_metal_specification(name, size, alignment) -> None:
