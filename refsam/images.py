@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 import warnings
 from io import BufferedIOBase
 from pathlib import Path
@@ -26,6 +27,14 @@ MAX_PIXELS = 178_956_970
 _TILE = (256, 4096)  # rows and columns that are converted at once: about a megapixel, so that temporaries stay small
 
 
+_one_at_a_time = threading.Lock()
+"""Warning filters are the whole process's: of two threads that change them, one would put back what the other had set."""
+if hasattr(os, "register_at_fork"):  # a child must not get the lock of a thread that it has not
+    os.register_at_fork(
+        before=_one_at_a_time.acquire, after_in_parent=_one_at_a_time.release, after_in_child=_one_at_a_time.release
+    )
+
+
 def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
     """The picture in a file, upright, as 8-bit RGB.
 
@@ -45,7 +54,7 @@ def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
     name = _name(source)
     if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
         raise InputError(f"cannot read the image {name}: {_no_file(Path(source))}")
-    with warnings.catch_warnings():
+    with _one_at_a_time, warnings.catch_warnings():
         # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels.
         warnings.simplefilter("ignore")
         try:

@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -231,6 +232,14 @@ def test_pillows_warning_below_its_limit_is_silenced_here_only(tmp_path, monkeyp
         np.testing.assert_array_equal(read_image(path), RGB)
     with pytest.warns(Image.DecompressionBombWarning):
         Image.open(path).close()
+
+
+def test_threads_that_read_pictures_leave_the_warning_filters_as_they_are(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.zeros((300, 300, 3), np.uint8)))
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read_image, [path] * 100))
+    assert warnings.filters == before
 
 
 def test_a_file_object_is_named_where_it_has_a_name(tmp_path):
