@@ -24,7 +24,7 @@ from refsam.regions import box_of_rle, remove_small_regions, uncrop
 from refsam.types import Array, Bool, Float, Int, Progress, Size, UInt8
 
 SEGMENTATIONS: dict[str, Callable[[Rle], Any]] = {
-    "binary_mask": rle_to_mask,
+    "binary_mask": lambda rle: rle_to_mask(rle, max_pixels=math.prod(rle["size"])),  # the caller's own picture
     "uncompressed_rle": lambda rle: rle,
     "coco_rle": coco_encode_rle,
 }

@@ -35,15 +35,17 @@ def mask_to_rle(mask: Bool[Array, "H W"]) -> Rle:
     return {"size": [height, width], "counts": [0, *counts] if starts_inside else counts}
 
 
-def rle_to_mask(rle: Mapping[str, Any]) -> Bool[Array, "H W"]:
+def rle_to_mask(rle: Mapping[str, Any], max_pixels: int = MAX_PIXELS) -> Bool[Array, "H W"]:
     """The mask of a run-length code, with plain counts or compressed (text or bytes).
 
-    Raises InputError where the code is damaged, does not fill its size, or is of more than MAX_PIXELS: that of a huge mask
+    Raises InputError where the code is damaged, does not fill its size, or is of more than `max_pixels`: that of a huge mask
     is tiny.
     """
     height, width = _size(rle)
+    if height * width > max_pixels:
+        raise InputError(f"run-length code: {height} x {width} is more than {max_pixels} pixels; max_pixels= allows more")
     counts = plain_counts(rle)
-    if counts.size and (counts.min() < 0 or counts.max() > MAX_PIXELS):
+    if counts.size and (counts.min() < 0 or counts.max() > max_pixels):
         raise InputError(f"run-length code: a count of {counts.min() if counts.min() < 0 else counts.max()} cannot be")
     if int(counts.sum()) != height * width:
         raise InputError(f"run-length code: its counts add up to {counts.sum()}, but {height} x {width} is {height * width}")
@@ -124,8 +126,6 @@ def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
     size = rle.get("size")
     if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(n, int) and n >= 0 for n in size):
         raise InputError(f"run-length code: size is {size!r}; [height, width] is needed")
-    if size[0] * size[1] > MAX_PIXELS:
-        raise InputError(f"run-length code: {size[0]} x {size[1]} is more than {MAX_PIXELS} pixels")
     return size[0], size[1]
 
 

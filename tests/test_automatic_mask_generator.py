@@ -52,6 +52,13 @@ def test_the_three_forms_hold_the_same_masks():
 
 
 @pytest.mark.core
+def test_the_callers_own_picture_may_be_of_any_size(monkeypatch):
+    """Run-length codes of strangers may not: there the limit is the one for pictures from files."""
+    monkeypatch.setattr(rle_to_mask, "__defaults__", (48 * 77 - 1,))
+    assert len(records(output_mode="binary_mask")) == len(records(output_mode="coco_rle")) > 5
+
+
+@pytest.mark.core
 def test_own_grids_and_batches_change_nothing():
     expected = records(output_mode="coco_rle")
     assert records(output_mode="coco_rle", points_per_side=None, point_grids=[point_grid(5)]) == expected

@@ -9,7 +9,7 @@ from pycocotools import mask as coco
 
 from refsam import masks
 from refsam.errors import InputError
-from refsam.masks import area, box_of, coco_encode_rle, cut_out, iou, mask_to_logits, mask_to_rle, rle_to_mask
+from refsam.masks import area, box_of, coco_encode_rle, cut_out, iou, mask_to_logits, mask_to_rle, plain_counts, rle_to_mask
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
@@ -89,6 +89,15 @@ def test_the_order_in_memory_does_not_matter(masked):
 def test_a_damaged_code_is_refused(rle, message):
     with pytest.raises(InputError, match=message):
         rle_to_mask(rle)
+
+
+def test_masks_larger_than_a_strangers_may_be_are_had_on_demand():
+    rle = {"size": [3, 100], "counts": [120, 30, 150]}
+    with pytest.raises(InputError, match="3 x 100 is more than 299 pixels; max_pixels= allows more"):
+        rle_to_mask(rle, max_pixels=299)
+    assert rle_to_mask(rle, max_pixels=300).sum() == 30
+    huge = {"size": [20_000, 10_000], "counts": [0, 200_000_000]}
+    assert plain_counts(coco_encode_rle(huge)).tolist() == huge["counts"]
 
 
 @given(st.binary(max_size=30), st.integers(0, 6), st.integers(0, 6))
