@@ -136,3 +136,17 @@ def test_masks_of_a_large_picture_need_little_more_than_their_own_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < masks.nbytes + 4 * SIDE * 3000 + 2**20  # the widened rows, a job for each strip
+
+
+def test_many_masks_are_counted_in_little_memory():
+    """The rows of a few at a time are as wide as the picture."""
+    logits, original = np.repeat(noise(1), 40, axis=0), (40, 3000)
+    expected = upsampling.stability_scores(WORKERS[1], logits[:1], *sizes(original), 0.0, 0.5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upsampling, "WIDE", 3 * SIDE * 3000)
+        tracemalloc.start()
+        scores = upsampling.stability_scores(WORKERS[1], logits, *sizes(original), 0.0, 0.5)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    np.testing.assert_array_equal(scores, np.repeat(expected, 40, axis=0))
+    assert peak < 4 * (4 * SIDE * 3000) + 2**20

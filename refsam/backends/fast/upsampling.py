@@ -28,6 +28,9 @@ BAND = 128
 ROWS, COLUMNS = 64, 512
 """Of a tile at most. OpenBLAS multiplies without repacking, five times as fast here, up to a million products at once."""
 
+WIDE = 1 << 24
+"""Logits as wide as the picture that stand in memory at once (64 MiB) where many masks are only counted."""
+
 MARGIN = 32 * 2.0**-24
 """How far rounding may take a value beyond the logits around it, as a part of the greatest of them. The definition mixes four
 times, each with two rounded weights, two products and a sum: 20 roundings of at most 2**-24. The matrices here have fewer."""
@@ -96,12 +99,17 @@ def stability_scores(
 ) -> Float[Array, "B M"]:
     """`transforms.stability_scores`, except for pixels whose logit is within rounding of a threshold."""
     cut = layout(low_res_masks.shape[-1], image_size, input_size, original_size)
-    counts = np.zeros((*low_res_masks.shape[:2], len(cut.strips), 2), np.int64)
-    jobs = _jobs(workers, low_res_masks, cut)
     thresholds = (threshold + offset, threshold - offset)
-    places = counts.reshape(-1, 2)  # in the order of the jobs
-    workers.map(_count, [(job, cut.tiles, thresholds, place) for (_, job), place in zip(jobs, places, strict=True)])
-    return transforms.ratio(*np.moveaxis(counts.sum(axis=2), -1, 0))
+    batch, several, *sides = low_res_masks.shape
+    masks = low_res_masks.reshape(-1, 1, *sides)
+    counts = np.zeros((len(masks), len(cut.strips), 2), np.int64)
+    at_once = max(WIDE // (cut.strips[-1].hi * original_size[1]), 1)
+    for start in range(0, len(masks), at_once):
+        part = slice(start, start + at_once)
+        places = counts[part].reshape(-1, 2)  # in the order of the jobs
+        jobs = _jobs(workers, masks[part], cut)
+        workers.map(_count, [(job, cut.tiles, thresholds, place) for (_, job), place in zip(jobs, places, strict=True)])
+    return transforms.ratio(*np.moveaxis(counts.sum(axis=1).reshape(batch, several, 2), -1, 0))
 
 
 @lru_cache(maxsize=8)
