@@ -1,6 +1,8 @@
 """refsam.load: which weights a name means, and what is said where there are none."""
 
+import copy
 import hashlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,16 @@ def test_the_dtype_is_that_of_all_weights(file: Path, dtype: str) -> None:
     model = refsam.load(file, dtype=dtype)
     assert model.dtype == np.dtype(dtype)
     assert {tensor.dtype for tensor in model.scope.weights.values()} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"])
+def test_a_model_can_be_given_to_another_process(file: Path, copied: Any) -> None:
+    model = refsam.load(file, threads=2)
+    x = np.random.default_rng(0).normal(size=(1, 3, TINY.image_size, TINY.image_size)).astype(np.float32)
+    expected = model.encode_image(x)  # with all that is made at the first run
+    twin = copied(model)
+    np.testing.assert_array_equal(twin.encode_image(x), expected)
+    assert twin.weights_sha256 == model.weights_sha256
 
 
 def test_mobile_sam_is_the_downloaded_one(downloaded: Path) -> None:

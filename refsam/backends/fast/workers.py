@@ -25,6 +25,10 @@ class Workers:
         self.threads = thread_count(threads)
         self._pool = ThreadPoolExecutor(self.threads - 1, "refsam") if self.threads > 1 else None
 
+    def __reduce__(self) -> tuple[Callable[[int], "Workers"], tuple[int]]:
+        """A copy, in this process or another one, has threads of its own, as many."""
+        return type(self), (self.threads,)
+
     def map(self, task: Callable[Concatenate[Scratch, P], None], arguments: Sequence[tuple[object, ...]]) -> None:
         """Call `task(scratch, *each)` for each of the arguments, in any order and on any of the threads, and wait for all.
 
