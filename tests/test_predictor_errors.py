@@ -33,6 +33,10 @@ BAD_PROMPTS: dict[str, tuple[dict[str, Any], str]] = {
     "labels of text": ({"point_coords": [[1, 2]], "point_labels": ["on"]}, r"point_labels is not an array of numbers"),
     "ragged points": ({"point_coords": [[1, 2], [3]], "point_labels": [1, 1]}, r"point_coords is not an array of numbers"),
     "NaN": ({"point_coords": [[1, float("nan")]], "point_labels": [1]}, r"point_coords has NaN or infinity"),
+    "more than float32 has": (
+        {"point_coords": [[1e300, 4]], "point_labels": [1]},
+        r"point_coords has 1e\+300 in it; numbers up to",
+    ),
     "infinity": ({"box": [0, 0, float("inf"), 4]}, r"box has NaN or infinity"),
     "a box of three": ({"box": [1, 2, 3]}, r"box has shape \(3,\); it has to be \(4,\): x0, y0, x1, y1"),
     "two boxes": ({"box": [[1, 2, 3, 4]] * 2}, r"box has shape \(2, 4\).*predict_batch"),

@@ -19,15 +19,20 @@ from refsam.scope import Scope
 from refsam.tracing import Trace
 from refsam.types import Array, Float, Int
 
+LARGEST = 1e30
+"""Of numbers in prompts: beyond it float32 would have infinities in some step."""
+
 
 def finite(name: str, value: Any) -> Float[Array, "*N"]:
-    """`value` as a float64 array. Raises InputError where it is not one, or has NaN or infinity."""
+    """`value` as a float64 array. Raises InputError where it is not one, or has NaN, infinity or numbers beyond LARGEST."""
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
         raise InputError(f"{name} is not an array of numbers") from None
     if not np.isfinite(array).all():
         raise InputError(f"{name} has NaN or infinity in it")
+    if array.size and (largest := np.abs(array).max()) > LARGEST:
+        raise InputError(f"{name} has {largest:g} in it; numbers up to {LARGEST:g} are taken")
     return array
 
 
