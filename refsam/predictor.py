@@ -69,6 +69,7 @@ class SamPredictor:
 
         Raises InputError where the shape does not fit, or is not that of a picture of this size, give or take the rounding of a
         pixel.  Upstream: SamPredictor.set_torch_image.
+        Differs: upstream takes floats as well, and any size; a picture of another size gets masks that do not lie on it.
         """
         side = self.model.config.image_size
         shape = np.shape(transformed_image)

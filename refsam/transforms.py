@@ -165,8 +165,8 @@ def _tiles(size: Size) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
 class ResizeLongestSide:
     """The functions of this module under upstream's names, for a fixed longest side.  Upstream: utils/transforms.py.
 
-    Differs: what upstream has a second time for tensors (`apply_coords_torch`, `apply_boxes_torch`) is the same here;
-    `apply_image_torch`, which resizes floats another way than the model was trained with, is left out.
+    Differs: what upstream has a second time for tensors (`apply_coords_torch`, `apply_boxes_torch`) is `apply_coords` and
+    `apply_boxes`; `apply_image_torch`, which resizes floats another way than the model was trained with, is left out.
     """
 
     def __init__(self, target_length: int) -> None:
