@@ -192,7 +192,7 @@ def _tensor(kind: TensorType, message: Message) -> Any:
         texts = [text for part in message.messages(4) for text in part.texts(1)]
         return texts if kind.shape else (texts[0] if texts else "")
     shape = known_shape("a tensor in the program", kind.shape)
-    array = _numbers(kind.dtype, message)
+    array = _numbers(kind.dtype, shape, message)
     if array is None:
         return _zeros(kind.dtype, shape)
     if array.size != math.prod(shape):
@@ -200,12 +200,13 @@ def _tensor(kind: TensorType, message: Message) -> Any:
     return array.reshape(shape)
 
 
-def _numbers(dtype: str, message: Message) -> Array | None:
-    """The elements, or None where the field is empty. 16-bit floats and narrow integers come as bytes, the rest as numbers."""
+def _numbers(dtype: str, shape: tuple[int, ...], message: Message) -> Array | None:
+    """The elements, or None where the field is empty. 16-bit floats and narrow integers come as bytes, the rest as numbers.
+
+    Only the shape says how many elements bytes have: those of less than a byte may leave some bits of the last one unused.
+    """
     if 7 in message and message.message(7).size:
-        raw = message.message(7).raw(1)
-        bits = BY_NAME[dtype].bits
-        return blob.decode(raw, dtype, (len(raw) * 8 // bits,))
+        return blob.decode(message.message(7).raw(1), dtype, shape)
     if 1 in message or 6 in message:
         number = 1 if 1 in message else 6
         found = message.message(number).floats(1, "<f4" if number == 1 else "<f8")

@@ -15,7 +15,7 @@ from coreml.fuzz import SOURCE, FilesOpened, attack, outcome
 from coreml.packages import case
 
 from refsam import coreml
-from refsam.coreml import blob, tensors
+from refsam.coreml import blob, spec, tensors
 from refsam.coreml.types import TensorType
 from refsam.coreml.wire import Message
 from refsam.errors import InputError, PackageError
@@ -210,6 +210,19 @@ def test_packed_numbers(bits: int) -> None:
     np.testing.assert_array_equal(blob.unpack_bits(raw, bits, 53), values)
     signed = np.where(values >= 1 << (bits - 1), values - (1 << bits), values)
     np.testing.assert_array_equal(blob.unpack_bits(raw, bits, 53, signed=True), signed)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "raw", "values"),
+    [("int4", b"\x03", [3]), ("int4", b"\xf1\x07", [1, -1, 7]), ("uint1", b"\x15", [1, 0, 1, 0, 1]), ("uint6", b"\x3f", [63])],
+)
+def test_packed_numbers_in_the_program_need_not_fill_their_last_byte(dtype: str, raw: bytes, values: list[int]) -> None:
+    def read(content: bytes) -> np.ndarray:
+        return spec._tensor(TensorType(dtype, (len(values), 1)), Message(memoryview(field(7, field(1, content)))))
+
+    np.testing.assert_array_equal(read(raw), np.array(values)[:, None])
+    with pytest.raises(PackageError, match=rf"{len(raw) + 1} bytes where {dtype} .* needs {len(raw)}"):
+        read(raw + b"\0")
 
 
 def test_float8_and_bfloat16() -> None:
