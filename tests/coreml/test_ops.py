@@ -79,6 +79,29 @@ def compute_one(op: str, **given: object) -> np.ndarray:
         return function.function(**given, **({"c": c} if function.wants_arithmetic else {}))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int8, np.int32])
+def test_whole_numbers_at_the_end_of_their_range_are_sorted(dtype: type) -> None:
+    """Their negative wraps round. Equals keep their order."""
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    x = np.array([1, least, most, 5, most, least], dtype)
+    assert compute_one("argsort", x=x).tolist() == [2, 4, 3, 0, 1, 5]
+    values, places = compute_one("topk", x=x, k=3)
+    assert (values.tolist(), places.tolist()) == ([most, most, 5], [2, 4, 3])
+    assert compute_one("argsort", x=np.array([False, True])).tolist() == [1, 0]
+
+
+def test_an_open_begin_wins_over_a_squeezed_one() -> None:
+    """In coremltools' value inference a mask takes begin away before squeeze looks at it."""
+    x, at = (
+        np.arange(15).reshape(5, 3),
+        {"begin": [3, 0], "end": [0, 3], "begin_mask": [True, False], "squeeze_mask": [True, False]},
+    )
+    np.testing.assert_array_equal(compute_one("slice_by_index", x=x, **at), x[0])
+    changed = compute_one("slice_update", x=x, update=np.full(3, -1), **at)
+    assert (changed[0] == -1).all()
+    np.testing.assert_array_equal(changed[1:], x[1:])
+
+
 def test_infinities_do_not_become_nan() -> None:
     x = np.array([[np.inf, 1.0, 2.0], [-np.inf, -np.inf, -np.inf]], np.float32)
     with arithmetic("fp32") as c, np.errstate(all="ignore"):

@@ -99,7 +99,12 @@ def scatter_nd(data: Array, indices: Array, updates: Array, mode: str = "add") -
 @op("argsort", moves=True)
 def argsort(x: Array, axis: Any = -1, ascending: Any = False) -> Array:
     """The order that sorts along an axis, the greatest first unless `ascending`; equals keep their order."""
-    return np.argsort(x if bool(ascending) else -x, int(axis), kind="stable")
+    return np.argsort(x if bool(ascending) else _descending(x), int(axis), kind="stable")
+
+
+def _descending(x: Array) -> Array:
+    """Numbers in the opposite order. The negative of an unsigned or of the least whole one wraps round; the complement does not."""
+    return -x if x.dtype.kind == "f" else ~x
 
 
 @op("topk", moves=True)

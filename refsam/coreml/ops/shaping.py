@@ -94,7 +94,10 @@ def split(x: Array, axis: Any, num_splits: Any = None, split_sizes: Any = None) 
 
 
 def where(x: Array, begin: Any, end: Any, stride: Any, begin_mask: Any, end_mask: Any, squeeze_mask: Any) -> Index:
-    """NumPy's index of a slice in MIL's terms: a mask leaves that end open, squeeze takes one element and drops the axis."""
+    """NumPy's index of a slice in MIL's terms: a mask leaves that end open, squeeze takes one element and drops the axis.
+
+    Where begin is open too, that element is the first.
+    """
     begins, ends = ints(begin), ints(end)
     steps = [1] * x.ndim if stride is None else ints(stride)
     open_begin, open_end, single = (
@@ -102,10 +105,8 @@ def where(x: Array, begin: Any, end: Any, stride: Any, begin_mask: Any, end_mask
     )
     if {len(v) for v in (begins, ends, steps, open_begin, open_end, single)} != {x.ndim} or 0 in steps:
         raise PackageError(f"begin {begins}, end {ends} and stride {steps} do not fit an input of {x.ndim} axes")
-    return tuple(
-        begins[i] if single[i] else slice(None if open_begin[i] else begins[i], None if open_end[i] else ends[i], steps[i])
-        for i in range(x.ndim)
-    )
+    parts = (slice(None if open_begin[i] else begins[i], None if open_end[i] else ends[i], steps[i]) for i in range(x.ndim))
+    return tuple((0 if open_begin[i] else begins[i]) if single[i] else part for i, part in enumerate(parts))
 
 
 @op("slice_by_index", moves=True)
