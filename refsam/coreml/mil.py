@@ -80,9 +80,7 @@ class Program:
         with arithmetic(precision, threads) as c, one_blas_thread(), np.errstate(all="ignore"):
             values = {**self.constants(c), **self.given(inputs, c)}
             self._run(values, c, observe)
-            absent = [name for name in self.model.block.outputs if name not in values]
-            if absent:
-                raise PackageError(f"{self.path}: no operation computes its output {absent[0]!r:.80}; the program is damaged")
+            self.check_outputs(values)
             return {name: _finished(values[name], self.types.get(name)) for name in self.model.block.outputs}
 
     def constants(self, c: Arithmetic) -> dict[str, Any]:
@@ -92,7 +90,7 @@ class Program:
             values: dict[str, Any] = {}
             for operation in self.ops:
                 if operation.is_constant:
-                    with _placed(self, operation):
+                    with placed(self, operation):
                         values |= _constant(operation, values, c)
             self._constants[c.precision] = values
         return self._constants[c.precision]
@@ -106,6 +104,12 @@ class Program:
         if missing:
             places = ", ".join(f"{kind} (at {name})" for kind, name in list(missing.items())[:4])
             raise UnsupportedOp(f"{self.path}: refsam does not compute {places:.300}; it computes: {', '.join(sorted(OPS))}")
+
+    def check_outputs(self, values: Mapping[str, Any]) -> None:
+        """Raise PackageError where an output is not among the values at the end of a run."""
+        absent = [name for name in self.model.block.outputs if name not in values]
+        if absent:
+            raise PackageError(f"{self.path}: no operation computes its output {absent[0]!r:.80}; the program is damaged")
 
     def given(self, inputs: Mapping[str, Array], c: Arithmetic) -> dict[str, Any]:
         """The inputs as the program keeps them. Raises InputError where they are not those that it needs."""
@@ -132,7 +136,7 @@ class Program:
         for index, operation in enumerate(self.ops):
             if operation.is_constant:
                 continue
-            with _placed(self, operation):
+            with placed(self, operation):
                 bound = arguments(operation, values, c)
                 results = compute(operation, bound, c)
             if observe is not None:
@@ -260,7 +264,11 @@ def _bytes(value: Any) -> int:
     return value.nbytes if isinstance(value, np.ndarray) else 0
 
 
-class _placed:
+MISFITS = (ValueError, TypeError, IndexError, KeyError, OverflowError, ZeroDivisionError, AttributeError)
+"""What NumPy and the operations raise where inputs do not fit."""
+
+
+class placed:
     """Errors within this block name the operation and the file."""
 
     def __init__(self, program: Program, operation: Operation) -> None:
@@ -273,5 +281,5 @@ class _placed:
             raise UnsupportedOp(f"{self.place}: {error}") from None
         if isinstance(error, RefsamError):
             raise PackageError(f"{self.place}: {error}") from None
-        if isinstance(error, ValueError | TypeError | IndexError | KeyError | OverflowError | ZeroDivisionError | AttributeError):
+        if isinstance(error, MISFITS):
             raise PackageError(f"{self.place}: its inputs do not fit it ({error!s:.200})") from error

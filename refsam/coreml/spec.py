@@ -91,7 +91,12 @@ def _metadata(message: Message) -> dict[str, str]:
 
 
 def _features(description: Message, number: int) -> tuple[Feature, ...]:
-    return tuple(_feature(message) for message in description.messages(number))
+    features = tuple(_feature(message) for message in description.messages(number))
+    names = [feature.name for feature in features]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise PackageError(f"two inputs or outputs have the name {twice!r:.80}; the file is damaged")
+    return features
 
 
 def _feature(message: Message) -> Feature:

@@ -10,7 +10,9 @@ import numpy as np
 from coreml.packages import case
 
 from refsam import coreml
+from refsam.coreml.verdicts import judge_package, judge_run
 from refsam.errors import InputError
+from refsam.model.sam import MobileSam
 
 SOURCE = "PromptEncoder.iOS15.fp16.mlpackage"
 """Small, and it has what is dangerous: lengths that are data, ranges, scatter."""
@@ -59,6 +61,29 @@ def outcome(folder: Path) -> str:
     except InputError as error:
         return type(error).__name__
     return "ran"
+
+
+def everything(folder: Path) -> dict[str, np.ndarray]:
+    """Every result of the package."""
+    dump: dict[str, np.ndarray] = {}
+    program = coreml.load(folder)
+    program.run(
+        case(folder.name.split(".")[0], 1),
+        observe=lambda op, _, results: dump.update(zip([o.name for o in op.outputs], results, strict=True)),
+    )
+    return dump
+
+
+def judged(folder: Path, dump: dict[str, np.ndarray], model: MobileSam) -> list[str]:
+    """As `outcome`, of both verdicts: on a run of the package as it was, and on the package itself."""
+    given, found = case(folder.name.split(".")[0], 1), []
+    for judge in (lambda p: judge_run(p, given, dump), lambda p: judge_package(p, model, given)):
+        try:
+            judge(coreml.load(folder))
+            found.append("judged")
+        except InputError as error:
+            found.append(type(error).__name__)
+    return found
 
 
 class FilesOpened:

@@ -163,13 +163,18 @@ CHANGES = (_drop, _double, _exchange, _content, _renumber, _wire_type, _number, 
 
 def attack(package: Path, tree: list[Entry], seed: int) -> str:
     """Write a changed program into the package, load and run it; says what happened. The package stays changed."""
+    write_changed(package, tree, seed)
+    return outcome(package)
+
+
+def write_changed(package: Path, tree: list[Entry], seed: int) -> None:
+    """Write the tree with one to three changes as the package's program."""
     rng = random.Random(seed)
     own = copied(tree)
     for _ in range(rng.randint(1, 3)):
         if own:
             changed(own, rng)
     model_of(package).write_bytes(written(own))
-    return outcome(package)
 
 
 def model_of(package: Path) -> Path:

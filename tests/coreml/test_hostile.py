@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from coreml import fuzz_structure
 from coreml.faults import field, varint
-from coreml.fuzz import SOURCE, FilesOpened, attack, outcome
-from coreml.packages import case
+from coreml.fuzz import SOURCE, FilesOpened, attack, everything, judged, outcome
+from coreml.packages import CONFIG, case
+from standin import standin_weights
 
 from refsam import coreml
 from refsam.coreml import blob, spec, tensors
 from refsam.coreml.types import TensorType
 from refsam.coreml.wire import Message
 from refsam.errors import InputError, PackageError
+from refsam.model.sam import MobileSam
 
 WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
 MODEL = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
@@ -63,6 +65,27 @@ def test_packages_of_a_wrong_structure_are_refused_or_run(packages: Path, tmp_pa
     assert results["PackageError"] > 0
     assert results["ran"] < results.total() == 5
     assert slowest < 10
+
+
+@pytest.mark.parametrize("source", ["PromptEncoder.iOS15.fp16", "MaskDecoder.int4-block"])
+def test_verdicts_of_packages_of_a_wrong_structure_are_errors_of_one_line(packages: Path, tmp_path: Path, source: str) -> None:
+    """An exception that is no InputError would be raised here."""
+    package = Path(shutil.copytree(packages / f"{source}.mlpackage", tmp_path / f"{source}.mlpackage"))
+    tree, dump = fuzz_structure.tree_of(package), everything(package)
+    model = MobileSam(standin_weights(CONFIG), CONFIG)
+    results = Counter()
+    for seed in range(12):
+        fuzz_structure.write_changed(package, tree, seed)
+        results.update(judged(package, dump, model))
+    assert results["PackageError"] > 0
+    assert results["judged"] > 0
+
+
+def test_two_inputs_of_one_name_are_refused(package: Path) -> None:
+    data = (package / MODEL).read_bytes()
+    (package / MODEL).write_bytes(data.replace(b"\x0a\x06labels\x1a", b"\x0a\x06points\x1a"))
+    with pytest.raises(PackageError, match="two inputs or outputs have the name 'points'"):
+        coreml.load(package)
 
 
 @pytest.mark.parametrize(

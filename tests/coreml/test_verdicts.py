@@ -1,5 +1,7 @@
 """A planted fault is named at its operation; what is clean is found clean."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,14 @@ from standin import standin_weights
 
 from refsam import coreml
 from refsam.coreml.arithmetic import PRECISIONS, Arithmetic
+from refsam.coreml.types import Literal, Operation, TensorType
 from refsam.coreml.verdicts import PackageVerdict, RunVerdict, judge_package, judge_run
-from refsam.errors import InputError
+from refsam.coreml.verdicts.package import epsilon_faults
+from refsam.errors import InputError, PackageError
 from refsam.model.sam import MobileSam
 
 PLAIN = [name for name in names() if name.count(".") == 3]
+WIDER = dataclasses.replace(CONFIG, prompt_embed_dim=64)
 BELOW = {"gamma 1e-5 off": "float16 has no such number, and the float32 budget is 2e-5"}
 """Faults that a package's precision hides."""
 
@@ -190,3 +195,79 @@ def test_a_dump_of_something_else_is_refused(packages: Path) -> None:
     name = next(op.name for op in program.ops if op.type == "linear")
     wrong = judge_run(program, case("MaskDecoder", 1), {name: np.zeros(3)})
     assert "it has shape (3,), and the program makes" in wrong.faults[0].reason
+
+
+def changed(program: coreml.Program, first: str, change: Callable[[Operation], Operation]) -> coreml.Program:
+    """The program with another first operation of a type."""
+    ops = list(program.ops)
+    at = next(i for i, op in enumerate(ops) if op.type == first)
+    ops[at] = change(ops[at])
+    model = dataclasses.replace(program.model, block=dataclasses.replace(program.model.block, operations=tuple(ops)))
+    return dataclasses.replace(program, model=model, _constants={})
+
+
+@pytest.mark.parametrize("wrong", [7, -5, 0, 1 << 30])
+def test_whole_numbers_that_make_the_next_operation_impossible_are_named(packages: Path, wrong: int) -> None:
+    """A device's wrong shape or index: the rest is judged on the program's own."""
+    program, given = coreml.load(packages / "PromptEncoder.iOS15.fp16.mlpackage"), case("PromptEncoder", 1)
+    dump: dict[str, np.ndarray] = {}
+    program.run(given, observe=lambda op, _, results: dump.update(zip([o.name for o in op.outputs], results, strict=True)))
+    whole = [name for name, x in dump.items() if x.dtype.kind == "i"]
+    assert len(whole) > 5
+    for name in whole:
+        other = np.full_like(dump[name], wrong)
+        verdict = judge_run(program, given, {**dump, name: other})
+        assert [fault.name for fault in verdict.faults][:1] == ([] if np.array_equal(other, dump[name]) else [name])
+        assert len(verdict.ops) == len(dump)
+
+
+def test_a_dump_of_texts_is_named(packages: Path) -> None:
+    program, given = coreml.load(packages / "PromptEncoder.iOS15.fp16.mlpackage"), case("PromptEncoder", 1)
+    name = next(op.name for op in program.ops if op.type == "add")
+    shape = program.run(given, observe=None)["sparse"].shape
+    (result,) = (op.outputs[0] for op in program.ops if op.name == name)
+    text = np.full([shape[1] if n is None else n for n in result.type.shape], "a")
+    verdict = judge_run(program, given, {name: text})
+    assert "array of <U1" in verdict.faults[0].reason
+
+
+def test_a_program_that_cannot_run_says_where_in_every_verdict(packages: Path, model: MobileSam) -> None:
+    program, given = coreml.load(packages / "MaskDecoder.iOS15.fp32.mlpackage"), case("MaskDecoder", 1)
+    dump = dump_of(program, "MaskDecoder", None)
+    shape = (Literal(TensorType("int32", (2,)), np.array([7, 11], np.int32)),)
+    damaged = changed(program, "reshape", lambda op: dataclasses.replace(op, inputs={**op.inputs, "shape": shape}))
+    without = changed(
+        program,
+        "batch_norm",
+        lambda op: dataclasses.replace(op, inputs={k: v for k, v in op.inputs.items() if k != "mean"}),
+    )
+    for bad, message in ((damaged, "at reshape .*do not fit it"), (without, "at batch_norm .*lacks its parameter mean")):
+        with pytest.raises(PackageError, match=message):
+            judge_run(bad, given, dump)
+        with pytest.raises(PackageError, match=message):
+            judge_package(bad, model, given)
+    assert epsilon_faults(without) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sparse": None}, r"the program needs \['dense'"),
+        ({"sparse": np.array([["a"]])}, "sparse is not an array of numbers"),
+        ({"image_embeddings": np.zeros((1, 32, 2, 4))}, r"image_embeddings has shape \(1, 32, 2, 4\)"),
+    ],
+)
+def test_inputs_are_checked_before_they_are_read(packages: Path, model: MobileSam, change: dict, message: str) -> None:
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp32.mlpackage")
+    given = {name: x for name, x in {**case("MaskDecoder", 1), **change}.items() if x is not None}
+    with pytest.raises(InputError, match=message):
+        judge_package(program, model, given)
+    with pytest.raises(InputError, match=message):
+        judge_run(program, given, {program.model.block.outputs[0]: np.zeros(1)})
+
+
+def test_a_package_of_another_size_than_the_weights_is_no_traceback(packages: Path, model: MobileSam) -> None:
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp32.mlpackage")
+    other = MobileSam(standin_weights(WIDER), WIDER)
+    with pytest.raises(InputError, match="refsam's mask decoder with these weights cannot take inputs of"):
+        judge_package(program, other, case("MaskDecoder", 1))

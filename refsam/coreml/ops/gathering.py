@@ -103,7 +103,7 @@ def argsort(x: Array, axis: Any = -1, ascending: Any = False) -> Array:
 
 
 def _descending(x: Array) -> Array:
-    """Numbers in the opposite order. The negative of an unsigned or of the least whole one wraps round; the complement does not."""
+    """Numbers in the opposite order. Negatives of unsigned and of the least whole ones wrap round, complements do not."""
     return -x if x.dtype.kind == "f" else ~x
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from refsam.blas import one_blas_thread
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
-from refsam.coreml.mil import Program, arguments, compute, stored
+from refsam.coreml.mil import MISFITS, Program, arguments, compute, placed, stored
 from refsam.coreml.ops import OPS
 from refsam.coreml.types import Operation, TensorType
 from refsam.errors import InputError
@@ -27,6 +27,9 @@ from refsam.types import Array, Float
 K = 4.0
 """How many times the measured error of sums and functions an element may be off: programs that sum in another order, or whose
 exponential is another, differ by up to about twice that of one of them."""
+
+NUMBERS = "fiub"
+"""NumPy's kinds of arrays that are read as numbers."""
 
 LARGEST = 65504.0
 SMALLEST_NORMAL = 2.0**-14
@@ -131,8 +134,9 @@ class _Judge:
 
     def operation(self, operation: Operation) -> list[OpVerdict]:
         """Do it three times; a verdict for each of its results that was dumped."""
-        truth, own = (compute(operation, arguments(operation, env, self.exact), self.exact) for env in (self.truth, self.own))
-        rounded = _unrounded(operation, arguments(operation, self.rounded, self.declared), self.declared)
+        with placed(self.program, operation):
+            truth = compute(operation, arguments(operation, self.truth, self.exact), self.exact)
+            own, rounded = self._on_what_the_run_had(operation)
         span = self._span(operation)
         verdicts = []
         for output, *values in zip(operation.outputs, truth, own, rounded, strict=True):
@@ -145,6 +149,29 @@ class _Judge:
                 self._adopt(name, kind)
         return verdicts
 
+    def _on_what_the_run_had(self, operation: Operation) -> tuple[list[Any], list[Any]]:
+        """In float64, and in the declared precision before it is stored.
+
+        Wrong whole numbers, which were named where they entered, can make an operation impossible: it is judged on the program's.
+        """
+        try:
+            return self._twice(operation)
+        except MISFITS:
+            self._take_back([a for group in operation.inputs.values() for a in group if isinstance(a, str)])
+            return self._twice(operation)
+
+    def _twice(self, operation: Operation) -> tuple[list[Any], list[Any]]:
+        own = compute(operation, arguments(operation, self.own, self.exact), self.exact)
+        return own, _unrounded(operation, arguments(operation, self.rounded, self.declared), self.declared)
+
+    def _take_back(self, names: list[str]) -> None:
+        """Whole numbers, and what has another shape because of such, become the program's own again."""
+        for name in names:
+            if name in self.spans:  # a result
+                truth, kind = self.truth[name], self.program.types[name]
+                if not kind.is_float or truth.shape != self.own[name].shape:
+                    self.own[name], self.rounded[name] = truth, stored(truth, kind, self.declared)
+
     def _span(self, operation: Operation) -> tuple[str, ...]:
         """The operations before this one whose results were not dumped, and this one."""
         before = [n for group in operation.inputs.values() for a in group if isinstance(a, str) for n in self.spans.get(a, ())]
@@ -153,7 +180,7 @@ class _Judge:
     def _adopt(self, name: str, kind: TensorType) -> None:
         """What follows is judged on what the run had here."""
         value = np.asarray(self.dump[name])
-        if value.shape == self.own[name].shape:
+        if value.shape == self.own[name].shape and value.dtype.kind in NUMBERS:
             self.own[name] = value.astype(self.own[name].dtype)
             self.rounded[name] = value.astype(self.declared.dtype) if kind.is_float else self.own[name]
             self.spans[name] = ()
@@ -175,10 +202,11 @@ class _Judge:
             exact = np.where(np.abs(exact) >= LARGEST + 16, np.copysign(np.inf, exact), exact)
         off = np.where((value == exact) | (np.isnan(value) & np.isnan(exact)), 0.0, np.abs(value - exact))
         off = np.where(np.isnan(off), np.inf, off)
+        accumulated = relative(value - reference, reference) if value.shape == reference.shape else math.inf
         ratio = np.divide(off, allowed, out=np.where(off > 0, np.inf, 0.0), where=allowed > 0)
         return OpVerdict(
             operation.type, name, relative(off, exact), relative(_rounding(exact, half, kind), exact),
-            relative(value - reference, reference), float(ratio.max(initial=0.0)), int(np.count_nonzero(ratio > 1)),
+            accumulated, float(ratio.max(initial=0.0)), int(np.count_nonzero(ratio > 1)),
             exact.size, span, LARGEST / magnitude if half and magnitude else math.inf, _subnormal(exact) if half else 0.0,
         )  # fmt: skip
 
@@ -196,7 +224,7 @@ def _unrounded(operation: Operation, bound: Mapping[str, Any], c: Arithmetic) ->
 def _mismatch(found: Array, own: Array) -> str:
     if found.shape != own.shape:
         return f"it has shape {found.shape}, and the program makes {own.shape}"
-    if found.dtype.kind not in "fiub":
+    if found.dtype.kind not in NUMBERS:
         return f"it is an array of {found.dtype}"
     if own.dtype.kind == "f" and np.isnan(found).any() and not np.isnan(own).any():
         return f"{int(np.isnan(found).sum())} elements are NaN"

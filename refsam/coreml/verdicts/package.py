@@ -16,12 +16,14 @@ import numpy as np
 
 from refsam.blas import one_blas_thread
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
-from refsam.coreml.mil import Program, arguments, compute
+from refsam.coreml.export import Part
+from refsam.coreml.mil import MISFITS, Program, arguments, compute, placed
 from refsam.coreml.ops.norm import BATCH_NORM_EPSILON
 from refsam.coreml.roles import part_of, roles_of
 from refsam.coreml.types import Operation
 from refsam.coreml.verdicts.events import Event, decoder_events, encoder_events, prompt_events
 from refsam.coreml.verdicts.executor import LARGEST
+from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
 
@@ -97,16 +99,12 @@ class PackageVerdict:
 def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array]) -> PackageVerdict:
     """Hold a package of one of SAM's three parts against refsam with the weights that it was made from.
 
-    Raises InputError where the program's inputs are not those of a part.
+    Raises InputError where the program's inputs are not those of a part, or these do not fit it or the model.
     """
     part = part_of(program.path, program.inputs)
-    given = {role: np.asarray(inputs[name]) for role, name in roles_of(part, program.inputs).items()}
-    if part == "image_encoder":
-        events = encoder_events(model, given["image"])
-    elif part == "mask_decoder":
-        events = decoder_events(model, given)
-    else:
-        events = prompt_events(model, given["points"], given["labels"])
+    with arithmetic("fp64") as c:
+        program.given(inputs, c)  # says what is wrong with them
+    events = _events(part, model, {role: np.asarray(inputs[name]) for role, name in roles_of(part, program.inputs).items()})
     budget = BUDGETS["fp16" if any(kind.dtype == "fp16" for kind in program.types.values()) else "fp32"]
     with arithmetic("fp64") as c, one_blas_thread(), np.errstate(all="ignore"):
         search = _Search(program, events, budget, c)
@@ -122,6 +120,20 @@ def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array
     )
 
 
+def _events(part: Part, model: MobileSam, given: Mapping[str, Array]) -> list[Event]:
+    try:
+        if part == "image_encoder":
+            return encoder_events(model, given["image"])
+        if part == "mask_decoder":
+            return decoder_events(model, given)
+        return prompt_events(model, given["points"], given["labels"])
+    except MISFITS as error:
+        shapes = ", ".join(str(x.shape) for x in given.values())
+        raise InputError(
+            f"refsam's {part.replace('_', ' ')} with these weights cannot take inputs of {shapes} ({error!s:.200})"
+        ) from None
+
+
 def epsilon_faults(program: Program) -> list[tuple[str, float]]:
     """The batch_norms that stand for gamma x + beta: mean 0, variance 1, and an epsilon that scales by 1 / sqrt(1 + epsilon).
 
@@ -132,13 +144,18 @@ def epsilon_faults(program: Program) -> list[tuple[str, float]]:
         faults = []
         for op in program.ops:
             if op.type == "batch_norm":
-                bound = {name: constants.get(str(group[0])) for name, group in op.inputs.items()}
-                epsilon = bound.get("epsilon")
-                size = float(BATCH_NORM_EPSILON if epsilon is None else epsilon)
-                plain = bound["mean"] is not None and not np.any(bound["mean"]) and np.all(bound["variance"] == 1)
-                if plain and size:
+                mean, variance, epsilon = (_known(op, name, constants) for name in ("mean", "variance", "epsilon"))
+                size = BATCH_NORM_EPSILON if epsilon is None else float(np.max(epsilon, initial=0.0))
+                plain = mean is not None and variance is not None and not np.any(mean) and np.all(variance == 1)
+                if plain and size > 0:
                     faults.append((op.name, abs(1 / math.sqrt(1 + size) - 1)))
     return faults
+
+
+def _known(operation: Operation, name: str, constants: Mapping[str, Any]) -> Any:
+    """A parameter that no input of the program changes, else None."""
+    (argument, *_) = operation.inputs.get(name) or (None,)
+    return constants.get(argument) if isinstance(argument, str) else None if argument is None else argument.read()
 
 
 class _Search:
@@ -164,7 +181,8 @@ class _Search:
         self._end()
 
     def _operation(self, operation: Operation) -> None:
-        results = compute(operation, arguments(operation, self.values, self.c), self.c)
+        with placed(self.program, operation):
+            results = compute(operation, arguments(operation, self.values, self.c), self.c)
         inputs = [a for group in operation.inputs.values() for a in group if isinstance(a, str)]
         for output, value in zip(operation.outputs, results, strict=True):
             name = output.name
@@ -265,6 +283,7 @@ class _Search:
 
     def _end(self) -> None:
         """An output that refsam does not have is wrong too."""
+        self.program.check_outputs(self.values)
         for name in self.program.model.block.outputs:
             waiting = [n for n in self.behind.get(name, ()) if n in self.waiting]
             if waiting:
