@@ -124,7 +124,8 @@ def ops(
     program = coreml.load(package)
     given = tensors.read(inputs, program.types)
     if against is not None:
-        run_verdict = judge_run(program, given, tensors.read(against, program.types), None if precision == "typed" else precision)
+        types = program.types_for(given) if against.is_dir() else program.types  # only raw files need them
+        run_verdict = judge_run(program, given, tensors.read(against, types), None if precision == "typed" else precision)
         print_json(run_document(run_verdict)) if as_json else print_run(run_verdict)
         return OK if run_verdict else DIFFERENCE
     verdict = judge_package(program, load_model(weights, backend="reference"), given)

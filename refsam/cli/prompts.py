@@ -4,7 +4,6 @@ import json
 import math
 import os
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from cyclopts import Parameter
 
 from refsam.config import Config
 from refsam.errors import InputError
+from refsam.formats.npz_file import UNREADABLE
 from refsam.images import read_image
 from refsam.masks import mask_to_logits
 from refsam.types import Array, Float, Size
@@ -32,10 +32,6 @@ PromptFile: TypeAlias = Annotated[Path | None, Parameter(name="--prompts", help=
 KEYS = {"name", "points", "labels", "box", "mask"}
 MAX_JSON_BYTES = 16 * 2**20
 MAX_NPZ_BYTES = 256 * 2**20
-UNREADABLE = (
-    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, MemoryError
-)  # fmt: skip
-"""What zipfile and NumPy raise where an .npz is damaged, or not one."""
 HALF = 128
 """A pixel of a mask picture whose brightest channel has at least this is inside."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from refsam.blas import one_blas_thread
 from refsam.coreml import mlpackage
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
-from refsam.coreml.ops import IGNORED, OPS
+from refsam.coreml.ops import EXACT, IGNORED, OPS
 from refsam.coreml.spec import Model
 from refsam.coreml.types import BY_NAME, Argument, Feature, Literal, Operation, Output, TensorType, check_elements
 from refsam.errors import InputError, PackageError, RefsamError, UnsupportedOp
@@ -58,6 +58,20 @@ class Program:
         outputs = (*self.model.parameters, *(output for operation in self.ops for output in operation.outputs))
         return {name: kind for name, kind in outputs if isinstance(kind, TensorType)}
 
+    def types_for(self, inputs: Mapping[str, Array]) -> dict[str, TensorType]:
+        """The declared types with the lengths that a run on these inputs gives to the unknown ones."""
+        types = dict(self.types)
+        if all(None not in kind.shape for kind in types.values()):
+            return types
+        types |= {name: TensorType(types[name].dtype, np.shape(x)) for name, x in inputs.items() if name in types}
+
+        def note(operation: Operation, _: Mapping[str, Any], results: list[Any]) -> None:
+            for output, result in zip(operation.outputs, results, strict=True):
+                types[output.name] = TensorType(types[output.name].dtype, result.shape)
+
+        self.run(inputs, observe=note)
+        return types
+
     def run(
         self,
         inputs: Mapping[str, Array],
@@ -88,10 +102,11 @@ class Program:
         if c.precision not in self._constants:
             self.check_supported()
             values: dict[str, Any] = {}
+            exact = {a for op in self.ops for name in EXACT for a in op.inputs.get(name, ()) if isinstance(a, str)}
             for operation in self.ops:
                 if operation.is_constant:
                     with placed(self, operation):
-                        values |= _constant(operation, values, c)
+                        values |= _constant(operation, values, c, operation.name in exact)
             self._constants[c.precision] = values
         return self._constants[c.precision]
 
@@ -196,7 +211,7 @@ def arguments(operation: Operation, values: Mapping[str, Any], c: Arithmetic) ->
     """Parameter -> value, from earlier results and from what stands in the operation itself."""
     bound: dict[str, Any] = {}
     for name, group in operation.inputs.items():
-        found = [_argument(argument, values, c) for argument in group]
+        found = [_argument(argument, values, c, name in EXACT) for argument in group]
         bound[name] = found if name in ("values", "ref_tensors") or len(found) != 1 else found[0]
     if operation.type.startswith("constexpr_"):
         bound |= {name: _value(value, c) for name, value in operation.attributes.items() if name != "name"}
@@ -212,32 +227,32 @@ def stored(x: Array, kind: TensorType, c: Arithmetic, exact: bool = False, fresh
     return x if exact or not c.rounds(kind) else c.half(x, fresh)
 
 
-def _argument(argument: Argument, values: Mapping[str, Any], c: Arithmetic) -> Any:
+def _argument(argument: Argument, values: Mapping[str, Any], c: Arithmetic, exact: bool) -> Any:
     if not isinstance(argument, str):
-        return _value(argument, c)
+        return _value(argument, c, exact)
     if argument not in values:
         raise PackageError(f"it needs {argument!r:.80}, which no operation before it makes; the program is damaged")
     return values[argument]
 
 
-def _value(value: Any, c: Arithmetic) -> Any:
-    """A value of the program; floats in the type that the run computes in."""
+def _value(value: Any, c: Arithmetic, exact: bool = False) -> Any:
+    """A value of the program; floats in the type that the run computes in, rounded as it rounds unless they are `exact`."""
     found = value.read()
     if isinstance(found, list) and isinstance(value, Literal):
         return [_value(item, c) if hasattr(item, "read") else item for item in found]
     if isinstance(found, np.ndarray) and found.dtype.kind == "f":
         with np.errstate(over="ignore"):
-            return stored(found, value.type, c)
+            return stored(found, value.type, c, exact)
     return found
 
 
-def _constant(operation: Operation, values: Mapping[str, Any], c: Arithmetic) -> dict[str, Any]:
+def _constant(operation: Operation, values: Mapping[str, Any], c: Arithmetic, exact: bool) -> dict[str, Any]:
     if operation.type != "const":
         results = compute(operation, arguments(operation, values, c), c)
         return {output.name: result for output, result in zip(operation.outputs, results, strict=True)}
     if "val" not in operation.attributes or len(operation.outputs) != 1:
         raise PackageError("it has no value; the program is damaged")
-    return {operation.name: _value(operation.attributes["val"], c)}
+    return {operation.name: _value(operation.attributes["val"], c, exact)}
 
 
 def _result(value: Any, output: Output, c: Arithmetic, moves: bool, inputs: Mapping[str, Any]) -> Any:

@@ -3,9 +3,9 @@
 A file .npz or .safetensors, or a folder with one raw .bin (C order, little-endian) or .npy for each tensor.
 """
 
+import math
 import os
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,14 +14,16 @@ import numpy as np
 from refsam.coreml.types import BY_NAME, TensorType
 from refsam.errors import CheckpointError, InputError
 from refsam.files import atomic_write
-from refsam.formats import safetensors_file
+from refsam.formats import npz_file, safetensors_file
+from refsam.formats.npz_file import UNREADABLE
 from refsam.types import Array
 
 
 def read(path: str | os.PathLike[str], types: Mapping[str, TensorType]) -> dict[str, Array]:
     """All tensors at `path`; those of raw files have the element type and shape that `types` gives to their name.
 
-    Raises InputError where the file cannot be read, or a raw file's length is not what its type needs.
+    Raises InputError where the file cannot be read, or a raw file's length is not what its type needs, or does not tell between
+    two ways to read it. `Program.types_for` leaves no length unknown.
     """
     place = Path(path)
     try:
@@ -37,7 +39,7 @@ def read(path: str | os.PathLike[str], types: Mapping[str, TensorType]) -> dict[
             raise InputError(f"{place} is neither .npz nor .safetensors nor a folder of .bin or .npy files")
         with np.load(place, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError, CheckpointError) as error:
+    except (*UNREADABLE, KeyError) as error:
         if isinstance(error, InputError) and not isinstance(error, CheckpointError):
             raise
         raise InputError(f"{place} cannot be read: {error!s:.300}") from None
@@ -63,15 +65,25 @@ def _folder(folder: Path, types: Mapping[str, TensorType]) -> dict[str, Array]:
 def _raw(path: Path, kind: TensorType) -> Array:
     """float16 or float32 for a float tensor, which of them the length says; one unknown length follows from the rest."""
     data = path.read_bytes()
-    unknown = sum(n is None for n in kind.shape)
-    count = int(np.prod([n for n in kind.shape if n is not None], dtype=np.int64))
-    candidates = (BY_NAME[kind.dtype].numpy, np.float32, np.float16) if kind.is_float else (BY_NAME[kind.dtype].numpy,)
-    for dtype in candidates:
-        elements, rest = divmod(len(data), np.dtype(dtype).itemsize)
-        if not rest and unknown <= 1 and (elements == count if not unknown else count and elements % count == 0):
-            lengths = [elements // count if n is None else n for n in kind.shape]
-            return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False).reshape(lengths)
-    raise InputError(f"{path} has {len(data)} bytes, which {kind} does not explain; write it in C order, or as .npy")
+    own = BY_NAME[kind.dtype].numpy
+    candidates = (own, np.float32, np.float16) if kind.is_float else (own,)
+    found = {dtype: shape for dtype in candidates if (shape := _shape(len(data), dtype, kind)) is not None}
+    if not found:
+        raise InputError(f"{path} has {len(data)} bytes, which {kind} does not explain; write it in C order, or as .npy")
+    dtype, shape = next(iter(found.items()))
+    other = "bfloat16" if kind.dtype == "bf16" else "float32"
+    if np.float16 in found and (kind.dtype == "bf16" or (kind.dtype == "fp16" and len(found) > 1)):
+        raise InputError(f"{path} has {len(data)} bytes: {kind} may be float16 or {other} here; write it as .npy, which says")
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+
+
+def _shape(size: int, dtype: type, kind: TensorType) -> list[int] | None:
+    """The shape of so many bytes of this type, None where they do not fit, or more than one length is unknown."""
+    elements, rest = divmod(size, np.dtype(dtype).itemsize)
+    count, unknown = math.prod(n for n in kind.shape if n is not None), kind.shape.count(None)
+    if rest or unknown > 1 or (elements != count if not unknown else not count or elements % count):
+        return None
+    return [elements // count if n is None else n for n in kind.shape]
 
 
 def file_name(tensor: str) -> str:
@@ -85,4 +97,4 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, Array]) -> None:
         if Path(path).suffix == ".safetensors":
             safetensors_file.write(file, tensors, {})
         else:
-            np.savez(file, **tensors)  # type: ignore[arg-type]
+            npz_file.write(file, tensors)

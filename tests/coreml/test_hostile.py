@@ -18,6 +18,7 @@ from standin import standin_weights
 from refsam import coreml
 from refsam.coreml import blob, spec, tensors
 from refsam.coreml.types import TensorType
+from refsam.coreml.verdicts import judge_run
 from refsam.coreml.wire import Message
 from refsam.errors import InputError, PackageError
 from refsam.model.sam import MobileSam
@@ -287,3 +288,54 @@ def test_dumps_that_cannot_be_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "o.npz", x=np.array([{}], dtype=object))
     with pytest.raises(InputError, match="cannot be read"):
         tensors.read(tmp_path / "o.npz", {})
+
+
+@pytest.mark.parametrize("damage", ["data", "encrypted", "method"])
+def test_a_damaged_npz_is_an_error_of_one_line(tmp_path: Path, damage: str) -> None:
+    """zlib.error, RuntimeError and NotImplementedError."""
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, a=np.arange(1000.0))
+    raw = bytearray(path.read_bytes())
+    central = raw.find(b"PK\x01\x02")
+    if damage == "data":
+        raw[150:170] = b"\xff" * 20
+    elif damage == "encrypted":
+        raw[6] |= 1
+        raw[central + 8] |= 1
+    else:
+        raw[8] = raw[central + 10] = 99
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="cannot be read"):
+        tensors.read(path, {})
+
+
+def test_tensors_may_be_called_as_they_like(tmp_path: Path) -> None:
+    given = {"file": np.arange(3.0), "allow_pickle": np.arange(2), "a/b": np.float16([1])}
+    tensors.write(tmp_path / "x.npz", given)
+    found = tensors.read(tmp_path / "x.npz", {})
+    assert set(found) == set(given)
+    for name, x in given.items():
+        np.testing.assert_array_equal(found[name], x)
+
+
+def test_raw_dumps_of_a_flexible_program_have_the_shapes_of_a_run(packages: Path, tmp_path: Path) -> None:
+    """float32 of fp16[1, ?, 32] is not float16 of twice the length, and two unknown lengths are none."""
+    for source in ("PromptEncoder.iOS15.fp16", "MaskDecoder.iOS15.fp16"):
+        dump = everything(packages / f"{source}.mlpackage")
+        folder = tmp_path / source
+        folder.mkdir()
+        for name, x in dump.items():
+            x.astype("f4" if x.dtype.kind == "f" else x.dtype).tofile(folder / f"{tensors.file_name(name)}.bin")
+        program, given = coreml.load(packages / f"{source}.mlpackage"), case(source.split(".")[0], 1)
+        found = tensors.read(folder, program.types_for(given))
+        assert {name: x.shape for name, x in found.items()} == {name: x.shape for name, x in dump.items()}
+        assert judge_run(program, given, found)
+
+
+def test_raw_files_that_can_be_read_in_two_ways_say_so(tmp_path: Path) -> None:
+    np.zeros((1, 2, 4), "f4").tofile(tmp_path / "x.bin")
+    with pytest.raises(InputError, match=r"has 32 bytes: fp16\[1, \?, 4\] may be float16 or float32 here; write it as \.npy"):
+        tensors.read(tmp_path, {"x": TensorType("fp16", (1, None, 4))})
+    assert tensors.read(tmp_path, {"x": TensorType("fp32", (1, None, 4))})["x"].shape == (1, 2, 4)
+    with pytest.raises(InputError, match="may be float16 or bfloat16 here"):
+        tensors.read(tmp_path, {"x": TensorType("bf16", (1, 4, 4))})

@@ -11,7 +11,8 @@ from standin import standin_weights
 
 from refsam import coreml
 from refsam.coreml.arithmetic import PRECISIONS, arithmetic
-from refsam.coreml.types import Blob, Operation
+from refsam.coreml.spec import Model
+from refsam.coreml.types import Blob, Block, Feature, Literal, Operation, Output, TensorType
 from refsam.errors import InputError, UnsupportedOp
 
 PLAIN = [name for name in names() if name.count(".") == 3]
@@ -176,3 +177,29 @@ def test_an_unknown_operation_says_its_name_its_place_and_what_there_is(packages
     model = dataclasses.replace(program.model, block=dataclasses.replace(program.model.block, operations=tuple(ops)))
     with pytest.raises(UnsupportedOp, match=rf"does not compute lstm \(at {ops[at].name}\); it computes: .*softmax"):
         dataclasses.replace(program, model=model, _constants={}).run(case("PromptEncoder", 1))
+
+
+def program_of(kind: str, given: TensorType, made: TensorType, **parameters: np.ndarray) -> coreml.Program:
+    """One operation on x whose other parameters are constants of the types that they have."""
+    names = {np.dtype("f4"): "fp32", np.dtype("f2"): "fp16", np.dtype("i4"): "int32", np.dtype("?"): "bool"}
+    constants = []
+    for name, value in parameters.items():
+        own = TensorType(names[value.dtype], value.shape)
+        constants.append(Operation("const", {}, (Output(name, own),), {"val": Literal(own, value)}))
+    inputs = {name: (name,) for name in ("x", *parameters)}
+    block = Block((), ("y",), (*constants, Operation(kind, inputs, (Output("y", made),))))
+    model = Model(7, "CoreML6", (Feature("x", "fp32", given.shape),), (), {}, (Output("x", given),), block)
+    return coreml.Program("x.mlpackage", model)
+
+
+@pytest.mark.parametrize("precision", [None, *PRECISIONS])
+def test_no_precision_rounds_what_a_length_follows_from(precision: str | None) -> None:
+    """64 / 14 in float16 is less than that, and 63 rows would not fit the declared 64. An epsilon of 1e-12 would be 0."""
+    factor = np.float32((64 + 1e-4) / 14).reshape(())
+    larger = program_of(
+        "upsample_bilinear", TensorType("fp32", (1, 1, 14, 14)), TensorType("fp32", (1, 1, 64, 64)),
+        scale_factor_height=factor, scale_factor_width=factor, align_corners=np.array(False),
+    )  # fmt: skip
+    assert larger.run({"x": np.ones((1, 1, 14, 14))}, precision)["y"].shape == (1, 1, 64, 64)
+    root = program_of("rsqrt", TensorType("fp32", (2,)), TensorType("fp32", (2,)), epsilon=np.array(2.0**-30, "f4"))
+    assert root.run({"x": np.zeros(2)}, precision)["y"].tolist() == [2.0**15, 2.0**15]

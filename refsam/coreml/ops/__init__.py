@@ -16,6 +16,6 @@ from refsam.coreml.ops import (  # noqa: F401 - each fills the table
     resizing,
     shaping,
 )
-from refsam.coreml.ops.registry import IGNORED, OPS, Definition
+from refsam.coreml.ops.registry import EXACT, IGNORED, OPS, Definition
 
-__all__ = ["IGNORED", "OPS", "Definition"]
+__all__ = ["EXACT", "IGNORED", "OPS", "Definition"]

@@ -30,6 +30,10 @@ IGNORED = frozenset({"name", "validate_indices", "sort", "output_indices_dtype",
 """Parameters that change no value: indices are always checked, topk always sorts, a result's type is declared."""
 
 
+EXACT = frozenset({"epsilon", "scale_factor_height", "scale_factor_width"})
+"""Numbers that no precision rounds: a length follows from them, or float16 has nothing so small."""
+
+
 def op(name: str, moves: bool = False) -> Callable[[Function], Function]:
     """Register a function as the operation of this name."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.formats.npz_file import UNREADABLE
 from refsam.formats.stored import decode
 from refsam.model.sam import MobileSam
 from refsam.tracing import read_arrays
@@ -29,8 +30,6 @@ RAW_TYPES = ("float16", BF16, "float32", "float64", "uint8", "int8", "int32", "i
 MAX_BYTES = 16 << 30
 """Of the arrays of one picture; all stages of MobileSAM in float64 are 6 GiB."""
 _MAX_JSON = 16 << 20
-_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError)
-"""What NumPy raises for damaged files, by what the damaged bytes lead it to."""
 
 ALIASES = {
     "image_embeddings": "image_encoder",
@@ -179,7 +178,7 @@ def _npy(path: Path) -> Array:
     """Mapped before it is read, because that compares the header's claims with the file's size. Pickled objects are refused."""
     try:
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read as .npy: {error}") from None
 
 
@@ -194,7 +193,7 @@ def _npz(path: Path) -> Iterator[tuple[str, Array]]:
                 yield name, np.asarray(members[name])
     except InputError:
         raise
-    except (*_UNREADABLE, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} cannot be read as .npz: {error}") from None
 
 
