@@ -18,7 +18,7 @@ from refsam.errors import InputError, PackageError, RefsamError, UnsupportedOp
 from refsam.types import Array
 
 MAX_BYTES = 4 << 30
-"""Of all results that a run holds at one time."""
+"""Of all constants and results that a run holds at one time."""
 
 Observe = Callable[[Operation, Mapping[str, Any], list[Any]], None]
 """Called after each operation with its inputs (by parameter) and its results."""
@@ -102,11 +102,15 @@ class Program:
         if c.precision not in self._constants:
             self.check_supported()
             values: dict[str, Any] = {}
+            held = 0
             exact = {a for op in self.ops for name in EXACT for a in op.inputs.get(name, ()) if isinstance(a, str)}
             for operation in self.ops:
                 if operation.is_constant:
                     with placed(self, operation):
-                        values |= _constant(operation, values, c, operation.name in exact)
+                        found = _constant(operation, values, c, operation.name in exact)
+                    values |= found
+                    held += sum(map(_bytes, found.values()))
+                    self._check_held(held, operation)
             self._constants[c.precision] = values
         return self._constants[c.precision]
 
@@ -147,7 +151,7 @@ class Program:
     def _run(self, values: dict[str, Any], c: Arithmetic, observe: Observe | None) -> None:
         """Fill `values` with every result, and take out those that no later operation needs."""
         last = self._last_uses
-        held = 0
+        held = sum(map(_bytes, values.values()))
         for index, operation in enumerate(self.ops):
             if operation.is_constant:
                 continue
@@ -161,10 +165,13 @@ class Program:
             held += sum(_bytes(result) for result in results)
             for name in last.get(index, ()):
                 held -= _bytes(values.pop(name, None))
-            if held > MAX_BYTES:
-                raise PackageError(
-                    f"{self.path}: at {operation.name:.80} its results take {held} bytes; at most {MAX_BYTES} are held"
-                )
+            self._check_held(held, operation)
+
+    def _check_held(self, held: int, operation: Operation) -> None:
+        if held > MAX_BYTES:
+            raise PackageError(
+                f"{self.path}: at {operation.name:.80} its results take {held} bytes; at most {MAX_BYTES} are held"
+            )
 
     @cached_property
     def _last_uses(self) -> dict[int, list[str]]:
@@ -199,6 +206,8 @@ def compute(operation: Operation, bound: Mapping[str, Any], c: Arithmetic) -> li
     if extra or missing:
         what = f"has no parameter {sorted(extra)[0]!r:.40}" if extra else f"lacks its parameter {sorted(missing)[0]}"
         raise UnsupportedOp(f"{operation.type} {what}; it takes {', '.join(sorted(known))}")
+    if np.size(bound.get("epsilon", 0)) != 1:  # it would be broadcast
+        raise PackageError(f"its epsilon has shape {np.shape(bound['epsilon'])}; it has to be one number")
     parameters = {name: value for name, value in bound.items() if name in known}
     found = definition.function(**parameters, **({"c": c} if definition.wants_arithmetic else {}))
     results = found if isinstance(found, list) else [found]

@@ -72,7 +72,7 @@ def read(data: bytes, load: Load) -> Model:
     if "main" not in functions:
         some = ", ".join(sorted(functions)[:4]) or "none"
         raise PackageError(f"the program has no function named main; it has: {some}")
-    function, description = functions["main"], model.message(2)
+    function, description = Message(functions["main"]), model.message(2)
     opset = function.text(2)
     blocks = function.table(3)
     if opset not in blocks:
@@ -80,7 +80,7 @@ def read(data: bytes, load: Load) -> Model:
     parameters = tuple(_output(message) for message in function.messages(1))
     return Model(
         model.integer(1), opset, _features(description, 1), _features(description, 10),
-        _metadata(description.message(100)), parameters, _block(blocks[opset], load, 0),
+        _metadata(description.message(100)), parameters, _block(Message(blocks[opset]), load, 0),
     )  # fmt: skip
 
 
@@ -129,8 +129,8 @@ def _block(message: Message, load: Load, depth: int) -> Block:
 
 
 def _operation(message: Message, load: Load, depth: int) -> Operation:
-    inputs = {name: _arguments(bound, load) for name, bound in message.table(2).items()}
-    attributes = {name: _value(value, load, 0) for name, value in message.table(5).items()}
+    inputs = {name: _arguments(Message(bound), load) for name, bound in message.table(2).items()}
+    attributes = {name: _value(Message(value), load, 0) for name, value in message.table(5).items()}
     outputs = tuple(_output(part) for part in message.messages(3))
     blocks = tuple(_block(part, load, depth + 1) for part in message.messages(4))
     return Operation(message.text(1), inputs, outputs, attributes, blocks)

@@ -197,9 +197,14 @@ def known_shape(what: str, shape: Shape) -> tuple[int, ...]:
 
 
 def check_elements(what: str, shape: tuple[int, ...]) -> None:
-    """Raise PackageError where a tensor of this shape is absurd."""
-    if len(shape) > MAX_RANK or any(n < 0 for n in shape) or math.prod(shape) > MAX_ELEMENTS:
+    """Raise PackageError where a tensor of this shape is absurd. An axis of length 0 does not excuse the others."""
+    if len(shape) > MAX_RANK or any(n < 0 for n in shape) or math.prod(max(n, 1) for n in shape) > MAX_ELEMENTS:
         raise PackageError(f"{what} would have shape {_short(shape)}; at most {MAX_ELEMENTS} elements are computed")
+
+
+def check_broadcast(*values: Any) -> None:
+    """Raise PackageError where what these arrays and numbers are together, broadcast, is absurd."""
+    check_elements("the result", np.broadcast_shapes(*map(np.shape, values)))
 
 
 def _short(shape: tuple[int, ...]) -> str:

@@ -13,6 +13,9 @@ from refsam.types import Array
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types; 3 and 4 are groups, which proto3 does not have."""
 
+MAX_FIELDS = 1 << 17
+"""Of one message; MobileSAM's largest has 1,168. A field may be two bytes, and takes a hundred times as many here."""
+
 Fields = dict[int, list["int | memoryview"]]
 
 
@@ -22,7 +25,9 @@ class Message:
     def __init__(self, data: memoryview) -> None:
         self.size = len(data)
         self._fields: Fields = {}
-        for number, value in _fields(data):
+        for count, (number, value) in enumerate(_fields(data)):
+            if count == MAX_FIELDS:
+                raise PackageError(f"a message has more than {MAX_FIELDS} fields; the file is damaged")
             self._fields.setdefault(number, []).append(value)
 
     def __contains__(self, number: int) -> bool:
@@ -56,13 +61,13 @@ class Message:
         """A field that is a message."""
         return Message(self.raw(number))
 
-    def messages(self, number: int) -> "list[Message]":
-        """A repeated field of messages."""
-        return [Message(value) for value in self.all(number)]
+    def messages(self, number: int) -> "Iterator[Message]":
+        """A repeated field of messages, one by one: all at once would hold the fields of all."""
+        return (Message(value) for value in self.all(number))
 
-    def table(self, number: int) -> "dict[str, Message]":
-        """A map from strings to messages; a missing key or value means an empty one."""
-        return {entry.text(1): entry.message(2) for entry in self.messages(number)}
+    def table(self, number: int) -> dict[str, memoryview]:
+        """A map from strings to the bytes of messages; a missing key or value means an empty one."""
+        return {entry.text(1): entry.raw(2) for entry in self.messages(number)}
 
     def all(self, number: int) -> list[memoryview]:
         """Every occurrence of a field of bytes."""

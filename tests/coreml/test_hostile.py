@@ -173,6 +173,13 @@ def test_wire_format_bounds(data: bytes, message: str) -> None:
         Message(memoryview(data))
 
 
+def test_a_message_of_empty_fields_is_refused() -> None:
+    """Two bytes each, and a hundred times as many in memory."""
+    assert len(list(Message(memoryview(b"\x0a\0" * 1000)).messages(1))) == 1000
+    with pytest.raises(PackageError, match="more than 131072 fields"):
+        Message(memoryview(b"\x0a\0" * (1 << 18)))
+
+
 def test_blocks_and_values_cannot_nest_for_ever(tmp_path: Path) -> None:
     def model(operation: bytes) -> bytes:
         block = field(3, operation)

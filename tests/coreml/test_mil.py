@@ -1,5 +1,6 @@
 """Packages that coremltools made from upstream's torch code give torch's results, on every target, compressed or not."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -10,10 +11,11 @@ from coreml.packages import CONFIG, DATA, PARTS, POINTS, case, names
 from standin import standin_weights
 
 from refsam import coreml
+from refsam.coreml import mil
 from refsam.coreml.arithmetic import PRECISIONS, arithmetic
 from refsam.coreml.spec import Model
 from refsam.coreml.types import Blob, Block, Feature, Literal, Operation, Output, TensorType
-from refsam.errors import InputError, UnsupportedOp
+from refsam.errors import InputError, PackageError, UnsupportedOp
 
 PLAIN = [name for name in names() if name.count(".") == 3]
 COMPRESSED = [name for name in names() if name.count(".") == 2]
@@ -58,7 +60,7 @@ def test_float64_shows_the_converters_epsilon_and_nothing_else(packages: Path, p
     fixed = coreml.ops.Definition(
         lambda **p: function(**{**p, "epsilon": 0.0}),
         False,
-        False,
+        True,
         coreml.ops.OPS["batch_norm"].required,
         frozenset({"epsilon", "gamma", "beta"}),
     )
@@ -168,8 +170,6 @@ def test_wrong_inputs_are_named(packages: Path) -> None:
 
 
 def test_an_unknown_operation_says_its_name_its_place_and_what_there_is(packages: Path) -> None:
-    import dataclasses
-
     program = coreml.load(packages / "PromptEncoder.iOS15.fp16.mlpackage")
     ops = list(program.ops)
     at = next(i for i, op in enumerate(ops) if op.type == "sin")
@@ -203,3 +203,15 @@ def test_no_precision_rounds_what_a_length_follows_from(precision: str | None) -
     assert larger.run({"x": np.ones((1, 1, 14, 14))}, precision)["y"].shape == (1, 1, 64, 64)
     root = program_of("rsqrt", TensorType("fp32", (2,)), TensorType("fp32", (2,)), epsilon=np.array(2.0**-30, "f4"))
     assert root.run({"x": np.zeros(2)}, precision)["y"].tolist() == [2.0**15, 2.0**15]
+
+
+def test_constants_count_among_the_bytes_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One blob may be the value of many."""
+    kind = TensorType("fp16", (1 << 10,))
+    blob = Blob(kind, "w", 64, lambda: np.zeros(1 << 10, np.float16))
+    operations = tuple(Operation("const", {}, (Output(f"c{i}", kind),), {"val": blob}) for i in range(60))
+    program = coreml.Program("x", Model(6, "CoreML5", (), (), {}, (), Block((), ("c0",), operations)))
+    assert program.run({})["c0"].shape == (1 << 10,)
+    monkeypatch.setattr(mil, "MAX_BYTES", 40 << 12)
+    with pytest.raises(PackageError, match="at c40 its results take 167936 bytes; at most 163840 are held"):
+        dataclasses.replace(program, _constants={}).run({})

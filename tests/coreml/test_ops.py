@@ -152,6 +152,18 @@ def test_vectors_in_tables() -> None:
     np.testing.assert_array_equal(dense, [[1, 3], [2, 4], [3, 3], [4, 4]])
 
 
+TALL = np.zeros((1 << 14, 1), np.float32)
+MANY = np.ones(1 << 14, np.float32)
+WIDE: dict[str, dict] = {
+    "leaky_relu": {"alpha": MANY}, "thresholded_relu": {"alpha": MANY}, "elu": {"alpha": MANY}, "prelu": {"alpha": MANY},
+    "clamped_relu": {"alpha": MANY, "beta": MANY}, "clip": {"alpha": MANY, "beta": MANY}, "threshold": {"alpha": MANY},
+    "linear_activation": {"alpha": MANY, "beta": MANY}, "scaled_tanh": {"alpha": MANY, "beta": MANY},
+    "sigmoid_hard": {"alpha": MANY, "beta": MANY}, "softplus_parametric": {"alpha": MANY, "beta": MANY},
+    "batch_norm": {"mean": MANY, "variance": MANY},
+}  # fmt: skip
+"""Parameters that would be broadcast with it to 2^28 elements."""
+
+
 @pytest.mark.parametrize(
     ("op", "given", "message"),
     [
@@ -170,6 +182,16 @@ def test_vectors_in_tables() -> None:
         ("slice_by_index", {"x": np.zeros(3), "begin": [0, 0], "end": [1, 1]}, "do not fit an input of 1 axes"),
         ("matmul", {"x": np.zeros((1 << 13, 1 << 13), "f4"), "y": np.zeros((1 << 13, 1 << 13), "f4")}, "multiplications"),
         ("one_hot", {"indices": np.zeros(4, int), "one_hot_vector_size": 1 << 40}, "at most 134217728 elements"),
+        *((op, {"x": TALL, **given}, "at most 134217728 elements") for op, given in WIDE.items()),
+        ("gather_along_axis", {"x": TALL.T, "indices": np.zeros((1 << 14, 1), int), "axis": 0}, "at most 134217728 elements"),
+        ("scaled_dot_product_attention", {"query": np.zeros((1, 1, 1)), "key": np.zeros((1, 1 << 14, 1)),
+                                          "value": np.zeros((1, 1 << 14, 1)), "attn_mask": np.zeros((1 << 14, 1, 1))}, "elem"),
+        ("constexpr_affine_dequantize", {"quantized_data": np.zeros((1, 1 << 14), "i1"), "zero_point": np.zeros(1 << 14, "i1"),
+                                         "scale": np.ones(1 << 14), "axis": 0}, "at most 134217728 elements"),
+        ("concat", {"values": [np.zeros(1 << 14)] * (1 << 14), "axis": 0, "interleave": True}, "at most 134217728 elements"),
+        ("one_hot", {"indices": np.zeros(0, int), "one_hot_vector_size": 1 << 40}, "at most 134217728 elements"),
+        ("fill", {"shape": [0, 1 << 40]}, "at most 134217728 elements"),
+        ("non_zero", {"x": np.ones((1 << 14, 1 << 10) + (1,) * 7, bool)}, "at most 134217728 elements"),
         ("resize_bilinear", {"x": np.zeros((1, 2, 2)), "target_size_height": 1 << 20, "target_size_width": 1 << 20}, "elements"),
     ],
 )  # fmt: skip
@@ -204,6 +226,23 @@ def test_a_parameter_that_an_operation_does_not_have_is_refused() -> None:
         compute(operation, {"x": np.zeros(2, np.float32), "beta": 1}, c)
     with arithmetic(None) as c, pytest.raises(UnsupportedOp, match="relu lacks its parameter x"):
         compute(operation, {}, c)
+
+
+def test_an_epsilon_is_one_number() -> None:
+    operation = Operation("layer_norm", {}, (Output("y", TensorType("fp32", (2,))),))
+    with arithmetic(None) as c, pytest.raises(PackageError, match=r"its epsilon has shape \(3,\)"):
+        compute(operation, {"x": np.zeros(2, np.float32), "epsilon": np.zeros(3)}, c)
+
+
+def test_steps_within_norms_are_rounded_where_accumulation_is() -> None:
+    """1 + 2^-12 is no float16 number: rounded to 1 before the shift, it is not there after it."""
+    image, one = np.full((1, 1, 1, 1), 1 + 2**-12, np.float32), np.ones(1, np.float32)
+    parameters = {"mean": one * 0, "variance": one, "beta": -one, "epsilon": 0.0}
+    for precision, expected in (("fp16", 2**-12), ("fp16-accumulate", 0)):
+        with arithmetic(precision) as c:
+            assert OPS["batch_norm"].function(c=c, x=image, **parameters).item() == expected
+            squares = OPS["l2_norm"].function(c=c, x=image, epsilon=0.0).item()
+            assert (squares == 1) == (precision == "fp16")
 
 
 def test_a_result_has_to_have_its_declared_shape() -> None:

@@ -8,6 +8,7 @@ from refsam.backends.fast.activation import gelu as gelu_in_place
 from refsam.backends.fast.scratch import of_thread
 from refsam.coreml.arithmetic import Arithmetic
 from refsam.coreml.ops.registry import op
+from refsam.coreml.types import check_broadcast
 from refsam.errors import UnsupportedOp
 from refsam.ops.activation import gelu as exact_gelu
 from refsam.types import Array
@@ -28,42 +29,50 @@ def relu6(x: Array) -> Array:
 @op("clamped_relu")
 def clamped_relu(x: Array, alpha: Array, beta: Array) -> Array:
     """min(x, beta), negative values times alpha."""
+    check_broadcast(x, alpha, beta)
     return np.minimum(beta, np.where(x >= 0, x, alpha * x))
 
 
 @op("leaky_relu")
 def leaky_relu(x: Array, alpha: Array) -> Array:
     """Negative values times alpha."""
+    check_broadcast(x, alpha)
     return np.where(x >= 0, x, alpha * x)
 
 
 @op("thresholded_relu")
 def thresholded_relu(x: Array, alpha: Array) -> Array:
     """0 below alpha."""
+    check_broadcast(x, alpha)
     return np.where(x >= alpha, x, np.zeros_like(x))
 
 
 @op("prelu")
 def prelu(x: Array, alpha: Array) -> Array:
     """Negative values times their channel's alpha; channels are axis 1."""
-    return np.where(x >= 0, x, x * alpha.reshape((-1,) + (1,) * (x.ndim - 2)))
+    slopes = alpha.reshape((-1,) + (1,) * (x.ndim - 2))
+    check_broadcast(x, slopes)
+    return np.where(x >= 0, x, x * slopes)
 
 
 @op("elu")
 def elu(x: Array, alpha: Array) -> Array:
     """Negative values become alpha (e^x - 1)."""
+    check_broadcast(x, alpha)
     return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
 @op("linear_activation")
 def linear_activation(x: Array, alpha: Array, beta: Array) -> Array:
     """alpha x + beta."""
+    check_broadcast(x, alpha, beta)
     return x * alpha + beta
 
 
 @op("scaled_tanh")
 def scaled_tanh(x: Array, alpha: Array, beta: Array) -> Array:
     """alpha tanh(beta x)."""
+    check_broadcast(x, alpha, beta)
     return alpha * np.tanh(x * beta)
 
 
@@ -76,6 +85,7 @@ def sigmoid(c: Arithmetic, x: Array) -> Array:
 @op("sigmoid_hard")
 def sigmoid_hard(x: Array, alpha: Array, beta: Array) -> Array:
     """alpha x + beta, between 0 and 1."""
+    check_broadcast(x, alpha, beta)
     return np.clip(x * alpha + beta, 0, 1)
 
 
@@ -94,8 +104,9 @@ def softplus(c: Arithmetic, x: Array) -> Array:
 @op("softplus_parametric")
 def softplus_parametric(x: Array, alpha: Array, beta: Array) -> Array:
     """alpha ln(1 + e^(beta x)), alpha and beta of x's channel (axis 1)."""
-    shape = (-1,) + (1,) * (x.ndim - 2)
-    return alpha.reshape(shape) * np.logaddexp(x * beta.reshape(shape), np.zeros((), x.dtype))
+    factor, slope = (v.reshape((-1,) + (1,) * (x.ndim - 2)) for v in (alpha, beta))
+    check_broadcast(x, factor, slope)
+    return factor * np.logaddexp(x * slope, np.zeros((), x.dtype))
 
 
 @op("softsign")

@@ -8,7 +8,7 @@ import numpy as np
 from refsam.coreml.arithmetic import Arithmetic
 from refsam.coreml.blob import unpack_bits
 from refsam.coreml.ops.registry import op
-from refsam.coreml.types import check_elements
+from refsam.coreml.types import check_broadcast, check_elements
 from refsam.errors import PackageError
 from refsam.types import Array
 
@@ -19,6 +19,7 @@ def affine_dequantize(c: Arithmetic, quantized_data: Array, zero_point: Array, s
     shape = [1] * quantized_data.ndim
     shape[int(axis)] = -1
     offset, factor = (v.reshape(shape) if v.ndim else v for v in (zero_point, scale))
+    check_broadcast(quantized_data, offset, factor)
     return (quantized_data.astype(c.dtype) - offset.astype(c.dtype)) * factor
 
 

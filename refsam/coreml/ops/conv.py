@@ -90,9 +90,10 @@ def conv(
     if split == 1 and max(*kernel, *steps) == 1 and not any(map(any, pads)):
         return _pointwise(c, x, weight, bias)
     windows = _windows(_padded(x, pads), kernel, steps, gaps)
-    out = np.empty((len(x), len(weight), *windows.shape[2 : 2 + axes]), x.dtype)
-    check_elements("the result", out.shape)
-    check_work(out.size * math.prod(weight.shape[1:]))
+    shape = (len(x), len(weight), *windows.shape[2 : 2 + axes])
+    check_elements("the result", shape)
+    check_work(math.prod(shape) * math.prod(weight.shape[1:]))
+    out = np.empty(shape, x.dtype)
     shift = np.zeros(len(weight), x.dtype) if bias is None else bias
     if weight.shape[1] == 1 and not c.accumulates_half:
         _depthwise(c, windows, weight, shift, out)

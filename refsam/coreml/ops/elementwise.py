@@ -10,7 +10,7 @@ import numpy as np
 
 from refsam.coreml.arithmetic import Arithmetic
 from refsam.coreml.ops.registry import op
-from refsam.coreml.types import BY_NAME, check_elements
+from refsam.coreml.types import BY_NAME, check_broadcast
 from refsam.errors import UnsupportedOp
 from refsam.ops.activation import erf as error_function
 from refsam.types import Array
@@ -33,7 +33,7 @@ UNARY: dict[str, Callable[[Any], Any]] = {
 
 def _binary(function: np.ufunc) -> Callable[..., Array]:
     def compute(c: Arithmetic, x: Array, y: Array) -> Array:
-        check_elements("the result", np.broadcast_shapes(x.shape, y.shape))
+        check_broadcast(x, y)
         return c.pairs(function, x, y)
 
     return compute
@@ -55,7 +55,7 @@ for _name in UNARY:
 @op("real_div")
 def real_div(c: Arithmetic, x: Array, y: Array) -> Array:
     """x / y; of whole numbers the whole part, towards zero (converters use it on shapes)."""
-    check_elements("the result", np.broadcast_shapes(x.shape, y.shape))
+    check_broadcast(x, y)
     if x.dtype.kind == "f":
         return c.pairs(np.divide, x, y)
     return np.trunc(x / np.where(y == 0, 1, y)).astype(x.dtype)
@@ -64,7 +64,7 @@ def real_div(c: Arithmetic, x: Array, y: Array) -> Array:
 @op("pow")
 def power(x: Array, y: Array) -> Array:
     """x ** y."""
-    check_elements("the result", np.broadcast_shapes(x.shape, y.shape))
+    check_broadcast(x, y)
     return np.square(x) if y.ndim == 0 and y == 2 else np.asarray(np.power(x, y))
 
 
@@ -101,12 +101,14 @@ def rsqrt(x: Array, epsilon: float | Array = 1e-12) -> Array:
 @op("clip")
 def clip(x: Array, alpha: Array, beta: Array) -> Array:
     """x, at least alpha and at most beta."""
+    check_broadcast(x, alpha, beta)
     return np.minimum(np.maximum(x, alpha), beta)
 
 
 @op("threshold")
 def threshold(x: Array, alpha: Array) -> Array:
     """x, at least alpha."""
+    check_broadcast(x, alpha)
     return np.maximum(x, alpha)
 
 
@@ -123,7 +125,7 @@ def cast(c: Arithmetic, x: Array, dtype: str) -> Array:
 @op("select", moves=True)
 def select(cond: Array, a: Array, b: Array) -> Array:
     """a where cond is true, else b."""
-    check_elements("the result", np.broadcast_shapes(cond.shape, a.shape, b.shape))
+    check_broadcast(cond, a, b)
     return np.where(cond, a, b)
 
 

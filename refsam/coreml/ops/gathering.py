@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from refsam.coreml.ops.registry import op
-from refsam.coreml.types import check_elements
+from refsam.coreml.types import check_broadcast, check_elements
 from refsam.errors import PackageError, UnsupportedOp
 from refsam.types import Array
 
@@ -54,7 +54,9 @@ def gather(x: Array, indices: Array, axis: Any = 0, batch_dims: Any = 0) -> Arra
 @op("gather_along_axis", moves=True)
 def gather_along_axis(x: Array, indices: Array, axis: Any = 0) -> Array:
     """One element for each index, which has its own place in the other axes."""
-    return np.take_along_axis(x, _wrapped(indices, x.shape[int(axis)]), int(axis))
+    whole = _wrapped(indices, x.shape[int(axis)])
+    check_broadcast(whole, x[(slice(None),) * (int(axis) % x.ndim) + (slice(1),)])
+    return np.take_along_axis(x, whole, int(axis))
 
 
 @op("gather_nd", moves=True)
@@ -85,7 +87,7 @@ def scatter(data: Array, indices: Array, updates: Array, axis: Any = 0, mode: st
 def scatter_along_axis(data: Array, indices: Array, updates: Array, axis: Any = 0, mode: str = "add") -> Array:
     """One element for each index, which has its own place in the other axes."""
     along = int(axis) % max(data.ndim, 1)
-    places = list(np.meshgrid(*(np.arange(n) for n in indices.shape), indexing="ij"))
+    places = list(np.meshgrid(*(np.arange(n) for n in indices.shape), indexing="ij", sparse=True))
     places[along] = _wrapped(indices, data.shape[along])
     return _write(data, tuple(places), updates, mode)
 
@@ -119,4 +121,5 @@ def topk(x: Array, k: Any = 1, axis: Any = -1, ascending: Any = False, return_in
 @op("non_zero", moves=True)
 def non_zero(x: Array) -> Array:
     """The places of all elements that are not zero, one in each row."""
+    check_elements("the result", (int(np.count_nonzero(x)), x.ndim))
     return np.argwhere(x)

@@ -7,7 +7,7 @@ import numpy as np
 from refsam.coreml.arithmetic import Arithmetic, check_work
 from refsam.coreml.ops.activation import softmax
 from refsam.coreml.ops.registry import op
-from refsam.coreml.types import check_elements
+from refsam.coreml.types import check_broadcast, check_elements
 from refsam.errors import PackageError, UnsupportedOp
 from refsam.types import Array
 
@@ -33,6 +33,7 @@ def scaled_dot_product_attention(c: Arithmetic, query: Array, key: Array, value:
     scale = query.dtype.type(1 / math.sqrt(query.shape[-1]))
     scores = c.step(c.dot(query, key.swapaxes(-1, -2)) * scale)
     if attn_mask is not None:
+        check_broadcast(scores, attn_mask)
         scores = np.where(attn_mask, scores, -np.inf) if attn_mask.dtype == bool else scores + attn_mask
     return c.dot(c.step(softmax(c, scores)), value)
 

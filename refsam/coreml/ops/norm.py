@@ -6,6 +6,7 @@ import numpy as np
 
 from refsam.coreml.arithmetic import Arithmetic
 from refsam.coreml.ops.registry import op
+from refsam.coreml.types import check_broadcast
 from refsam.types import Array
 
 BATCH_NORM_EPSILON = 1e-5
@@ -39,6 +40,7 @@ def _normal(c: Arithmetic, x: Array, over: tuple[int, ...], gamma: Array | None,
 
 @op("batch_norm")
 def batch_norm(
+    c: Arithmetic,
     x: Array,
     mean: Array,
     variance: Array,
@@ -47,23 +49,34 @@ def batch_norm(
     epsilon: Any = BATCH_NORM_EPSILON,
 ) -> Array:
     """gamma (x - mean) / sqrt(variance + epsilon) + beta for each channel, axis 1."""
-    scale = 1 / np.sqrt(variance + np.asarray(epsilon, x.dtype))
-    scale = scale if gamma is None else gamma * scale
-    shift = -mean * scale if beta is None else beta - mean * scale
+    check_broadcast(*(v for v in (mean, variance, gamma, beta) if v is not None))
+    scale = c.step(1 / c.step(np.sqrt(variance + np.asarray(epsilon, x.dtype))))
+    scale = scale if gamma is None else c.step(gamma * scale)
+    shift = -c.step(mean * scale) if beta is None else c.step(beta - c.step(mean * scale))
+    return _affine(c, x, scale, shift)
+
+
+def _affine(c: Arithmetic, x: Array, scale: Array | None, shift: Array | None) -> Array:
+    """x times a number and plus a number of its channel, axis 1."""
     shape = (-1,) + (1,) * (x.ndim - 2)
-    return x * scale.reshape(shape) + shift.reshape(shape)
+    if scale is not None:
+        check_broadcast(x, scale.reshape(shape))
+        x = x * scale.reshape(shape)
+    if shift is None:
+        return x
+    check_broadcast(x, shift.reshape(shape))
+    return (x if scale is None else c.step(x)) + shift.reshape(shape)
 
 
 @op("instance_norm")
 def instance_norm(c: Arithmetic, x: Array, gamma: Array | None = None, beta: Array | None = None, epsilon: Any = 1e-5) -> Array:
     """Each channel of each picture by its own mean and variance."""
-    over, shape = tuple(range(2, x.ndim)), (-1,) + (1,) * (x.ndim - 2)
-    normal = layer_norm(c, x, over, None, None, epsilon)
-    normal = normal if gamma is None else normal * gamma.reshape(shape)
-    return normal if beta is None else normal + beta.reshape(shape)
+    normal = layer_norm(c, x, tuple(range(2, x.ndim)), None, None, epsilon)
+    return normal if gamma is None and beta is None else _affine(c, c.step(normal), gamma, beta)
 
 
 @op("l2_norm")
-def l2_norm(x: Array, epsilon: Any = 1e-6) -> Array:
+def l2_norm(c: Arithmetic, x: Array, epsilon: Any = 1e-6) -> Array:
     """x divided by sqrt(sum of squares over the last three axes + epsilon)."""
-    return x / np.sqrt(np.square(x).sum((-3, -2, -1), keepdims=True) + np.asarray(epsilon, x.dtype))
+    total = c.step(c.step(np.square(x)).sum((-3, -2, -1), keepdims=True))
+    return x / c.step(np.sqrt(total + np.asarray(epsilon, x.dtype)))

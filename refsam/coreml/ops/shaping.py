@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from refsam.coreml.ops.registry import op
-from refsam.coreml.types import check_elements
+from refsam.coreml.types import check_broadcast, check_elements
 from refsam.errors import PackageError, UnsupportedOp
 from refsam.types import Array
 
@@ -63,9 +63,9 @@ def squeeze(x: Array, axes: Any = None) -> Array:
 def concat(values: list[Array], axis: Any, interleave: Any = False) -> Array:
     """One after the other along an axis, or element by element in turn."""
     along = int(axis)
+    check_elements("the result", (sum(v.size for v in values),))
     if not bool(interleave):
         values = [np.atleast_1d(v) for v in values]
-        check_elements("the result", (sum(v.size for v in values),))
         return np.concatenate(values, along)
     stacked = np.stack(values, along % values[0].ndim + 1)
     return stacked.reshape([len(values) * n if i == along % values[0].ndim else n for i, n in enumerate(values[0].shape)])
@@ -206,7 +206,7 @@ def range_1d(start: Array, end: Array, step: Array) -> Array:
 def one_hot(indices: Array, one_hot_vector_size: Any, axis: Any = -1, on_value: Any = 1, off_value: Any = 0) -> Array:
     """A new axis with `on_value` where the index says, else `off_value`."""
     size = int(one_hot_vector_size)
-    check_elements("the result", (*indices.shape, size))
+    check_broadcast(np.broadcast_to(0, (*indices.shape, size)), on_value, off_value)
     hot = np.where(np.arange(size) == indices[..., None], on_value, off_value)
     return np.moveaxis(hot, -1, int(axis))
 
