@@ -121,6 +121,8 @@ def ops(
     """
     if (against is None) == (weights is None):
         raise InputError("give --against (an executor's results) or --weights (what the package was made from), one of them")
+    if weights is not None and precision != "typed":
+        raise InputError(f"--precision {precision} is what an executor computes in; with --weights the package runs in float64")
     program = coreml.load(package)
     given = tensors.read(inputs, program.types)
     if against is not None:
@@ -142,7 +144,8 @@ def _supported(program: Program) -> tuple[bool, str]:
 
 
 def _feature(feature: Feature) -> dict[str, Any]:
-    return {"name": feature.name, "dtype": feature.dtype, "shape": list(feature.shape), "accepts": feature.expected()}
+    dtype = feature.dtype if feature.kind == "array" else feature.kind
+    return {"name": feature.name, "dtype": dtype, "shape": list(feature.shape), "accepts": feature.expected()}
 
 
 def _summary(value: Array) -> dict[str, Any]:

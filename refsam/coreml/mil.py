@@ -115,7 +115,13 @@ class Program:
         return self._constants[c.precision]
 
     def check_supported(self) -> None:
-        """Raise UnsupportedOp where an operation is not among those that refsam computes; it names all of them."""
+        """Raise UnsupportedOp where an operation is not among those that refsam computes (it names all of them), or an input or
+        output is not an array."""
+        for feature in (*self.inputs, *self.outputs):
+            if feature.kind != "array":
+                raise UnsupportedOp(
+                    f"{self.path}: {feature.name!r:.80} has the type {feature.kind}; refsam runs programs on arrays"
+                )
         missing: dict[str, str] = {}
         for operation in self.ops:
             if operation.type != "const" and operation.type not in OPS:
@@ -150,7 +156,7 @@ class Program:
 
     def _run(self, values: dict[str, Any], c: Arithmetic, observe: Observe | None) -> None:
         """Fill `values` with every result, and take out those that no later operation needs."""
-        last = self._last_uses
+        last = self.last_uses
         held = sum(map(_bytes, values.values()))
         for index, operation in enumerate(self.ops):
             if operation.is_constant:
@@ -174,7 +180,7 @@ class Program:
             )
 
     @cached_property
-    def _last_uses(self) -> dict[int, list[str]]:
+    def last_uses(self) -> dict[int, list[str]]:
         """Index of an operation -> the results that are needed there for the last time."""
         last = {}
         constant = {output.name for operation in self.ops if operation.is_constant for output in operation.outputs}

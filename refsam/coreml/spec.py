@@ -39,6 +39,10 @@ MAX_ZEROS = 1 << 16
 """Elements of a tensor that the program leaves out because all are zero: nothing in the file answers for their number."""
 
 ARRAY_TYPES = {65552: "fp16", 65568: "fp32", 65600: "fp64", 131080: "int8", 131104: "int32"}
+FEATURE_KINDS = {1: "integer", 2: "number", 3: "text", 6: "dictionary", 7: "sequence", 8: "state"}
+COLOURS = {10: "of grey levels", 20: "of RGB", 30: "of BGR", 40: "of float16 grey levels"}
+"""By FeatureTypes.proto's numbers: what an input can be beside an array, and the colour spaces of images."""
+
 MODEL_KINDS = {
     200: "a pipeline classifier", 201: "a pipeline regressor", 202: "a pipeline", 303: "a neural network regressor",
     403: "a neural network classifier", 500: "a neural network", 556: "a serialized model",
@@ -102,12 +106,22 @@ def _features(description: Message, number: int) -> tuple[Feature, ...]:
 def _feature(message: Message) -> Feature:
     name, kind = message.text(1), message.message(3)
     if 5 not in kind:
-        raise PackageError(f"{name} is not a multi-array (an image or a state, perhaps); refsam runs programs on arrays")
+        return _other_feature(name, kind)
     array = kind.message(5)
     choices = tuple(_lengths(name, shape.integers(1)) for shape in array.message(21).messages(1))
     ranges = tuple(_range(size) for size in array.message(31).messages(1))
     dtype = ARRAY_TYPES.get(array.integer(2), f"type {array.integer(2)}")
     return Feature(name, dtype, _lengths(name, array.integers(1)), ranges, choices)
+
+
+def _other_feature(name: str, kind: Message) -> Feature:
+    """What refsam can describe but not run on."""
+    if 4 in kind:
+        image = kind.message(4)
+        colours = COLOURS.get(image.integer(3), f"of colour space {image.integer(3)}")
+        return Feature(name, "uint8", _lengths(name, [image.integer(2), image.integer(1)]), kind=f"image {colours}")
+    found = next((what for number, what in FEATURE_KINDS.items() if number in kind), "thing of unknown type")
+    return Feature(name, "", (), kind=found)
 
 
 def _range(message: Message) -> tuple[int, int | None]:

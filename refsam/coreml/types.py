@@ -160,6 +160,7 @@ class Feature:
         shape: the default one; () where the description has none.
         ranges: for a flexible input, lowest and highest length of each axis (None: no limit).
         choices: for an input of enumerated shapes, those shapes.
+        kind: "array", or what else it is: refsam runs programs on arrays only. Of a picture `shape` is (height, width).
     """
 
     name: str
@@ -167,6 +168,7 @@ class Feature:
     shape: tuple[int, ...]
     ranges: tuple[tuple[int, int | None], ...] = ()
     choices: tuple[tuple[int, ...], ...] = ()
+    kind: str = "array"
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor of this shape may be given."""

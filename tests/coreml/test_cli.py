@@ -1,16 +1,19 @@
 """refsam coreml info, run and ops, from a shell's point of view."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from coreml import fuzz_structure
 from coreml.faults import IN_EXECUTORS, IN_PACKAGES, faulty_dump, faulty_package, target
 from coreml.packages import CONFIG, case
 from standin import standin_weights
 
 from refsam import checkpoint, coreml
 from refsam.cli import main
+from refsam.errors import UnsupportedOp
 
 DECODER = "MaskDecoder.iOS15.fp16.mlpackage"
 
@@ -83,3 +86,25 @@ def test_ops_needs_one_thing_to_judge_against(folder: Path, packages: Path, caps
     code, _, err = call(capsys, "ops", packages / DECODER, "--inputs", "inputs.npz")
     assert code == 2
     assert "give --against (an executor's results) or --weights" in err
+    arguments = ("--weights", "weights.safetensors", "--precision", "fp16")
+    code, _, err = call(capsys, "ops", packages / DECODER, "--inputs", "inputs.npz", *arguments)
+    assert code == 2
+    assert "--precision fp16 is what an executor computes in; with --weights the package runs in float64" in err
+
+
+def test_a_package_with_an_image_as_input_is_described(folder: Path, packages: Path, capsys) -> None:
+    source = packages / "ImageEncoder.iOS15.fp16.mlpackage"
+    tree = fuzz_structure.tree_of(source)
+    description = next(value for number, value in tree if number == 2)
+    feature = next(value for number, value in description if number == 1)
+    kind = next(entry for entry in feature if entry[0] == 3)
+    kind[1] = [[4, [[1, 1024], [2, 768], [3, 20]]]]
+    path = Path(shutil.copytree(source, folder / "image.mlpackage"))
+    fuzz_structure.model_of(path).write_bytes(fuzz_structure.written(tree))
+    code, out, _ = call(capsys, "info", path)
+    assert code == 0
+    assert "image: image of RGB (768, 1024)" in out
+    assert "refsam cannot run it" in out
+    assert "'image' has the type image of RGB; refsam runs programs on arrays" in out
+    with pytest.raises(UnsupportedOp, match="has the type image of RGB"):
+        coreml.load(path).run(case("ImageEncoder", 1))

@@ -1,8 +1,10 @@
 """A planted fault is named at its operation; what is clean is found clean."""
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from standin import standin_weights
 
 from refsam import coreml
 from refsam.coreml.arithmetic import PRECISIONS, Arithmetic
+from refsam.coreml.mil import compute
 from refsam.coreml.types import Literal, Operation, TensorType
-from refsam.coreml.verdicts import PackageVerdict, RunVerdict, judge_package, judge_run
+from refsam.coreml.verdicts import PackageVerdict, RunVerdict, executor, judge_package, judge_run, package
 from refsam.coreml.verdicts.package import epsilon_faults
 from refsam.errors import InputError, PackageError
 from refsam.model.sam import MobileSam
@@ -163,11 +166,17 @@ def test_operations_that_were_not_dumped_are_judged_together(packages: Path) -> 
 def test_overflow_and_subnormals_are_told(packages: Path) -> None:
     program = coreml.load(packages / "ImageEncoder.iOS15.fp16.mlpackage")
     verdict: RunVerdict = judge_run(program, case("ImageEncoder", 1), dump_of(program, "ImageEncoder", None))
-    by_name = {op.name: op for op in verdict.ops}
     assert all(op.headroom > 1 for op in verdict.ops)
     assert min(op.headroom for op in verdict.ops) < 65504 / 4
-    eps = next(op for op in program.ops if op.type == "softmax").name
-    assert 0 <= by_name[eps].subnormal < 1
+    assert max(op.subnormal for op in verdict.ops) < 0.5
+    small = {"image": case("ImageEncoder", 1)["image"] * np.float32(1e-5)}
+    dump_small: dict[str, np.ndarray] = {}
+    program.run(small, observe=lambda op, _, results: dump_small.update(zip([o.name for o in op.outputs], results, strict=True)))
+    first = judge_run(program, small, dump_small).ops[0]
+    found = dump_small[first.name]
+    assert first.op == "cast"
+    assert 0.5 < first.subnormal < 1
+    assert first.subnormal == np.count_nonzero((found != 0) & (np.abs(found) < 2**-14)) / np.count_nonzero(found)
     large = {"image": case("ImageEncoder", 1)["image"] * np.float32(1e4)}
     dump: dict[str, np.ndarray] = {}
     program.run(large, observe=lambda op, _, results: dump.update(zip([o.name for o in op.outputs], results, strict=True)))
@@ -271,3 +280,25 @@ def test_a_package_of_another_size_than_the_weights_is_no_traceback(packages: Pa
     other = MobileSam(standin_weights(WIDER), WIDER)
     with pytest.raises(InputError, match="refsam's mask decoder with these weights cannot take inputs of"):
         judge_package(program, other, case("MaskDecoder", 1))
+
+
+@pytest.mark.parametrize("verdict", ["run", "package"])
+def test_verdicts_free_what_they_no_longer_need(
+    packages: Path, model: MobileSam, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, given = coreml.load(packages / "MaskDecoder.iOS15.fp32.mlpackage"), case("MaskDecoder", 1)
+    dump = dump_of(program, "MaskDecoder", None) if verdict == "run" else {}
+    place = executor if verdict == "run" else package
+    alive, most = [], 0
+
+    def counted(*arguments: Any) -> list[Any]:
+        nonlocal most
+        results = compute(*arguments)
+        alive.extend(weakref.ref(value) for value in results)
+        most = max(most, sum(ref() is not None for ref in alive))
+        return results
+
+    monkeypatch.setattr(place, "compute", counted)
+    judge_run(program, given, dump) if verdict == "run" else judge_package(program, model, given)
+    assert len(alive) > 150
+    assert most < (60 if verdict == "run" else 30)

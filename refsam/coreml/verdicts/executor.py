@@ -10,7 +10,7 @@ move values are allowed nothing.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,11 @@ def judge_run(
     with arithmetic("fp64") as exact, arithmetic(precision) as declared, one_blas_thread(), np.errstate(all="ignore"):
         judge = _Judge(program, dump, exact, declared, k)
         judge.start(inputs)
-        verdicts = [found for op in program.ops if not op.is_constant for found in judge.operation(op)]
+        verdicts = []
+        for index, op in enumerate(program.ops):
+            if not op.is_constant:
+                verdicts += judge.operation(op)
+                judge.forget(program.last_uses.get(index, ()))
     return RunVerdict(precision or "as typed", tuple(verdicts))
 
 
@@ -148,6 +152,12 @@ class _Judge:
                 verdicts.append(self._verdict(operation, name, kind, *values))
                 self._adopt(name, kind)
         return verdicts
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Free results that no later operation needs."""
+        for name in names:
+            for values in (self.truth, self.own, self.rounded):
+                values.pop(name, None)
 
     def _on_what_the_run_had(self, operation: Operation) -> tuple[list[Any], list[Any]]:
         """In float64, and in the declared precision before it is stored.

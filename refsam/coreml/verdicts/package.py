@@ -175,9 +175,11 @@ class _Search:
     def run(self, inputs: Mapping[str, Array]) -> None:
         """All operations in order."""
         self.values = {**self.program.constants(self.c), **self.program.given(inputs, self.c)}
-        for operation in self.program.ops:
+        for index, operation in enumerate(self.program.ops):
             if not operation.is_constant:
                 self._operation(operation)
+                for name in self.program.last_uses.get(index, ()):
+                    self.values.pop(name, None)
         self._end()
 
     def _operation(self, operation: Operation) -> None:
