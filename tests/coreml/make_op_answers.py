@@ -35,7 +35,7 @@ def by_coremltools(case: Case) -> list[np.ndarray]:
         ct.target.iOS18
         if case.op == "slice_update"
         else ct.target.iOS17
-        if "axis" in case.op or case.op == "gather"
+        if "axis" in case.op or case.op in ("gather", "quantize", "dequantize")
         else ct.target.iOS15
     )
     found: list[np.ndarray] = []
@@ -44,8 +44,9 @@ def by_coremltools(case: Case) -> list[np.ndarray]:
     def program(unused: Any) -> Any:
         result = getattr(mb, case.op)(**given)
         for part in result if isinstance(result, list | tuple) else [result]:
-            assert part.val is not None, f"coremltools infers no value of {case.op}: give it in torch"
-            found.append(np.asarray(part.val))
+            value = part.op.materialized_val_inference() if case.op == "dequantize" else part.val
+            assert value is not None, f"coremltools infers no value of {case.op}: give it in torch"
+            found.append(np.asarray(value))
         return mb.identity(x=unused)
 
     return found

@@ -214,6 +214,15 @@ CASES = [
          lambda t, F, p: F.interpolate(p["x"], size=(p["x"].shape[2], 9), mode="bilinear", align_corners=True)),
     Case("resize", {"x": IMAGE, "shape": i(5, 9), "resized_dims": n(1), "interpolation_mode": "NEAREST_NEIGHBOR"},
          lambda t, F, p: F.interpolate(p["x"], size=(p["x"].shape[2], 9), mode="nearest")),
+    Case("slice_by_index", {"x": A, "begin": i(1, 2, 3), "end": i(0, 3, 4), "begin_mask": B([True, False, False]),
+                            "squeeze_mask": B([True, False, False])}),
+    Case("upsample_bilinear", {"x": IMAGE, "scale_factor_height": f(2.0), "scale_factor_width": f(3.0), "align_corners": B(False),
+                               "half_pixel_centers": B(True)},
+         lambda t, F, p: F.interpolate(p["x"], size=(14, 18), mode="bilinear", align_corners=False)),
+    Case("quantize", {"input": A * 80, "scale": f(0.5), "output_dtype": "int8"}),
+    Case("quantize", {"input": A, "scale": f([0.5, 0.25, 0.125]), "zero_point": B([3, 5, 0], "u1"), "axis": n(1), "output_dtype": "uint8"}),
+    Case("dequantize", {"input": WHOLE.astype(np.int8), "scale": f(0.3)}),
+    Case("dequantize", {"input": WHOLE.astype(np.int8), "scale": f([0.3, 0.1]), "zero_point": B([-3, 5], "i1"), "axis": n(0)}),
 ]  # fmt: skip
 
 

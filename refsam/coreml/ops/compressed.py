@@ -1,4 +1,7 @@
-"""Compressed weights, made dense: `constexpr_*`. iOS 16 packs bits and has a `shape`; iOS 18 has typed tensors instead."""
+"""Compressed weights, made dense: `constexpr_*`. iOS 16 packs bits and has a `shape`; iOS 18 has typed tensors instead.
+
+And `quantize` and `dequantize`, which do to results what compression does to weights.
+"""
 
 import math
 from typing import Any
@@ -9,18 +12,42 @@ from refsam.coreml.arithmetic import Arithmetic
 from refsam.coreml.blob import unpack_bits
 from refsam.coreml.ops.registry import op
 from refsam.coreml.types import check_broadcast, check_elements
-from refsam.errors import PackageError
+from refsam.errors import PackageError, UnsupportedOp
 from refsam.types import Array
 
 
 @op("constexpr_affine_dequantize")
 def affine_dequantize(c: Arithmetic, quantized_data: Array, zero_point: Array, scale: Array, axis: Any) -> Array:
     """(q - zero_point) * scale, one of each or one for each index of an axis."""
-    shape = [1] * quantized_data.ndim
-    shape[int(axis)] = -1
-    offset, factor = (v.reshape(shape) if v.ndim else v for v in (zero_point, scale))
-    check_broadcast(quantized_data, offset, factor)
+    offset, factor = (_along(quantized_data, v, axis) for v in (zero_point, scale))
     return (quantized_data.astype(c.dtype) - offset.astype(c.dtype)) * factor
+
+
+def _along(x: Array, values: Array, axis: Any) -> Array:
+    """One number, or one for each index of an axis of x, in a shape that is broadcast with x."""
+    if values.size != 1:
+        values = values.reshape([-1 if i == int(axis) % x.ndim else 1 for i in range(x.ndim)])
+        check_broadcast(x, values)
+    return values.reshape(()) if values.size == 1 else values
+
+
+@op("dequantize")
+def dequantize(c: Arithmetic, input: Array, scale: Array, zero_point: Array | None = None, axis: Any = None) -> Array:
+    """(q - zero_point) * scale, one of each or one for each index of an axis."""
+    values = input.astype(c.dtype)
+    values = values if zero_point is None else values - _along(input, zero_point, axis).astype(c.dtype)
+    return values * _along(input, scale, axis)
+
+
+@op("quantize")
+def quantize(input: Array, scale: Array, output_dtype: str, zero_point: Array | None = None, axis: Any = None) -> Array:
+    """x / scale, rounded to the even neighbour where both are as near, + zero_point, within int8's or uint8's range."""
+    if output_dtype not in ("int8", "uint8"):
+        raise UnsupportedOp(f"quantize to {output_dtype!r:.40} is not one of MIL's; there are int8 and uint8")
+    whole = np.round(input / _along(input, scale, axis))
+    whole = whole if zero_point is None else whole + _along(input, zero_point, axis).astype(whole.dtype)
+    limits = np.iinfo(output_dtype)
+    return np.clip(whole, limits.min, limits.max).astype(output_dtype)
 
 
 @op("constexpr_lut_to_dense", moves=True)

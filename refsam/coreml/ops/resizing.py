@@ -62,8 +62,18 @@ def _scaled(length: int, factor: Any) -> int:
 
 
 @op("upsample_bilinear")
-def upsample_bilinear(x: Array, scale_factor_height: Any = 1, scale_factor_width: Any = 1, align_corners: Any = True) -> Array:
-    """By factors; the corners stay where they are unless align_corners is false."""
+def upsample_bilinear(
+    x: Array,
+    scale_factor_height: Any = 1,
+    scale_factor_width: Any = 1,
+    align_corners: Any = True,
+    half_pixel_centers: Any = None,
+) -> Array:
+    """By factors; the corners stay where they are unless align_corners is false. half_pixel_centers is then true by default."""
+    if half_pixel_centers is not None and bool(half_pixel_centers) == bool(align_corners):
+        raise UnsupportedOp(
+            f"upsample_bilinear with align_corners and half_pixel_centers both {bool(align_corners)} is not computed"
+        )
     height, width = _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width)
     return bilinear(x, height, width, "STRICT_ALIGN_CORNERS" if bool(align_corners) else "UNALIGN_CORNERS")
 
