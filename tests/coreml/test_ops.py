@@ -194,6 +194,7 @@ WIDE: dict[str, dict] = {
                                          "scale": np.ones(1 << 14), "axis": 0}, "at most 134217728 elements"),
         ("concat", {"values": [np.zeros(1 << 14)] * (1 << 14), "axis": 0, "interleave": True}, "at most 134217728 elements"),
         ("one_hot", {"indices": np.zeros(0, int), "one_hot_vector_size": 1 << 40}, "at most 134217728 elements"),
+        ("band_part", {"x": np.zeros((0, 1 << 26, 1 << 26))}, "at most 134217728 elements"),
         ("fill", {"shape": [0, 1 << 40]}, "at most 134217728 elements"),
         ("non_zero", {"x": np.ones((1 << 14, 1 << 10) + (1,) * 7, bool)}, "at most 134217728 elements"),
         ("resize_bilinear", {"x": np.zeros((1, 2, 2)), "target_size_height": 1 << 20, "target_size_width": 1 << 20}, "elements"),

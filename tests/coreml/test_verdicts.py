@@ -169,14 +169,15 @@ def test_overflow_and_subnormals_are_told(packages: Path) -> None:
     assert all(op.headroom > 1 for op in verdict.ops)
     assert min(op.headroom for op in verdict.ops) < 65504 / 4
     assert max(op.subnormal for op in verdict.ops) < 0.5
-    small = {"image": case("ImageEncoder", 1)["image"] * np.float32(1e-5)}
+    small = {"image": case("ImageEncoder", 1)["image"] * np.float32(6e-5)}
     dump_small: dict[str, np.ndarray] = {}
     program.run(small, observe=lambda op, _, results: dump_small.update(zip([o.name for o in op.outputs], results, strict=True)))
     first = judge_run(program, small, dump_small).ops[0]
     found = dump_small[first.name]
     assert first.op == "cast"
-    assert 0.5 < first.subnormal < 1
-    assert first.subnormal == np.count_nonzero((found != 0) & (np.abs(found) < 2**-14)) / np.count_nonzero(found)
+    assert 0.3 < first.subnormal < 0.95
+    part = np.count_nonzero((found != 0) & (np.abs(found) < 2**-14)) / np.count_nonzero(found)
+    assert abs(first.subnormal - part) < 0.01  # some are rounded up to the least normal number
     large = {"image": case("ImageEncoder", 1)["image"] * np.float32(1e4)}
     dump: dict[str, np.ndarray] = {}
     program.run(large, observe=lambda op, _, results: dump.update(zip([o.name for o in op.outputs], results, strict=True)))

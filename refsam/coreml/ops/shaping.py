@@ -214,6 +214,7 @@ def one_hot(indices: Array, one_hot_vector_size: Any, axis: Any = -1, on_value: 
 @op("band_part", moves=True)
 def band_part(x: Array, lower: Any = -1, upper: Any = -1) -> Array:
     """Zero outside a band around the diagonal; -1 keeps all on that side."""
+    check_elements("the result", x.shape)  # one without elements may be as large as it likes
     distance = np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None]
     keep = ((int(lower) < 0) | (-distance <= int(lower))) & ((int(upper) < 0) | (distance <= int(upper)))
     return np.where(keep, x, np.zeros((), x.dtype))
