@@ -13,8 +13,9 @@ from refsam.emulator.lint import Place, rows
 
 COMPARISON = re.compile(r"BinaryOperator .* '[^']*ext_vector_type[^']*'.* '(?:<|>|<=|>=|==|!=)'$", re.MULTILINE)
 MARKER = re.compile(r'^(# \d+ "([^"\n]*)").*$', re.MULTILINE)
-TOKEN = re.compile(rb"\.?\d(?:[eEpP][+-]|[\w.])*|\w+|.")
-"""A number as the preprocessor reads it, a name, or one character: what the last token of an operand may be."""
+TOKEN = re.compile(rb"""\.?\d(?:[eEpP][+-]|[\w.])*|\w+|\+\+|--|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|.""")
+"""A number as the preprocessor reads it, a name, an operator behind its operand, a literal, or one character: what the last token
+of an operand may be."""
 
 
 def are_in(tree: str, source_name: str) -> bool:

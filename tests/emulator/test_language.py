@@ -33,6 +33,9 @@ kernel void k(device float *y [[buffer(0)]], uint t [[thread_position_in_grid]])
     y[9] = int3(odd).z + int(odd.y);
     y[10] = (ulong2(1, 2) >= 2ul).y + (half2(1, 2) != half2(1)).y;
     y[11] = any(LESS(v, v)) + all(CMP(v, v + 1.0f));
+    int4 low = int4(0), high = int4(1);
+    bool4 behind = low++ < high--;
+    y[12] = behind.x + 10 * low.x + 100 * (low > high--).x + 1000 * (low == 'a').y;
 }
 """
 )
@@ -41,9 +44,9 @@ kernel void k(device float *y [[buffer(0)]], uint t [[thread_position_in_grid]])
 @pytest.mark.parametrize("options", MODES, ids=str)
 def test_comparing_vectors_gives_bool_vectors(options) -> None:
     device = emulator.Device(**options)
-    y = device.buffer(12 * 4)
+    y = device.buffer(13 * 4)
     device.kernel(COMPARED).function("k")(1, y)
-    np.testing.assert_array_equal(np.frombuffer(y, np.float32), [1, 1, 7, 0, 1, 1001, 0, 0, 3, 1, 2, 1])
+    np.testing.assert_array_equal(np.frombuffer(y, np.float32), [1, 1, 7, 0, 1, 1001, 0, 0, 3, 1, 2, 1, 111])
 
 
 TEMPLATE = (
