@@ -55,6 +55,7 @@ def compile_source(source: str, options: Options) -> Compiled:
     Raises error with the compiler's words, `program_source:LINE:COLUMN: error: ...`.
     """
     tools = toolchain()
+    lint.refuse_line_directives(source)
     source = templates.instantiated(parse.with_keywords(source))
     lint.refuse(lint.text_findings(source))
     signatures = parse.signatures(source)
@@ -64,7 +65,7 @@ def compile_source(source: str, options: Options) -> Compiled:
         try:
             _build(folder, source, signatures, options, tools)
         except CompileError as reason:
-            raise error(_without_paths(str(reason), folder)) from None
+            raise error(lint.explained(_without_paths(str(reason), folder))) from None
 
     folder = cache.entry(name, build)
     return Compiled(folder / PROGRAM, signatures, Facts.read(folder / "facts.json"))

@@ -7,10 +7,12 @@ on the side of refusing: what the emulator would run otherwise than Metal does i
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from refsam.emulator.error import error
 from refsam.emulator.parse import BUILT_IN, line_of, split, without_comments
+from refsam.emulator.vectors import INTEGERS
 
 ATTRIBUTES = {*BUILT_IN, "buffer", "max_total_threads_per_threadgroup"}
 REASONS = {
@@ -33,8 +35,25 @@ MISSING = {
 PREDEFINED = {"__METAL_VERSION__", "__METAL_MACOS__", "__LINE__", "__FILE__", "__FAST_MATH__", "__VA_ARGS__"}
 VECTOR = r"(?:float|half|u?int|u?short|u?char|u?long|bool)[234]"
 
+LINE_DIRECTIVE = "#line would hide lines from the emulator, which reads kernels by theirs: remove it"
+KEPT_BITS = "this cast of a vector would keep its bits; Metal's converts: write the name of the type, int4(v)"
+CONVERSION = "write the name of the vector's type, float4(v)"
+HINTS = {
+    r"error: (?:static_cast from|C-style cast from vector|invalid conversion between)": CONVERSION,
+}
+"""What clang says -> what to write."""
+
+WHOLE = {*INTEGERS.values(), "char"}
+"""Clang's names of the integers."""
+
+CAST = r"(?:CStyleCast|CXXFunctionalCast|CXXStaticCast|CXXReinterpretCast|CXXConstCast)Expr \S+ <[^<>]*, [^<>]*>"
+"""A cast that is written out: those of the functions that clang adds to a class begin where they end."""
+
+SPACELESS = "a pointer or reference needs an address space"
 TREE_RULES = (
-    (r"(?:ParmVar|Var|Field)Decl .*'[^']*__generic[^']*[*&](?:__private)?'", "a pointer or reference needs an address space"),
+    (r"(?:ParmVar|Var|Field)Decl .*'[^']*__generic[^']*[*&](?:__private)?(?:\[\d*\])*'", SPACELESS),
+    (rf"{CAST} (?:'[^']*':)?'[^']*__generic", SPACELESS),
+    (r"(?:Function|CXXMethod)Decl [^']*'(?:\w+ )*__generic [^'(]*[*&]\(", SPACELESS),
     (r"LambdaExpr", "Metal 2.3 has no lambda expressions"),
     (r"GotoStmt|LabelStmt|IndirectGotoStmt", "Metal has no goto"),
     (r"^\W*(?:virtual )?(?:public|private|protected) '", "Metal has no derived classes"),
@@ -58,6 +77,13 @@ def refuse(findings: list[Finding]) -> None:
         raise error("\n".join(f"program_source:{f.line}: error: {f.rule}" for f in sorted(set(findings), key=lambda f: f.line)))
 
 
+def explained(message: str) -> str:
+    """Clang's message, with what to write behind an error whose words do not say it."""
+    for words, hint in HINTS.items():
+        message = re.sub(rf"^.*{words}.*", lambda found, hint=hint: f"{found[0]}; {hint}", message, flags=re.MULTILINE)
+    return message
+
+
 def text_findings(source: str) -> list[Finding]:
     """The pass over the text."""
     text = without_comments(source)
@@ -65,9 +91,17 @@ def text_findings(source: str) -> list[Finding]:
     return [Finding(line_of(text, position), rule) for find in rules for position, rule in find(text)]
 
 
+def refuse_line_directives(source: str) -> None:
+    """Raise error on a line that gives other names and numbers to those behind it: this pass and the next know lines by these.
+    For the text as it was written; templates.py adds such lines."""
+    text = without_comments(source)
+    found = re.finditer(r"^(?:[^\S\n]|\\\n)*(?:#|%:)(?:[^\S\n]|\\\n)*(?:line\b|\d)", text, re.MULTILINE)
+    refuse([Finding(text.count("\n", 0, directive.end()) + 1, LINE_DIRECTIVE) for directive in found])
+
+
 def _attributes(text: str) -> Iterator[tuple[int, str]]:
     """Clang would ignore one that it does not know."""
-    for found in re.finditer(r"\[\[(.*?)\]\]", text, re.DOTALL):
+    for found in re.finditer(r"\[\[((?:(?!\[\[|\]\]).)*)\]\]", text, re.DOTALL):
         for attribute in split(found[1]):
             name = re.match(r"\s*([\w:]*)", attribute)
             if name and name[1] not in ATTRIBUTES:
@@ -102,19 +136,41 @@ def _long_double(text: str) -> Iterator[tuple[int, str]]:
 
 def _opencl_vectors(text: str) -> Iterator[tuple[int, str]]:
     """In C++ `(float4)(1, 2, 3, 4)` is a cast of the last number; in OpenCL a vector of the four."""
-    for found in re.finditer(rf"\(\s*({VECTOR})\s*\)\s*\(", text):
-        depth, position = 1, found.end()
-        while position < len(text) and depth:
-            depth += {"(": 1, ")": -1}.get(text[position], 0)
-            if text[position] == "," and depth == 1:
-                yield found.start(), f"({found[1]})(...) is OpenCL's way to write a vector; Metal's is {found[1]}(...)"
-                break
-            position += 1
+    casts = {found.end(): found for found in re.finditer(rf"\(\s*({VECTOR})\s*\)\s*(?=\()", text)}
+    opened: list[re.Match[str] | None] = []
+    for found in re.finditer(r"[(),]", text):
+        if found[0] == "(":
+            opened.append(casts.get(found.start()))
+        elif found[0] == ")":
+            del opened[-1:]
+        elif opened and (cast := opened[-1]):
+            yield cast.start(), f"({cast[1]})(...) is OpenCL's way to write a vector; Metal's is {cast[1]}(...)"
+            opened[-1] = None
 
 
 def findings(tree: str, source_name: str) -> list[Finding]:
     """The pass over the dump of clang's tree, as far as it is about the source itself."""
-    return [Finding(places[0].line, rule) for places, row in rows(tree, source_name) if (rule := _broken_rule(row))]
+    below = {row: operand for row, operand in pairwise(tree.split("\n")) if "<BitCast>" in row}
+    return [
+        Finding(places[0].line, rule)
+        for places, row in rows(tree, source_name)
+        if (rule := _broken_rule(row) or _kept_bits(row, below.get(row, "")))
+    ]
+
+
+def _kept_bits(cast: str, operand: str) -> str | None:
+    """The rule that a <BitCast> breaks, with the row below it, where it has a vector on either side and is no conversion: that of
+    integers to others of the same size is both."""
+    sides = [_element(cast), _element(operand)]
+    if not operand or not re.search(CAST, cast) or not any(count for _, count in sides):
+        return None
+    return None if sides[0][1] == sides[1][1] and all(kind in WHOLE for kind, _ in sides) else KEPT_BITS
+
+
+def _element(row: str) -> tuple[str, int]:
+    """Type and number of the components of the vector that an expression is, 0 of anything else's."""
+    found = re.search(r"> (?:'[^']*':)?'([^']*?)(?: __\w+)* __attribute__\(\(ext_vector_type\((\d)\)\)\)'", row)
+    return (found[1], int(found[2])) if found else ("", 0)
 
 
 class Place(NamedTuple):

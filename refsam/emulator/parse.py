@@ -110,9 +110,10 @@ def refusal(line: int, what: str) -> error:
 def line_of(text: str, position: int) -> int:
     """Line number, from 1, or from what the last #line before it says (templates.py writes such)."""
     marker = text.rfind("\n#line ", 0, position)
-    if marker < 0:
+    number = re.compile(r"\n#line (\d+)").match(text, marker) if marker >= 0 else None
+    if number is None:
         return text.count("\n", 0, position) + 1
-    return int(text[marker + 7 :].split(maxsplit=1)[0]) + text.count("\n", marker + 1, position) - 1
+    return int(number[1]) + text.count("\n", marker + 1, position) - 1
 
 
 def _signature(text: str, match: re.Match[str]) -> Signature:

@@ -1,6 +1,7 @@
 """Signatures, dispatch arithmetic, sizes of types."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from refsam import emulator as mc
 from refsam.emulator.layout import Layout
+from refsam.emulator.lint import text_findings
 from refsam.emulator.options import WIDTHS, Options
 from refsam.emulator.parse import BUILT_IN, MAX_BUFFERS, signatures, without_comments
 from refsam.emulator.plan import group_threads
@@ -65,6 +67,13 @@ def test_any_template_is_instantiated_or_an_error(text: str) -> None:
     except mc.error as reason:
         message = str(reason)
     assert re.match(r"$|program_source:\d+: error: ", message)
+
+
+@pytest.mark.parametrize("piece", ["(float4)(", "[[ ", "(float4)(1, ", "[[buffer(0)]] "])
+def test_the_time_for_a_text_grows_as_its_length(piece: str) -> None:
+    begin = time.process_time()
+    text_findings(piece * 10_000)
+    assert time.process_time() - begin < 10
 
 
 @given(limit=st.none() | st.integers(1, 1024), size=st.integers(64, 1024), width=st.sampled_from(WIDTHS))

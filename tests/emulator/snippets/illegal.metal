@@ -10,6 +10,25 @@ K { float own[2] = {1, 2}; x[t] = first(own); }
 //// reference_without_address_space
 static void set(float &v) { v = 1.0f; }  // ERROR address space
 K { float v; set(v); x[t] = v; }
+//// cast_to_a_pointer_without_address_space
+K { float v = x[t]; x[t] = float(*(uint *)&v); }  // ERROR address space
+//// reinterpret_cast_without_address_space
+K { float4 v = *reinterpret_cast<const float4 *>(x + 4); x[t] = v.y; }  // ERROR address space
+//// cast_in_a_template_without_address_space
+template <typename T> static T first(device float *p) { return *(T *)p; }  // ERROR address space
+K { x[t] = first<float>(x); }
+//// returned_pointer_without_address_space
+static float *next(thread float *p) { return p + 1; }  // ERROR address space
+K { float own[2] = {1, 2}; x[t] = *next(own); }
+//// returned_reference_without_address_space
+struct P { float v; };
+template <typename T> static const T &same(thread const T &v) { return v; }  // ERROR address space
+K { P p = {1}; x[t] = same(p).v; }
+//// method_that_returns_a_pointer_without_address_space
+struct P { device float *v; float *get() const { return v; } };  // ERROR address space
+K { P p = {x}; x[t] = *p.get(); }
+//// array_of_pointers_without_address_space
+K { float *rows[2] = {x, x + 1}; x[t] = rows[t % 2][0]; }  // ERROR address space
 //// local_pointer_without_address_space
 K { float own[2] = {1, 2}; float *p = own; x[t] = p[1]; }  // ERROR address space
 //// device_to_thread
@@ -83,6 +102,35 @@ kernel void inner(device float *x [[buffer(0)]], uint t [[thread_position_in_gri
 kernel void k(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { inner(x, t); }  // ERROR calls kernel 'inner'
 //// opencl_vector
 K { float4 v = (float4)(1, 2, 3, 4); x[t] = v.y; }  // ERROR OpenCL's way
+//// opencl_vector_after_other_brackets
+K { float4 v = (float4)(float4)((1 + 2) * 3, 2, 3, 4); x[t] = v.y; }  // ERROR OpenCL's way
+//// cast_of_a_float_vector_to_integers
+K { int4 v = (int4)float4(x[t]); x[t] = float(v.y); }  // ERROR write the name of the type, int4(v)
+//// cast_of_an_integer_vector_to_floats
+K { uint2 v = uint2(t); float2 w = (float2)v; x[t] = w.y; }  // ERROR write the name of the type
+//// cast_of_a_vector_to_a_type_parameter
+template <typename T, typename U> static T converted(U v) { return T(v); }  // ERROR write the name of the type
+K { x[t] = float(converted<int4>(float4(x[t])).x); }
+//// cast_to_a_vector_of_another_length
+K { float2 v = float2(x[t]); half4 w = (half4)v; x[t] = float(w.w); }  // ERROR write the name of the type
+//// cast_to_a_vector_of_another_size
+K { half4 v = half4(1.0h); float4 w = (float4)v; x[t] = w.x; }  // ERROR write the name of the vector
+//// static_cast_of_a_vector
+K { float4 v = float4(x[t]); int4 w = static_cast<int4>(v); x[t] = float(w.x); }  // ERROR write the name of the vector
+//// line_directive
+#line 1 "other.h"  // ERROR #line
+static float first(const float *p) { return p[0]; }
+K { float own[2] = {1, 2}; x[t] = first(own); }
+//// line_marker
+K {
+    float4 v = float4(x[t]);
+  # \
+ 12 "other.h"  // ERROR #line
+    x[t] = any(v < 1.0f);
+}
+//// line_directive_without_a_number
+#line abc  // ERROR #line
+K { x[t] = 1; }
 //// opencl_keyword
 static void set(__private float *p) { *p = 1; }  // ERROR __private
 K { float v; set(&v); x[t] = v; }

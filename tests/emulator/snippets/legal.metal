@@ -40,6 +40,18 @@ kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]]
 //// reference_into_constant
 constant float pair[2] = {1.0f, 2.0f};
 K { constant float &second = pair[1]; x[t] = second; }
+//// casts
+struct P { float v; device float *p; thread float *get() thread { return &v; } };
+template <typename T> static thread T &same(thread T &v) { return v; }
+K {
+    int4 v = int4(float4(x[t]));
+    uint4 u = (uint4)v + (uint4)t;
+    device float4 *q = reinterpret_cast<device float4 *>(x);
+    thread uint *bits = (thread uint *)&u;
+    P p = {float(t), x}, other = P{2.0f, x};
+    other = p;
+    x[t] = float(u.x) + q[0].x + float(*bits) + (float)t + same(other).v;
+}
 //// names_that_opencl_reserves
 K { float local = 1, global = 2; x[t] = local + global; }
 //// preprocessor
