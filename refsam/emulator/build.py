@@ -83,7 +83,7 @@ def _build(folder: Path, source: str, signatures: list[Signature], options: Opti
     if options.checked:
         checked = instrument(module, SOURCE)
         text, granule = checked.text, checked.granule
-    text = ir.executable(text, red_zones=options.checked)
+    text = ir.with_converted_nans(ir.executable(text, red_zones=options.checked))
     if not options.checked:
         text = ir.with_harmless_division(text)
     if options.noise:

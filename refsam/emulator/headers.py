@@ -10,6 +10,7 @@ from refsam.emulator.ulps import ABSOLUTE, ULPS
 from refsam.emulator.vectors import COMPONENTS, FLOATS, INTEGERS, SCALARS, WIDTHS, types
 
 BITS = {name: 8 << place // 2 for place, name in enumerate(INTEGERS)}
+UNSIGNED = {8: "uchar", 16: "ushort", 32: "uint", 64: "ulong"}
 PRECISE = (
     "exp", "exp2", "exp10", "log", "log2", "log10", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sqrt", "rsqrt", "asin", "acos",
     "atan",
@@ -25,7 +26,7 @@ ROUNDING = {
     "fabs": "abs",
 }
 OF_AN_INTEGER = ("abs", "popcount", "clz", "ctz", "reverse_bits")
-OF_TWO_INTEGERS = ("absdiff", "rotate", "mulhi", "addsat", "subsat", "hadd", "rhadd")
+OF_TWO_INTEGERS = ("rotate", "mulhi", "addsat", "subsat", "hadd", "rhadd")
 IN_BOTH_SPACES = (
     *ROUNDING, "fma", "fmin", "fmax", "copysign", "fract", "divide", "fdim", "ldexp", "min", "max", "min3", "max3", "median3",
     "clamp", "mix", "saturate", "sign", "smoothstep", "step",
@@ -58,6 +59,7 @@ def functions() -> Iterator[str]:
             yield from integer_functions(scalar, bits)
         for n in WIDTHS:
             yield from by_component(f"{name}{n}", n, OF_AN_INTEGER, OF_TWO_INTEGERS)
+            yield from by_component(f"{name}{n}", n, (), ("absdiff",), f"{UNSIGNED[bits]}{n}")
     for space in ("precise", "fast"):
         yield f"namespace {space} {{"
         yield from elementary_functions(space)
@@ -93,7 +95,7 @@ def float_functions(name: str, n: int) -> Iterator[str]:
         below_1 = {"float": "0x1.fffffep-1f", "half": "(half)0x1.ffcp-1f"}[name]
         yield f"__MTL {t} fract({t} a) {{ {t} x = a - __builtin_elementwise_floor(a); return x >= 1 ? {below_1} : x; }}"
         yield f"__MTL {t} step({t} edge, {t} a) {{ return a < edge ? ({t})0 : ({t})1; }}"
-        yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : ({t})0; }}"
+        yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : copysign(({t})0, a); }}"
         for function in RELATIONS:
             yield f"__MTL bool {function}({t} a) {{ return __builtin_{function}({'(float)' * (function == 'signbit')}a); }}"
         yield f"__MTL {t} ldexp({t} a, int n) {{ return ({t})__mtl_ldexp((float)a, n); }}"
@@ -109,18 +111,19 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     yield f"__MTL {name} distance_squared({t} a, {t} b) {{ return dot(a - b, a - b); }}"
     if n == 3:
         yield f"__MTL {t} cross({t} a, {t} b) {{ return a.yzx * b.zxy - a.zxy * b.yzx; }}"
-    yield f"__MTL {t} reflect({t} i, {t} normal) {{ return i - 2 * dot(normal, i) * normal; }}"
+    yield f"__MTL {t} reflect({t} i, {t} normal) {{ return i - 2 * dot(normal, i) / dot(normal, normal) * normal; }}"
     yield f"__MTL {t} faceforward({t} normal, {t} i, {t} seen) {{ return dot(seen, i) < 0 ? normal : -normal; }}"
 
 
-def by_component(t: str, n: int, of_one: tuple[str, ...], of_two: tuple[str, ...]) -> Iterator[str]:
-    """Functions of one and of two arguments, for vectors of n."""
+def by_component(t: str, n: int, of_one: tuple[str, ...], of_two: tuple[str, ...], result: str = "") -> Iterator[str]:
+    """Functions of one and of two arguments, for vectors of n; `result` where it is of another type."""
+    result = result or t
     for function in of_one:
         values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
-        yield f"__MTL {t} {function}({t} a) {{ return ({t})({values}); }}"
+        yield f"__MTL {result} {function}({t} a) {{ return ({result})({values}); }}"
     for function in of_two:
         values = ", ".join(f"{function}(a.{c}, b.{c})" for c in COMPONENTS[:n])
-        yield f"__MTL {t} {function}({t} a, {t} b) {{ return ({t})({values}); }}"
+        yield f"__MTL {result} {function}({t} a, {t} b) {{ return ({result})({values}); }}"
 
 
 def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
@@ -145,11 +148,12 @@ def ordered_functions(t: str, scalar: str, n: int) -> Iterator[str]:
 
 def integer_functions(t: str, bits: int) -> Iterator[str]:
     """Of one integer. Bits are counted in the type's own width: C++ would widen a short, and narrow a long, without a word."""
-    unsigned = {8: "uchar", 16: "ushort", 32: "uint", 64: "ulong"}[bits]
+    unsigned = UNSIGNED[bits]
     wide = "unsigned __int128" if bits == 64 else "ulong"  # its lower half is the same for signed numbers
     own = f"(ulong)({unsigned})a"
     yield f"__MTL {t} abs({t} a) {{ return a < 0 ? ({t})-a : a; }}"
-    yield f"__MTL {t} absdiff({t} a, {t} b) {{ return ({t})(a > b ? a - b : b - a); }}"
+    difference = f"a > b ? ({unsigned})a - ({unsigned})b : ({unsigned})b - ({unsigned})a"
+    yield f"__MTL {unsigned} absdiff({t} a, {t} b) {{ return ({unsigned})({difference}); }}"
     yield f"__MTL {t} popcount({t} a) {{ return ({t})__builtin_popcountl({own}); }}"
     yield f"__MTL {t} clz({t} a) {{ return ({t})(a ? __builtin_clzl({own}) - {64 - bits} : {bits}); }}"
     yield f"__MTL {t} ctz({t} a) {{ return ({t})(a ? __builtin_ctzl({own}) : {bits}); }}"

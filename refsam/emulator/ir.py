@@ -212,6 +212,29 @@ def with_noisy_division(text: str) -> str:
     return text + "\ndeclare float @__mtl_divide(float, float)\n" + "".join(map(_vector_division, (2, 3, 4))) if count else text
 
 
+def with_converted_nans(text: str) -> str:
+    """Metal's conversions from NaN to an integer give 0; those of LLVM's `fptosi` and of x86 do not. Only those from float and
+    half: double is in the runtime, which converts no NaN."""
+    declared = set()
+
+    def conversion(found: re.Match[str]) -> str:
+        operation, kind, value, whole = found.groups()
+        name = f"@llvm.{operation}.sat.{_suffix(whole)}.{_suffix(kind)}"
+        declared.add(f"declare {whole} {name}({kind})")
+        return f"= call {whole} {name}({kind} {value})"
+
+    vector = r"<\d x {0}>|{0}"
+    kind, whole = vector.format("(?:float|half)"), vector.format(r"i\d+")
+    text = re.sub(rf"= (fpto[su]i) ({kind}) (\S+) to ({whole})", conversion, text)
+    return "\n".join([text, *sorted(declared), ""])
+
+
+def _suffix(kind: str) -> str:
+    """A type as names of LLVM's functions have it: v4f32 for <4 x float>."""
+    kind = kind.replace("float", "f32").replace("half", "f16")
+    return re.sub(r"<(\d) x (\w+)>", r"v\1\2", kind)
+
+
 def _division(found: re.Match[str]) -> str:
     name = f"__mtl_divide{found[2] or ''}"
     return f"= call {found[1]} @{name}({found[1]} {found[3]}, {found[1]} {found[4]})"

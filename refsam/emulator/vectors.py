@@ -42,7 +42,8 @@ def bool_types() -> Iterator[str]:
 def bool_type(n: int) -> Iterator[str]:
     """The structure and its operators, component by component."""
     t, components = f"bool{n}", COMPONENTS[:n]
-    yield f"struct {t} {{ bool {', '.join(components)}; {t}() = default; {t}(const {t} &) = default;"
+    aligned = f"__attribute__((aligned({2 if n == 2 else 4})))"
+    yield f"struct {aligned} {t} {{ bool {', '.join(components)}; {t}() = default; {t}(const {t} &) = default;"
     yield f"{t} &operator=(const {t} &) = default;"
     for parts in [(n,), *partitions(n)]:
         arguments = ", ".join(f"bool{'' if p == 1 else p} a{i}" for i, p in enumerate(parts))

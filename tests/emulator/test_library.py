@@ -49,6 +49,16 @@ EXPRESSIONS = {
     "ldexp(a, -3) + divide(a, 2.0f) + fdim(a, 1.0f)": V / 8 + V / 2 + np.maximum(V - 1, 0),
     "float(abs(short2(int2(int(a)))).y) + float(absdiff(int(a), 2))": abs(np.trunc(V)) + abs(np.trunc(V) - 2),
     "float(reverse_bits(uint(1) << uint(i % 32)) >> 31) + float(signbit(a))": 1.0 * (np.arange(64) % 32 == 0) + (V < 0),
+    "reflect(float3(a, 1, 2), float3(0, 2, 0)).y + float(reflect(half2(1, half(i)), half2(0, 2)).y)": -1.0 - np.arange(64),
+    "-1.0f / sign(a - a) + 1.0f / float(sign(half2(-0.0h)).y) + 1.0f / sign(float2(-0.0f)).x": -np.inf,
+    "float(absdiff(-2147483647 - 1, 2147483647 - int(i)))": np.float32(4294967295 - np.arange(64)),
+    "float(absdiff(char4(-128), char4(char(i))).w) + float(absdiff(ushort(3), ushort(i)))": 128.0
+    + np.arange(64)
+    + abs(np.arange(64) - 3),
+    "float(absdiff(-1, 1) - 3u > 7u)": 1.0,
+    "float(sizeof(bool2) + 10 * alignof(bool2) + 100 * sizeof(bool3) + 1000 * alignof(bool3) + 10000 * alignof(bool4))": 44422.0,
+    "float(int(sqrt(x[0])) + int2(float2(sqrt(x[0]), a)).x) + float(int2(float2(sqrt(x[0]), a)).y)": np.trunc(V),
+    "float(short(sqrt(x[0]))) + float(ulong(sqrt(x[0]))) + float(uchar4(half4(half(sqrt(x[0])))).y)": 0.0,
     "vec<float, 3>(float3(a, 2, 3)).x": V,
     "float(popcount(ulong(i) << 40 | 7ul)) + float(popcount(short(-1)))": [bin(i).count("1") + 3 + 16 for i in range(64)],
     "float(clz(ushort2(ushort(i))).y) + float(clz(long(i)))": [16 + 64 - 2 * i.bit_length() for i in range(64)],
