@@ -11,20 +11,27 @@ static float noise_of(float value) {
     return (float)(int)(bits ^ bits >> 16) * 0x1p-31f;
 }
 
+// The unit in the last place of a value of at least 2^-103.
+static float last_place(float value) {
+    u32 bits;
+    __builtin_memcpy(&bits, &value, 4);
+    bits = ((bits >> 23 & 255) - 23) << 23;
+    __builtin_memcpy(&value, &bits, 4);
+    return value;
+}
+
 // Moves a correctly rounded value by at most `ulps` units in the last place, its own half included.
 extern "C" float __mtl_noise(float value, float ulps) {
     u32 bits;
     __builtin_memcpy(&bits, &value, 4);
     u32 exponent = bits >> 23 & 255;
     if (!noise_seed || exponent == 255 || exponent < 24) return value;
-    u32 unit_bits = (exponent - 23) << 23;
-    float unit;
-    __builtin_memcpy(&unit, &unit_bits, 4);
-    return value + noise_of(value) * (ulps - 1.0f) * unit;
+    return value + noise_of(value) * (ulps - 1.0f) * last_place(value);
 }
 
+// The same within an absolute bound, of which half a unit is the value's and half a unit, of a larger value maybe, the sum's.
 extern "C" float __mtl_noise_absolute(float value, float bound) {
-    return noise_seed ? value + noise_of(value) * bound : value;
+    return noise_seed ? value + noise_of(value) * (bound - last_place(__builtin_fabsf(value) + bound)) : value;
 }
 
 extern "C" float __mtl_divide(float a, float b) {
