@@ -54,6 +54,11 @@ TREE_RULES = (
     (r"(?:ParmVar|Var|Field)Decl .*'[^']*__generic[^']*[*&](?:__private)?(?:\[\d*\])*'", SPACELESS),
     (rf"{CAST} (?:'[^']*':)?'[^']*__generic", SPACELESS),
     (r"(?:Function|CXXMethod)Decl [^']*'(?:\w+ )*__generic [^'(]*[*&]\(", SPACELESS),
+    (
+        r"(?:(?:ParmVar|Var)Decl|DeclRefExpr) .*'[^']*__local[^']*atomic(?:_float\b|<float>)",
+        "atomic_float is for device memory; in threadgroup memory add the threads' parts up, or use atomic_uint",
+    ),
+    (r"DeclRefExpr .*'atomic_fetch_(?:min|max)_explicit' 'float ", "atomic_float has no minimum and no maximum in Metal"),
     (r"LambdaExpr", "Metal 2.3 has no lambda expressions"),
     (r"GotoStmt|LabelStmt|IndirectGotoStmt", "Metal has no goto"),
     (r"^\W*(?:virtual )?(?:public|private|protected) '", "Metal has no derived classes"),

@@ -33,6 +33,11 @@ BUILT_IN = {
 SCALAR_ONLY = {name for name in BUILT_IN if "simd" in name or name in ("thread_index_in_threadgroup", "thread_execution_width")}
 ONE_OF = ("thread_execution_width", "threads_per_simdgroup")
 """Two names of one value; Apple's compiler takes one of them in a kernel."""
+ALIKE = (
+    ("thread_position_in_grid", "threads_per_grid"),
+    ("thread_position_in_threadgroup", "threads_per_threadgroup", "dispatch_threads_per_threadgroup"),
+)
+"""Attributes whose arguments are of one type in a kernel."""
 SIZES = {name for name in BUILT_IN if name.endswith(("_per_grid", "_per_threadgroup"))}
 """Attributes whose missing dimensions are 1, not 0."""
 
@@ -193,11 +198,20 @@ def _refuse_double_slots(arguments: tuple[Argument, ...], line: int, kernel: str
 
 
 def _refuse_what_does_not_agree(arguments: tuple[Argument, ...], line: int, kernel: str) -> None:
-    """Built-in values that are vectors have as many components as each other."""
+    """Built-in values that are vectors have as many components as each other; some have to be of one type."""
     vectors = [a for a in arguments if a.buffer is None and a.type[-1] in "23"]
     for other in vectors[1:]:
         if other.type[-1] != vectors[0].type[-1]:
             shown = [f"{a.type} [[{a.attribute}]]" for a in (vectors[0], other)]
             raise refusal(line, f"kernel '{kernel}': {' and '.join(shown)} have to have as many components as each other")
-    if {a.attribute for a in arguments} >= set(ONE_OF):
+    types = {a.attribute: a.type for a in arguments}
+    for names in ALIKE:
+        shown = [f"{types[name]} [[{name}]]" for name in names if name in types]
+        if len({types[name] for name in names if name in types}) > 1:
+            raise refusal(line, f"kernel '{kernel}': {' and '.join(shown)} have to be of one type")
+    position, index = (types.get(f"thread_{what}_in_threadgroup", "") for what in ("position", "index"))
+    if position.startswith("uint") and index == "ushort":
+        what = "[[thread_index_in_threadgroup]] has to be uint where [[thread_position_in_threadgroup]] is"
+        raise refusal(line, f"kernel '{kernel}': {what}")
+    if types.keys() >= set(ONE_OF):
         raise refusal(line, f"kernel '{kernel}': only one of {' and '.join(f'[[{name}]]' for name in ONE_OF)} can be an argument")

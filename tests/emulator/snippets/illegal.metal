@@ -196,6 +196,19 @@ K { int2 n = float2(x[t]) < 1.0f; x[t] = n.x; }  // ERROR int2
 K { x[t] = quad_sum(x[t]); }  // ERROR quad functions are not in the emulator
 //// simdgroup_matrix_type
 K { simdgroup_float8x8 m; x[t] = 1; }  // ERROR SIMD-group matrices are not in the emulator
+//// threadgroup_atomic_float
+K { threadgroup atomic_float sum[2]; atomic_store_explicit(&sum[t % 2], x[t], memory_order_relaxed); }  // ERROR atomic_float is for device memory
+//// threadgroup_atomic_float_in_a_helper
+static void add(threadgroup atomic_float *sum, float v) { atomic_fetch_add_explicit(sum, v, memory_order_relaxed); }  // ERROR atomic_float is for device memory
+K { x[t] = 1; }
+//// threadgroup_atomic_float_in_a_structure
+struct P { atomic_float sum; };
+K {
+    threadgroup P p;
+    atomic_fetch_add_explicit(&p.sum, x[t], memory_order_relaxed);  // ERROR atomic_float is for device memory
+}
+//// atomic_maximum_of_floats
+K { device atomic_float *most = (device atomic_float *)x; atomic_fetch_max_explicit(most, 1.0f, memory_order_relaxed); }  // ERROR no maximum
 //// long_long
 K { long long n = 3; x[t] = float(n); }  // ERROR long long
 //// cpp17_if_initialiser
@@ -213,6 +226,12 @@ kernel void k(device float *x [[buffer(0)]], float t [[thread_position_in_grid]]
 K { asm("nop"); x[t] = 1; }  // ERROR asm
 //// built_in_vectors_that_do_not_agree
 kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], uint3 n [[threads_per_grid]]) { x[t.x] = n.y; }  // ERROR as many components
+//// types_of_thread_and_grid_that_do_not_agree
+kernel void k(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]], ushort n [[threads_per_grid]]) { x[t] = n; }  // ERROR have to be of one type
+//// types_of_position_and_size_in_the_group_that_do_not_agree
+kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_threadgroup]], ushort2 n [[threads_per_threadgroup]]) { x[t.x] = n.x; }  // ERROR have to be of one type
+//// short_index_beside_a_uint_position
+kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_threadgroup]], ushort i [[thread_index_in_threadgroup]]) { x[t.x] = i; }  // ERROR has to be uint
 //// one_value_by_two_names
 kernel void k(device float *x [[buffer(0)]], uint a [[thread_execution_width]], uint b [[threads_per_simdgroup]]) { x[a] = b; }  // ERROR only one of
 //// large_private_array

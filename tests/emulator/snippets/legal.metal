@@ -32,7 +32,20 @@ K { x[t] = clamp(mix(x[t], 1.0f, 0.5f), 0.0f, 1.0f) + fma(x[t], 2.0f, 1.0f) + se
 //// integers
 K { uint a = popcount(t) + clz(t) + max(t, 3u); int b = abs(int(t) - 5); x[t] = float(a >> 1) + float(min(b, 2)); }
 //// two_dimensional_index
-kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], ushort2 n [[threads_per_grid]], uint g [[threadgroup_position_in_grid]]) { x[t.x + t.y * n.x] = float(n.y); }
+kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_grid]], uint2 n [[threads_per_grid]], uint g [[threadgroup_position_in_grid]]) { x[t.x + t.y * n.x] = float(n.y); }
+//// indices_of_other_types
+kernel void k(device float *x [[buffer(0)]], ushort2 t [[thread_position_in_threadgroup]], ushort2 n [[threads_per_threadgroup]],
+              ushort i [[thread_index_in_threadgroup]], uint2 g [[thread_position_in_grid]], ushort2 groups [[threadgroups_per_grid]]) { x[g.x] = float(t.x + n.y + i + groups.x); }
+//// atomic_floats
+K {
+    device atomic_float *sum = (device atomic_float *)x;
+    atomic_fetch_add_explicit(sum, 1.0f, memory_order_relaxed);
+    float before = atomic_exchange_explicit(sum + 1, 2.0f, memory_order_relaxed);
+    atomic_fetch_sub_explicit(sum, before - atomic_load_explicit(sum + 2, memory_order_relaxed), memory_order_relaxed);
+    threadgroup atomic_uint most;
+    atomic_store_explicit(&most, 0, memory_order_relaxed);
+    atomic_fetch_max_explicit(&most, t, memory_order_relaxed);
+}
 //// attribute_before_kernel
 [[max_total_threads_per_threadgroup(64)]] kernel void k(device float *x [[buffer(0)]], ushort t [[thread_index_in_threadgroup]]) { x[t] = 1; }
 //// kernel_as_an_attribute
