@@ -59,12 +59,14 @@ def compile_source(source: str, options: Options) -> Compiled:
     source = templates.instantiated(parse.with_keywords(source))
     lint.refuse(lint.text_findings(source))
     signatures = parse.signatures(source)
+    lint.refuse_what_has_no_library(source, signatures)
     name = cache.key(source, options.checked, options.fast_math, bool(options.noise), tools, cpu(), _own_files())
 
     def build(folder: Path) -> None:
         try:
             _build(folder, source, signatures, options, tools)
         except CompileError as reason:
+            lint.refuse_what_is_not_compiled(str(reason), signatures)
             raise error(lint.explained(_without_paths(str(reason), folder))) from None
 
     folder = cache.entry(name, build)

@@ -44,6 +44,7 @@ def overloads() -> str:
 def functions() -> Iterator[str]:
     """Everything in namespace metal that is the same for each type."""
     yield "namespace metal {"
+    yield from names()
     for name in FLOATS:
         for n in (1, *WIDTHS):
             yield from float_functions(name, n)
@@ -73,6 +74,15 @@ def functions() -> Iterator[str]:
     for name in SCALARS:
         for n in WIDTHS:
             yield f"#define {name}{n}(...) __mtl_make_{name}{n}(__VA_ARGS__)"
+
+
+def names() -> Iterator[str]:
+    """Types that have Metal's names without its namespace, in the namespace: metal::float4."""
+    yield from (f"using ::{name};" for name in INTEGERS if name[0] == "u")
+    for n in WIDTHS:
+        yield f"using ::bool{n};"
+        for name in SCALARS:
+            yield f"using ::{name}{n}; using ::__mtl_make_{name}{n}; using ::packed_{name}{n};"
 
 
 def float_functions(name: str, n: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from refsam.emulator.error import error
-from refsam.emulator.parse import BUILT_IN, line_of, split, without_comments
+from refsam.emulator.parse import BUILT_IN, Signature, line_of, refusal, split, without_comments
 from refsam.emulator.vectors import INTEGERS
 
 ATTRIBUTES = {*BUILT_IN, "buffer", "max_total_threads_per_threadgroup"}
@@ -102,6 +102,21 @@ def refuse_line_directives(source: str) -> None:
     text = without_comments(source)
     found = re.finditer(r"^(?:[^\S\n]|\\\n)*(?:#|%:)(?:[^\S\n]|\\\n)*(?:line\b|\d)", text, re.MULTILINE)
     refuse([Finding(text.count("\n", 0, directive.end()) + 1, LINE_DIRECTIVE) for directive in found])
+
+
+def refuse_what_has_no_library(source: str, signatures: list[Signature]) -> None:
+    """Raise error on kernels without Metal's library: `kernel` and `device` are macros of it here."""
+    if signatures and not re.search(r"^\s*#\s*include\s*<(?:metal_\w+)>", without_comments(source), re.MULTILINE):
+        raise refusal(signatures[0].line, "the emulator needs a line `#include <metal_stdlib>` before this kernel")
+
+
+def refuse_what_is_not_compiled(message: str, signatures: list[Signature]) -> None:
+    """Raise error on a kernel that `parse` found and the launcher did not."""
+    missing = re.search(r"^launcher:.* error: no member named '(\w+)' in the global namespace", message, re.MULTILINE)
+    for signature in signatures:
+        if missing and missing[1] == signature.name:
+            what = "is left out by the preprocessor or in a namespace: the emulator reads kernels before the preprocessor does"
+            raise refusal(signature.line, f"kernel '{signature.name}' {what}")
 
 
 def _attributes(text: str) -> Iterator[tuple[int, str]]:

@@ -107,16 +107,26 @@ def packed_types() -> Iterator[str]:
 
 
 def packed_type(name: str, scalar: str, n: int) -> Iterator[str]:
-    """The structure, and the vector's constructor from it in each address space."""
+    """The structure, its arithmetic with a number, and the vector's constructor from it in each address space. With vectors and
+    with each other packed ones are converted."""
     packed, vector, components = f"packed_{name}{n}", f"{name}{n}", COMPONENTS[:n]
     values = ", ".join(components)
     from_vector = ", ".join(f"{c}(v.{c})" for c in components)
     spaces = ("", "__constant")
     conversions = " ".join(f"operator {vector}() const {s} {{ return ({vector})({values}); }}" for s in spaces)
     indexing = " ".join(f"{scalar} operator[](int i) const {s} {{ return (({vector})({values}))[i]; }}" for s in spaces)
+    given = ", ".join(f"{scalar} a{c}" for c in components)
+    from_components = ", ".join(f"{c}(a{c})" for c in components)
+    assigned = " ".join(
+        f"{packed} &operator{o}=({vector} v) {{ return *this = {packed}(({vector})*this {o} v); }}" for o in "+-*/"
+    )
     yield (
         f"struct {packed} {{ {scalar} {values}; {packed}() = default; {packed}({vector} v) : {from_vector} {{}} "
-        f"{conversions} {indexing} }};"
+        f"{packed}({given}) : {from_components} {{}} {scalar} &operator[](int i) {{ return (&x)[i]; }} "
+        f"{conversions} {indexing} {assigned} }};"
     )
+    for o in "+-*/":
+        yield f"__MTL {vector} operator{o}({packed} a, {scalar} b) {{ return ({vector})a {o} ({vector})b; }}"
+        yield f"__MTL {vector} operator{o}({scalar} a, {packed} b) {{ return ({vector})a {o} ({vector})b; }}"
     for space in spaces:
         yield f"__MTL {vector} __mtl_make_{vector}(const {space} {packed} &a) {{ return ({vector})a; }}"

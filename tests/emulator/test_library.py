@@ -85,6 +85,21 @@ def test_an_expression_is_what_it_is_in_float64() -> None:
         np.testing.assert_allclose(result, EXPRESSIONS[expression], rtol=4e-7, atol=1e-6, err_msg=expression)
 
 
+@MODES
+def test_packed_vectors_are_made_indexed_and_computed_with(options: dict[str, Any]) -> None:
+    statements = """
+        packed_float3 v = packed_float3(a, 2, 3);
+        v[1] = v[0] + 1;
+        v *= 2.0f;
+        v += float3(1, 0, 0);
+        v -= v / packed_float3(float3(2));
+        float3 w = v * 2 + 1.0f / packed_float3(1, 2, 4);
+        y[i] = w.x; y[n + i] = w[1]; y[2 * n + i] = w.z;"""
+    x = np.arange(64, dtype=np.float32)
+    expected = [2 * x + 2, 2 * (x + 1) + 0.5, np.full(64, 6.25)]
+    np.testing.assert_array_equal(per_thread(statements, x, rows=3, **options), expected)
+
+
 def test_the_edges_of_atan2_and_fmod() -> None:
     inf, nan = np.inf, np.nan
     y = np.float32([0.0, -0.0, 0.0, -0.0, inf, -inf, inf, 1.0, nan])

@@ -33,6 +33,11 @@ def test_an_illegal_snippet_is_rejected_with_its_line(name: str) -> None:
     assert re.search(rf"program_source:{line}(:\d+)?: (fatal )?error: [^\n]*{re.escape(text)}", message), message
 
 
+def test_a_source_without_the_library_is_rejected_with_the_line_of_its_kernel() -> None:
+    with pytest.raises(emulator.error, match=r"program_source:3: error: .*#include <metal_stdlib>"):
+        emulator.Device(threads=1).kernel("// a kernel\n\n" + KERNEL + " { x[t] = 1; }")
+
+
 @pytest.mark.parametrize("name", LEGAL)
 def test_a_legal_snippet_compiles_and_runs(name: str) -> None:
     device = emulator.Device(threads=1, group_size=64)

@@ -131,6 +131,11 @@ K {
 //// line_directive_without_a_number
 #line abc  // ERROR #line
 K { x[t] = 1; }
+//// kernel_that_the_preprocessor_leaves_out
+#if 0
+kernel void old(device float *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { x[t] = 2; }  // ERROR kernel 'old' is left out
+#endif
+K { x[t] = 1; }
 //// opencl_keyword
 static void set(__private float *p) { *p = 1; }  // ERROR __private
 K { float v; set(&v); x[t] = v; }

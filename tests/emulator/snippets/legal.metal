@@ -12,6 +12,11 @@ K { x[t] = table[t % N]; }
 //// packed
 struct P { packed_float3 a; float b; packed_half2 c; };
 kernel void k(device P *x [[buffer(0)]], uint t [[thread_position_in_grid]]) { float3 v = x[t].a; x[t].a = v * 2.0f; x[t].b = float3(x[t].a).y; }
+//// names_in_the_namespace
+static metal::float3 both(metal::packed_float3 v, metal::uint n) { return metal::float3(v) * float(n); }
+K { metal::float4 v = metal::float4(both(metal::packed_float3(1, 2, 3), t), 1.0f); x[t] = v.z + float(metal::bool2(true).x); }
+//// library_constants
+K { x[t] = M_LOG10E_F + M_2_SQRTPI_F + float(MAXHALF + HALF_MAX + HALF_MIN + HALF_EPSILON + M_PI_H + M_SQRT1_2_H) + float(-HUGE_VALH < M_E_H); }
 //// half_precision
 K { half h = half(x[t]); half4 v = half4(h, 1.0h, 2.0h, 3.0h); x[t] = float(v.x * v.y); }
 //// as_type
