@@ -40,6 +40,7 @@ KEPT_BITS = "this cast of a vector would keep its bits; Metal's converts: write 
 CONVERSION = "write the name of the vector's type, float4(v)"
 HINTS = {
     r"error: (?:static_cast from|C-style cast from vector|invalid conversion between)": CONVERSION,
+    r"error: .*call to deleted constructor of '.*matrix<": "write columns, float2x2(float2(1, 2), float2(3, 4))",
 }
 """What clang says -> what to write."""
 

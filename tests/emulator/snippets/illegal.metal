@@ -214,6 +214,10 @@ K {
 }
 //// atomic_maximum_of_floats
 K { device atomic_float *most = (device atomic_float *)x; atomic_fetch_max_explicit(most, 1.0f, memory_order_relaxed); }  // ERROR no maximum
+//// matrix_of_numbers
+K { float2x2 m = float2x2(1.0f, 2.0f, 3.0f, 4.0f); x[t] = m[1].x; }  // ERROR write columns
+//// matrix_of_numbers_as_many_as_columns
+K { float2x2 m = float2x2(x[t], 2.0f); x[t] = m[1].x; }  // ERROR write columns
 //// long_long
 K { long long n = 3; x[t] = float(n); }  // ERROR long long
 //// cpp17_if_initialiser
