@@ -86,7 +86,7 @@ def refuse(findings: list[Finding]) -> None:
 def explained(message: str) -> str:
     """Clang's message, with what to write behind an error whose words do not say it."""
     for words, hint in HINTS.items():
-        message = re.sub(rf"^.*{words}.*", lambda found, hint=hint: f"{found[0]}; {hint}", message, flags=re.MULTILINE)
+        message = re.sub(rf"^.*{words}.*", rf"\g<0>; {hint}", message, flags=re.MULTILINE)
     return message
 
 
