@@ -1,6 +1,7 @@
 """Files and folders that are either whole or not there."""
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -12,21 +13,25 @@ from pathlib import Path
 
 from refsam.errors import InputError
 
+_DESCRIPTOR = re.compile(r"(?:/dev|/proc/(\d+)(?:/task/\d+)?)/fd/(\d+)")
+"""The name that the system gives to an open descriptor, of the process whose number it has, else of the one that asks."""
+_MAX_LINKS = 40
+"""As many links in a row as Linux follows."""
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.
 
-    A symbolic link at `path` is replaced, not written through. A device or a pipe (`/dev/stdout`) cannot be replaced and
-    is written to. Raises InputError naming `path` where it cannot be written.
+    A symbolic link at `path` is replaced, not written through. A device, a pipe or an open descriptor (`/dev/stdout`, whatever
+    it leads to) cannot be replaced and is written to, a descriptor from where it stands. Raises InputError naming `path` where
+    it cannot be written.
     """
     target = Path(path)
-    kind = _kind(target)
-    if stat.S_ISDIR(kind):
-        raise InputError(f"cannot write {target}: it is a folder; name a file")
-    if kind and not stat.S_ISREG(kind):
-        with _named(target), target.open("wb") as device:
-            yield device
+    _refuse_folder(target)
+    if _is_stream(target):
+        with _named(target), _open_stream(target) as stream:
+            yield stream
         return
     temporary = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
     try:
@@ -77,15 +82,59 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     An empty file beside it is made and taken away: only the system knows what it lets whom write where.
     """
     target = Path(path)
-    kind = _kind(target)
-    if stat.S_ISDIR(kind) and not folder:
-        raise InputError(f"cannot write {target}: it is a folder; name a file")
-    if kind and not stat.S_ISDIR(kind) and not stat.S_ISREG(kind):
-        return
+    if not folder:
+        _refuse_folder(target)
+    if _is_stream(target):
+        return _check_stream(target)
     probe = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
     with _named(target):
         probe.open("xb").close()
         probe.unlink()
+    return None
+
+
+def _refuse_folder(target: Path) -> None:
+    if stat.S_ISDIR(_kind(target)):
+        raise InputError(f"cannot write {target}: it is a folder; name a file")
+
+
+def _is_stream(target: Path) -> bool:
+    """Whether nothing can take the place of what is at `target`: a device, a pipe, a descriptor."""
+    kind = _kind(target)
+    return _descriptor(target) is not None or (kind != 0 and not stat.S_ISDIR(kind) and not stat.S_ISREG(kind))
+
+
+def _open_stream(target: Path) -> BufferedWriter:
+    """To write to what `_is_stream`. What a descriptor leads to may be a file, and keeps what was written to it before."""
+    descriptor = _descriptor(target)
+    if descriptor is None:
+        return target.open("wb")
+    process, number = descriptor
+    return os.fdopen(os.dup(number), "wb") if process == os.getpid() else target.open("ab")
+
+
+def _check_stream(target: Path) -> None:
+    descriptor = _descriptor(target)
+    if descriptor is not None and descriptor[0] == os.getpid():
+        with _named(target):
+            os.write(descriptor[1], b"")  # an error where the descriptor is closed, or only for reading
+
+
+def _descriptor(target: Path) -> tuple[int, int] | None:
+    """(process, number) of the open descriptor that `target` stands for, by itself or through links; None for other files.
+
+    `stat` follows such a link to the file behind it, so it shows no difference between `/dev/stdout` and that file.
+    """
+    place = target
+    for _ in range(_MAX_LINKS):
+        folder = os.path.realpath(place.parent)  # /dev/fd and /proc/self are links themselves
+        found = _DESCRIPTOR.fullmatch(f"{folder}/{place.name}")
+        if found:
+            return int(found[1] or os.getpid()), int(found[2])
+        if not place.is_symlink():
+            return None
+        place = Path(folder, place.readlink())
+    return None
 
 
 def _kind(target: Path) -> int:

@@ -1,5 +1,6 @@
 """Files that are whole or not there; locks."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from refsam import files
 from refsam.errors import InputError
+
+ROOT = Path(files.__file__).parent.parent
 
 
 def others(folder: Path, *expected: str) -> list[str]:
@@ -134,6 +137,57 @@ def test_a_device_is_written_to_and_stays_a_device():
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
 
 
+def written(name: str, stdout: Path, mode: str) -> None:
+    """Have a process whose stdout is the file `stdout`, opened with `mode`, write "new" to `name`."""
+    code = (
+        "import sys; from refsam import files; files.check_writable(sys.argv[1])\n"
+        "with files.atomic_write(sys.argv[1]) as file:\n    file.write(b'new')"
+    )
+    with stdout.open(mode) as file:
+        file.write(b"before ")
+        file.flush()
+        subprocess.run([sys.executable, "-c", code, name], check=True, cwd=ROOT, stdout=file)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "link to link"])
+@pytest.mark.parametrize("mode", ["wb", "ab"])
+def test_stdout_is_written_to_where_it_is_redirected_to_a_file(tmp_path, name, mode):
+    """A link of the system's own (as /dev/stdout, which root may replace) stays, and so does what was written before."""
+    target = tmp_path / "redirected"
+    (tmp_path / "link").symlink_to("/proc/self/fd/1")
+    (tmp_path / "link to link").symlink_to("link")
+    target.write_bytes(b"old ")
+    written(str(tmp_path / name), target, mode)
+    assert target.read_bytes() == (b"old before new" if mode == "ab" else b"before new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link to link").is_symlink()
+    assert others(tmp_path, "redirected") == ["link", "link to link"]
+
+
+def test_another_process_s_descriptor_keeps_what_it_holds(tmp_path):
+    target = tmp_path / "redirected"
+    with target.open("wb") as file:
+        file.write(b"before ")
+        file.flush()
+        (tmp_path / "link").symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        written(str(tmp_path / "link"), tmp_path / "unused", "wb")
+    assert target.read_bytes() == b"before new"
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("mode", ["rb", None])
+def test_a_descriptor_that_cannot_be_written_is_known_before(tmp_path, mode):
+    (tmp_path / "file").write_bytes(b"precious")
+    with (tmp_path / "file").open("rb") as file:
+        name = f"/dev/fd/{file.fileno() if mode else 999}"
+        with pytest.raises(InputError, match=f"cannot write {name}: Bad file descriptor"):
+            files.check_writable(name)
+        with pytest.raises(InputError, match=f"cannot write {name}: Bad file descriptor"), files.atomic_write(name) as opened:
+            opened.write(b"x")
+    assert (tmp_path / "file").read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize(
     ("name", "reason"), [("", "it is a folder"), ("no/such/folder/a", "No such file"), ("file/a", "Not a dir")]
 )
@@ -201,7 +255,6 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path):
 
 def test_a_lock_dies_with_its_process(tmp_path):
     code = "import sys, os; from refsam import files\nwith files.lock(sys.argv[1]):\n    os._exit(0)"
-    root = Path(files.__file__).parent.parent
-    subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=True, cwd=ROOT)
     with files.lock(tmp_path / "lock"):
         assert (tmp_path / "lock").exists()
