@@ -29,7 +29,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """
     target = Path(path)
     _refuse_folder(target)
-    if _is_stream(target):
+    if is_stream(target):
         with _named(target), _open_stream(target) as stream:
             yield stream
         return
@@ -84,7 +84,7 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     target = Path(path)
     if not folder:
         _refuse_folder(target)
-    if _is_stream(target):
+    if is_stream(target):
         return _check_stream(target)
     probe = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
     with _named(target):
@@ -98,14 +98,20 @@ def _refuse_folder(target: Path) -> None:
         raise InputError(f"cannot write {target}: it is a folder; name a file")
 
 
-def _is_stream(target: Path) -> bool:
-    """Whether nothing can take the place of what is at `target`: a device, a pipe, a descriptor."""
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether nothing can take the place of what is at `path`: a device, a pipe, an open descriptor."""
+    target = Path(path)
     kind = _kind(target)
     return _descriptor(target) is not None or (kind != 0 and not stat.S_ISDIR(kind) and not stat.S_ISREG(kind))
 
 
+def is_stdout(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` stands for this process's own standard output."""
+    return _descriptor(Path(path)) == (os.getpid(), 1)
+
+
 def _open_stream(target: Path) -> BufferedWriter:
-    """To write to what `_is_stream`. What a descriptor leads to may be a file, and keeps what was written to it before."""
+    """To write to what `is_stream`. What a descriptor leads to may be a file, and keeps what was written to it before."""
     descriptor = _descriptor(target)
     if descriptor is None:
         return target.open("wb")

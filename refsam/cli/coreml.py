@@ -13,6 +13,7 @@ from refsam.cli.coreml_check import check
 from refsam.cli.coreml_constants import constants
 from refsam.cli.coreml_export import export
 from refsam.cli.coreml_ops import package_document, print_package, print_run, run_document
+from refsam.cli.results import check_places
 from refsam.coreml import tensors
 from refsam.coreml.mil import Program
 from refsam.coreml.types import Feature
@@ -82,9 +83,11 @@ def run(
 ) -> int:
     """Run an .mlpackage on tensors and summarise its outputs."""
     program = coreml.load(package)
-    given = tensors.read(inputs, program.types)
     if every and out is None:
         raise InputError("--all saves every intermediate result; say where with --out")
+    if out is not None:
+        check_places([out], [package, inputs])
+    given = tensors.read(inputs, program.types)
     kept: dict[str, Array] = {}
 
     def keep(operation: Any, _bound: Any, results: list[Any]) -> None:

@@ -15,6 +15,7 @@ from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, pr
 from refsam.cli.kernels_device import DeviceOptions
 from refsam.cli.kernels_forward import forward
 from refsam.cli.kernels_run import run
+from refsam.cli.results import check_places
 from refsam.errors import BackendUnavailable, InputError, KernelError
 from refsam.metal import sources
 from refsam.metal.case import KernelCase
@@ -73,6 +74,7 @@ def compare(
 
     required/allowed: the greatest error as a part of the bound that the kernel's header derives; more than 1 is wrong.
     """
+    check_places([out] if out else [], [])
     cases = _chosen(pattern, [case for case in CASES if large or not case.large])
     runner = Runner((device or DeviceOptions()).open())
     rows = list(_watched(cases, lambda case: _judged(runner, case)))
@@ -92,6 +94,7 @@ def bench(
     """Time the kernels at MobileSAM's real sizes, copies to and from the device included, and NumPy's definition beside them."""
     if rounds < 1:
         raise InputError(f"--rounds is {rounds}; it has to be at least 1")
+    check_places([out] if out else [], [])
     cases = _chosen(pattern, [case for case in CASES if case.large])
     runner = Runner((device or DeviceOptions()).open())
     rows = list(_watched(cases, lambda case: _timed(runner, case, rounds)))

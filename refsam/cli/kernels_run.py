@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from refsam.cli.common import OK, JsonFlag, print_json
 from refsam.cli.kernels_device import DeviceOptions
+from refsam.cli.results import check_places
 from refsam.errors import InputError
 from refsam.files import atomic_write
 from refsam.metal import sources
@@ -44,6 +45,7 @@ def run(
         wanted = ", ".join(f"{a.name} ({a.type})" for a in signature)
         raise InputError(f"kernel {kernel} has {len(signature)} buffers: {wanted}; {len(values)} values are given")
     targets = dict(_target(word, signature) for word in save or [])
+    check_places(list(targets.values()), [file])
     bound = [_value(word, argument, source) for word, argument in zip(values, signature, strict=True)]
     runner = Runner((device or DeviceOptions()).open())
     results = runner.launch(source, runner.compile(source), kernel, bound, threads, whole=False)

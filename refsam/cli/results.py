@@ -14,7 +14,7 @@ from refsam.cli.common import one_line, write_json
 from refsam.cli.prompts import Prompt
 from refsam.drawing import overlay
 from refsam.errors import InputError
-from refsam.files import atomic_write, check_writable
+from refsam.files import atomic_write, check_writable, is_stdout
 from refsam.masks import area, box_of, coco_encode_rle, cut_out, mask_to_rle, rle_to_mask
 from refsam.types import Array, Bool, Float, UInt8
 
@@ -196,7 +196,7 @@ def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
 
 
 def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | None = None, folders: Sequence[Path] = ()) -> None:
-    """Raise InputError where two outputs are one file, an output is or holds an input, or it cannot be written there.
+    """Raise InputError where two outputs are one file, an output is or holds an input, is stdout, or cannot be written there.
 
     Before any work, so that nobody waits for masks that cannot be written. `folder` is one that will be made; those of `paths`
     that are folders to write, and are replaced as a whole, are `folders`.
@@ -212,6 +212,8 @@ def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | N
     for path, place in zip(paths, places, strict=True):
         if places.count(place) > 1:
             raise InputError(f"two outputs have the same name {path}")
+        if is_stdout(path):  # where the command prints its answer, with --json or without
+            raise InputError(f"cannot write {path}: the answer is printed there; name a file, or /dev/fd/3 and end with 3>&1 >&2")
         for given in inputs:
             if place == given.resolve():
                 raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")

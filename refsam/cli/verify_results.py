@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refsam import __version__
-from refsam.cli.results import check_suffix, make_folder
+from refsam.cli.results import check_places, check_suffix, make_folder
 from refsam.cli.verify_port import Task
 from refsam.errors import BackendUnavailable, InputError
 from refsam.files import atomic_write
@@ -70,8 +70,9 @@ class Results:
 
 
 def check_page(path: Path) -> None:
-    """Before a run: raises InputError where no page can have this name, BackendUnavailable without jinja2."""
+    """Before a run: raises InputError where a page cannot have this name or place, BackendUnavailable without jinja2."""
     check_suffix("html", path, (".html", ".htm"))
+    check_places([path], [])
     if find_spec("jinja2") is None:
         raise BackendUnavailable("a page needs jinja2, which is not installed; try: pip install 'refsam[report]'")
 

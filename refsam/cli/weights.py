@@ -12,6 +12,7 @@ from refsam.checkpoint import Checkpoint
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, progress
 from refsam.cli.results import check_places
 from refsam.errors import InputError
+from refsam.files import is_stream
 
 MAX_TABLES = 100
 """Of a metadata text: more are shown as they are, since tables within tables could be too deep to print."""
@@ -45,6 +46,8 @@ def fetch(name: str = "mobile_sam", /, *, mirror: Mirror = None, force: Force = 
 def convert(source: Path, target: Path, /, *, dtype: Dtype = "float32", base: Base = None, as_json: JsonFlag = False) -> int:
     """Write the weights SOURCE (.pt, .safetensors, or a folder of Core ML packages) as .safetensors to TARGET, another file."""
     check_places([target], [source])
+    if is_stream(target):
+        raise InputError(f"cannot write {target}: it is no file, and what is written is read again; name a file")
     if source.is_dir():
         notes = _from_packages(source, base, target, dtype)
     elif base is not None:

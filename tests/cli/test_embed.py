@@ -1,6 +1,7 @@
 """`refsam embed`, and which embeddings are refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,31 @@ def test_it_says_what_it_wrote(run, folder):
     code, out, _ = run("embed", "picture.png", "--out", "e.safetensors")
     assert code == 0
     assert out == "wrote e.safetensors: image_embeddings (1, 32, 4, 4) float32\n"
+
+
+def test_what_is_said_never_mixes_with_the_file(refused, folder):
+    """On stdout it would follow the bytes of the file; what else an open descriptor leads to is written to."""
+    assert "cannot write /dev/stdout: the answer is printed there" in refused("embed", "picture.png", "--out", "/dev/stdout")
+    Path("link.html").symlink_to("/dev/fd/1")
+    for command in (
+        ("embed", "picture.png", "--json", "--out", "/proc/self/fd/1"),
+        ("trace", "picture.png", "--point", "1,1", "--out", "/dev/stdout"),
+        ("verify", "fast", "picture.png", "--html", "link.html"),
+        ("kernels", "test", "--out", "/dev/stdout"),
+        ("kernels", "bench", "--out", "/dev/stdout"),
+    ):
+        assert "the answer is printed there" in refused(*command)
+    assert Path("link.html").is_symlink()
+
+
+def test_a_pipe_gets_the_file_and_nothing_else(run, folder):
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as file:
+        code, out, _ = run("embed", "picture.png", "--out", f"/dev/fd/{writer}")
+        os.close(writer)
+        Path("e.safetensors").write_bytes(file.read())
+    assert (code, out) == (0, f"wrote /dev/fd/{writer}: image_embeddings (1, 32, 4, 4) float32\n")
+    assert Embedding.load("e.safetensors").original_size == (40, 50)
 
 
 @pytest.mark.core
