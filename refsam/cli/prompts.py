@@ -22,7 +22,8 @@ from refsam.types import Array, Float, Size
 _POINT_HELP = "X,Y or X,Y,LABEL in pixels; label 1 (default) is on the object, 0 is not. May be repeated."
 _BOX_HELP = "X0,Y0,X1,Y1 in pixels. Several boxes are several prompts."
 _MASK_HELP = (
-    "Mask prompt: a picture of the same size (white is inside, black or transparent is not), or the logits.npz of an earlier run."
+    "Mask prompt: a picture of the same size (white is inside, black or transparent is not), or the logits.npz of an"
+    " earlier run with one prompt."
 )
 Points: TypeAlias = Annotated[list[str], Parameter(name="--point", negative=(), allow_leading_hyphen=True, help=_POINT_HELP)]
 Boxes: TypeAlias = Annotated[list[str], Parameter(name="--box", negative=(), allow_leading_hyphen=True, help=_BOX_HELP)]
@@ -242,7 +243,7 @@ def _list(values: Sequence[float]) -> str:
 
 
 def _npz_logits(path: Path, side: int) -> Float[Array, "1 L L"]:
-    """The best-scored mask of an earlier run's logits."""
+    """The best-scored mask of an earlier run's logits, which has to be of one prompt: another's mask would be a wrong answer."""
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_NPZ_BYTES:
@@ -260,4 +261,10 @@ def _npz_logits(path: Path, side: int) -> Float[Array, "1 L L"]:
         raise InputError(f"{path} cannot be read as .npz: {error}") from None
     if logits.shape[-2:] != (side, side) or logits.size != scores.size * side * side or not np.isfinite(logits).all():
         raise InputError(f"{path}: low_res_masks is {logits.shape}; (prompts, masks, {side}, {side}) with a score each is needed")
+    prompts = math.prod(logits.shape[:-3])
+    if prompts > 1:
+        raise InputError(
+            f"{path} has the masks of {prompts} prompts, and a mask prompt is one of them;"
+            " save those of its prompt alone: refsam segment --logits with one prompt"
+        )
     return logits.reshape(-1, side, side)[[int(np.argmax(scores))]]

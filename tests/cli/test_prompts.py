@@ -122,9 +122,11 @@ def logits(folder, **arrays):
 
 
 def test_the_best_scored_logits_are_taken(tmp_path):
-    masks = np.arange(2 * 3 * 16 * 16, dtype=np.float32).reshape(2, 3, 16, 16)
-    path = logits(tmp_path, low_res_masks=masks, iou_predictions=np.array([[0.1, 0.3, 0.2], [0.5, 0.9, 0.1]]))
-    np.testing.assert_array_equal(read_mask_prompt(path, TINY, (40, 50)), masks[1, 1:2])
+    masks = np.arange(3 * 16 * 16, dtype=np.float32).reshape(1, 3, 16, 16)
+    path = logits(tmp_path, low_res_masks=masks, iou_predictions=np.array([[0.5, 0.9, 0.1]]))
+    np.testing.assert_array_equal(read_mask_prompt(path, TINY, (40, 50)), masks[0, 1:2])
+    path = logits(tmp_path, low_res_masks=masks[0], iou_predictions=np.array([0.5, 0.1, 0.9]))
+    np.testing.assert_array_equal(read_mask_prompt(path, TINY, (40, 50)), masks[0, 2:])
     np.testing.assert_array_equal(read_mask_prompt(logits(tmp_path, low_res_masks=masks[0, :1]), TINY, (40, 50)), masks[0, :1])
 
 
@@ -136,6 +138,8 @@ def test_the_best_scored_logits_are_taken(tmp_path):
         ({"low_res_masks": np.zeros((3, 16, 16))}, "with a score each"),
         ({"low_res_masks": np.zeros((1, 16, 16)), "iou_predictions": np.zeros(2)}, "with a score each"),
         ({"low_res_masks": np.full((1, 16, 16), np.nan)}, "is needed"),
+        ({"low_res_masks": np.zeros((2, 3, 16, 16)), "iou_predictions": np.eye(2, 3)}, "of 2 prompts.* with one prompt"),
+        ({"low_res_masks": np.zeros((2, 1, 16, 16)), "iou_predictions": np.eye(2, 1)}, "the masks of 2 prompts"),
         ({"low_res_masks": np.array(["x"])}, "cannot be read"),
     ],
 )
