@@ -40,6 +40,7 @@ def run(build: Callable[[], App], tokens: Sequence[str]) -> int:
 
     A command returns its exit code, or None for OK.
     """
+    _open_streams()
     try:
         if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text, and is no reason to fail after the work
             sys.stdout.reconfigure(errors="backslashreplace")
@@ -54,6 +55,13 @@ def run(build: Callable[[], App], tokens: Sequence[str]) -> int:
     except Exception as error:
         return _report(error)
     return result if isinstance(result, int) else OK
+
+
+def _open_streams() -> None:
+    """Python has None for a stream that is closed when it starts (`>&-`); what is said there is to go nowhere, not to fail."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
 
 
 def _report(error: Exception) -> int:

@@ -157,6 +157,21 @@ def test_a_full_disk_behind_stdout_is_one_line():
     assert done.stderr == b"refsam: No space left on device\n"
 
 
+def closed(descriptor: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`refsam ARGUMENTS >&-` or `2>&-`."""
+    return console(*arguments, preexec_fn=lambda: os.close(descriptor))
+
+
+def test_a_closed_stdout_or_stderr_is_no_error(folder):
+    done = closed(1, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = closed(2, "segment", str(folder / "picture.png"), "--point", "1,1", "--json")
+    assert (done.returncode, len(json.loads(done.stdout)["prompts"])) == (0, 1)
+    done = closed(2, "weights", "info", "/nonexistent.pt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert closed(1, "weights", "info", "/nonexistent.pt").stderr.count("\n") == 1
+
+
 def test_a_process_ends_with_the_code():
     done = console("weights", "info", "/nonexistent.pt")
     assert (done.returncode, done.stdout) == (2, "")
