@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 from refsam.checkpoint import file_sha256
 from refsam.errors import InputError
+from refsam.files import named
 from refsam.types import Progress
 
 ATTEMPTS = 5
@@ -96,13 +98,27 @@ def _attempt(url: str, partial: Path, size: int, progress: Progress, timeout: fl
     if done == size:
         return
     headers = {"User-Agent": "refsam", "Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-    with _network(), urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout) as response:
+    with _network():
+        response = urllib.request.urlopen(urllib.request.Request(_quoted(url), headers=headers), timeout=timeout)
+    with response:
         start = _start(response, done, size)
-        with partial.open("ab") as file:
+        with named(partial), partial.open("ab") as file:
             file.truncate(start)
             for block in _blocks(response, size - start):
                 file.write(block)
                 progress(file.tell(), size)
+
+
+def _quoted(url: str) -> str:
+    """With what an address cannot have as it is (spaces, letters beyond ASCII) quoted; what is quoted already stays.
+
+    Raises ValueError where it is no address.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if not parts.hostname or parts.port == 0:  # where it is no number below 65536, `port` raises ValueError itself
+        raise ValueError("it needs a host, and a port only from 1 to 65535")
+    path, query = (urllib.parse.quote(part, safe="%/:?@!$&'()*+,;=~[]") for part in (parts.path, parts.query))
+    return parts._replace(path=path, query=query).geturl()
 
 
 def _start(response: Any, done: int, size: int) -> int:
@@ -120,18 +136,21 @@ def _start(response: Any, done: int, size: int) -> int:
 def _blocks(response: Any, missing: int) -> Iterator[bytes]:
     """The body, which must not be longer than what is missing nor shorter."""
     while missing:
-        block = response.read1(min(BLOCK, missing))  # what has arrived, so that a later silence loses none of it
+        with _network():
+            block = response.read1(min(BLOCK, missing))  # what has arrived, so that a later silence loses none of it
         if not block:
             raise _Broken(f"the connection ended {missing} bytes too early")
         missing -= len(block)
         yield block
-    if response.read(1):
+    with _network():
+        rest = response.read(1)
+    if rest:
         raise _Refused("the server sends more than the file has")
 
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """Sorts the errors of urllib into those worth another try and those not. Errors of the disk pass through."""
+    """Sorts the errors of urllib into those worth another try and those not; for no block that touches the disk."""
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -140,5 +159,7 @@ def _network() -> Iterator[None]:
     except urllib.error.URLError as error:
         final = isinstance(error.reason, ConnectionRefusedError | socket.gaierror | ssl.SSLError)
         raise (_Refused if final else _Broken)(str(error.reason)) from None
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+    except (ValueError, http.client.InvalidURL) as error:  # of the names of hosts: UnicodeError
+        raise _Refused(f"this is no address that can be asked: {error}") from None
+    except (http.client.HTTPException, OSError) as error:  # no route to the host, TLS that broke: in a body as they are
         raise _Broken(str(error) or type(error).__name__) from None

@@ -7,7 +7,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
 
@@ -30,16 +30,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     target = Path(path)
     _refuse_folder(target)
     if is_stream(target):
-        with _named(target), _open_stream(target) as stream:
+        with named(target), _open_stream(target) as stream:
             yield stream
         return
     temporary = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
     try:
-        with _named(target), temporary.open("xb") as file:
+        with named(target), temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        with _named(target):
+        with named(target):
             temporary.replace(target)
     finally:
         with suppress(OSError):  # after the replacement it is gone; without its folder it never was
@@ -87,7 +87,7 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     if is_stream(target):
         return _check_stream(target)
     probe = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
-    with _named(target):
+    with named(target):
         probe.open("xb").close()
         probe.unlink()
     return None
@@ -122,7 +122,7 @@ def _open_stream(target: Path) -> BufferedWriter:
 def _check_stream(target: Path) -> None:
     descriptor = _descriptor(target)
     if descriptor is not None and descriptor[0] == os.getpid():
-        with _named(target):
+        with named(target):
             os.write(descriptor[1], b"")  # an error where the descriptor is closed, or only for reading
 
 
@@ -137,9 +137,10 @@ def _descriptor(target: Path) -> tuple[int, int] | None:
         found = _DESCRIPTOR.fullmatch(f"{folder}/{place.name}")
         if found:
             return int(found[1] or os.getpid()), int(found[2])
-        if not place.is_symlink():
+        try:
+            place = Path(folder, place.readlink())
+        except OSError:  # no link
             return None
-        place = Path(folder, place.readlink())
     return None
 
 
@@ -152,14 +153,15 @@ def _kind(target: Path) -> int:
 
 
 @contextmanager
-def _named(target: Path) -> Iterator[None]:
-    """An error about the temporary file would name a file that the caller never asked for."""
+def named(target: Path) -> Iterator[None]:
+    """Raises InputError naming `target` for errors that name it, no file, or a temporary one that the caller never asked for."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.filename is not None and not Path(str(error.filename)).name.startswith(".refsam-"):
+        wrong = target if error.filename is None else Path(str(error.filename))
+        if wrong != target and not wrong.name.startswith(".refsam-"):
             raise
         reason = error.strerror or str(error)
         raise InputError(f"cannot write {target}: {reason}") from error
@@ -171,8 +173,10 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
 
     The system lets go of it when a process dies, so no lock is ever left behind; the empty file is.
     """
-    with _named(Path(path)), Path(path).open("ab") as file:
-        _acquire(file.fileno())
+    with ExitStack() as held:
+        with named(Path(path)):  # not what is done while it is held: an error of that is of another file, or of none
+            file = held.enter_context(Path(path).open("ab"))
+            _acquire(file.fileno())
         yield
 
 

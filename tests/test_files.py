@@ -253,6 +253,14 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path):
     assert most == [1, 1, 1, 1]
 
 
+def test_an_error_while_the_lock_is_held_is_not_of_the_lock(tmp_path):
+    with pytest.raises(OSError, match="No route") as caught, files.lock(tmp_path / "lock"):
+        raise OSError(113, "No route to host")
+    assert not isinstance(caught.value, InputError)
+    with pytest.raises(InputError, match=r"cannot write .*nowhere.lock: No such file"), files.lock(tmp_path / "nowhere" / "lock"):
+        pass
+
+
 def test_a_lock_dies_with_its_process(tmp_path):
     code = "import sys, os; from refsam import files\nwith files.lock(sys.argv[1]):\n    os._exit(0)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=True, cwd=ROOT)
