@@ -86,6 +86,8 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
         _refuse_folder(target)
     if is_stream(target):
         return _check_stream(target)
+    with named(target), suppress(FileNotFoundError):
+        os.lstat(target)  # its own name may be too long where the one beside it is not
     probe = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
     with named(target):
         probe.open("xb").close()

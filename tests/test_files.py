@@ -205,7 +205,7 @@ def test_what_cannot_be_written_is_named(tmp_path, name, reason):
     [
         (".", False, "it is a folder"), ("no/a", False, "No such file"), ("file/a", True, "Not a dir"),
         ("/proc/a", False, "No such file"), ("a", False, None), ("file", False, None), (".", True, None),
-        ("/dev/null", False, None),
+        ("/dev/null", False, None), ("x" * 300, False, "File name too long"), ("x" * 300, True, "File name too long"),
     ],
 )  # fmt: skip
 def test_whether_a_file_can_be_written_is_known_before(tmp_path, name, folder, reason):
