@@ -110,7 +110,12 @@ def torch_zip(arrays: Mapping[str, np.ndarray], **extra: bytes) -> bytes:
 
 def torch_legacy(arrays: Mapping[str, np.ndarray], little: bool = True) -> bytes:
     """A .pt of torch before 1.6: five pickles, then each storage after its element count."""
+    return legacy_file(state(arrays, None), arrays, little)
+
+
+def legacy_file(value: Any, arrays: Mapping[str, np.ndarray], little: bool = True) -> bytes:
+    """`torch_legacy` of any table; its storages are "0", "1", ... in the order of `arrays`."""
     keys = [str(key) for key in range(len(arrays))]
-    head = [MAGIC, 1001, {"protocol_version": 1001, "little_endian": little}, state(arrays, None), keys]
+    head = [MAGIC, 1001, {"protocol_version": 1001, "little_endian": little}, value, keys]
     runs = [struct.pack("<q", array.size) + array.tobytes() for array in arrays.values()]
     return b"".join([*map(pickled, head), *runs])

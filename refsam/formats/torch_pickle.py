@@ -130,17 +130,25 @@ def _zip_root(names: list[str]) -> str:
 
 def read_legacy(file: BufferedIOBase, size: int) -> Stored:
     """The tensors of a .pt file of torch before 1.6: magic, version, system, state, keys, then the storages one by one."""
-    machine = Machine(file.read(MAX_HEADER), NAMES, _storage)
+    storages: dict[str, Storage] = {}
+
+    def note(identity: Any) -> Storage:
+        """Every storage counts, also those of an optimizer: the data of all of them lie in the file, one after another."""
+        storage = _storage(identity)
+        if storages.setdefault(storage.key, storage) != storage:
+            raise CheckpointError(f"the old torch file has two storages {storage.key} that differ; it is damaged")
+        return storage
+
+    machine = Machine(file.read(MAX_HEADER), NAMES, note)
     _, _, system, state, keys = (machine.run() for _ in range(5))
     if not isinstance(system, dict) or not isinstance(keys, list):
         raise CheckpointError("the old torch file is damaged: it lacks its list of storages")
     little = system.get("little_endian", True) is True
-    storages = {view.storage.key: view.storage for view in _views(state).values()}
     places: dict[str, int] = {}
     position = machine.position
     for key in keys:
         if not isinstance(key, str) or key not in storages or key in places:
-            raise CheckpointError("the old torch file has a storage that no tensor uses; in torch: save the state dict again")
+            raise CheckpointError("the old torch file lists a storage twice, or one that it does not describe; it is damaged")
         places[key] = position + 8
         position += 8 + storages[key].nbytes
     if position > size:

@@ -12,7 +12,7 @@ import pytest
 import torch_files
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_files import Call, Name, pickled, storage, tensor, torch_legacy, torch_zip, zip_file
+from torch_files import Call, Name, Persistent, pickled, storage, tensor, torch_legacy, torch_zip, zip_file
 
 from refsam.errors import CheckpointError
 from refsam.formats import torch_pickle
@@ -102,6 +102,33 @@ def test_wrapped_state_dicts_and_parameters_are_found():
     parameter = Call(Name("torch._utils._rebuild_parameter"), (view, True, Call(Name("collections.OrderedDict"), ())))
     for value in ({"model": {"x": view}}, {"epoch": 3, "state_dict": {"x": parameter}}, {"x": parameter, "lr": 1, "note": "n"}):
         assert list(read(zip_file(value, {"0": flat.tobytes()})).tensors) == ["x"]
+
+
+@pytest.mark.parametrize("first", ["model", "optimizer"])
+def test_a_training_checkpoint_s_other_storages_are_stepped_over(first):
+    """In the older format as in the zip: those of an optimizer lie before, between or behind the state dict's."""
+    arrays = {"a": ARRAYS["a"], "moment": np.zeros(7, "f8"), "b": np.arange(4, dtype="f4"), "step": np.ones((), "f4")}
+    views = torch_files.state(arrays, None)
+    state = {"moment": views["moment"], "step": views["step"]}
+    parts = {"model": {"a": views["a"], "b": views["b"]}, "optimizer": {"state": {0: state}}}
+    value = {first: parts[first], **parts, "epoch": 3}
+    data = {str(key): array.tobytes() for key, array in enumerate(arrays.values())}
+    for raw in (zip_file(value, data), torch_files.legacy_file(value, arrays)):
+        found = values(raw)
+        assert list(found) == ["a", "b"]
+        for name, array in found.items():
+            np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_storages_of_a_legacy_file_have_one_size_each_and_fit_into_it():
+    array = ARRAYS["a"]
+    other = tensor(storage("0", np.zeros(1 << 20, "f4"), None), (1,), (1,))
+    with pytest.raises(CheckpointError, match="two storages 0 that differ"):
+        read(torch_files.legacy_file({"model": torch_files.state({"a": array}, None), "x": other}, {"a": array}))
+    huge = Persistent(("storage", Name("torch.FloatStorage"), "1", "cpu", (1 << 40) - 1, None))
+    value = {"model": torch_files.state({"a": array}, None), "optimizer": tensor(huge, (1,), (1,))}
+    with pytest.raises(CheckpointError, match="truncated"):
+        read(torch_files.legacy_file(value, {"a": array, "b": array}))
 
 
 class Evil:
