@@ -68,6 +68,14 @@ class Machine:
         return values
 
 
+def _check_protocol(protocol: int) -> None:
+    if protocol > 3:  # from there on with instructions of its own, and none that torch.save needs
+        raise CheckpointError(
+            f"the pickle is of protocol {protocol}, and refsam reads what torch.save writes by default;"
+            " save it again without pickle_protocol: torch.save(model.state_dict(), path)"
+        )
+
+
 def _push_name(machine: Machine) -> None:
     name = f"{machine.line()}.{machine.line()}"
     if name not in machine.names:
@@ -121,7 +129,7 @@ def _memorise(machine: Machine, index: int) -> None:
 
 
 _STEPS: dict[bytes, Callable[[Machine], Any]] = {
-    b"\x80": lambda m: m.take(1),  # protocol
+    b"\x80": lambda m: _check_protocol(m.take(1)[0]),
     b"N": lambda m: m.stack.append(None),
     b"\x88": lambda m: m.stack.append(True),
     b"\x89": lambda m: m.stack.append(False),

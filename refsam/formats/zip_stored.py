@@ -54,7 +54,10 @@ def content(file: BufferedIOBase, name: str, entry: Entry) -> bytes:
     file.seek(name_length + extra_length, 1)
     raw = file.read(entry.size)
     if len(raw) != entry.size or zlib.crc32(raw) != entry.crc:
-        raise CheckpointError(f"the zip entry {name} does not have its checksum; the file is damaged, get it again")
+        raise CheckpointError(
+            f"the zip entry {name} does not have its checksum; the file is damaged, get it again (or torch saved it after"
+            " set_crc32_options(False), which writes other checksums: save it again without that)"
+        )
     return raw
 
 

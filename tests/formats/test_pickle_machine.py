@@ -1,5 +1,6 @@
 """The pickle machine: no program makes it run, allocate or descend; what it does not know it refuses."""
 
+import pickle
 import struct
 import tracemalloc
 
@@ -23,6 +24,12 @@ def run(program: bytes) -> object:
 def test_names_outside_of_the_table_are_refused_by_name(name):
     with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
         run(pickled(Call(Name(name), ("x",))))
+
+
+def test_a_later_protocol_is_said_and_what_to_do():
+    program = pickle.dumps({"a": 1}, protocol=4)
+    with pytest.raises(CheckpointError, match=r"of protocol 4, .* without pickle_protocol"):
+        run(program)
 
 
 PROGRAMS = {

@@ -221,7 +221,7 @@ ZIPS = {
     "too many entries": (lambda raw: patched(raw, len(raw) - 12, "<H", 60000), "too large"),
     "more entries than there are": (lambda raw: patched(raw, len(raw) - 12, "<H", 90), "damaged"),
     "entry elsewhere": (lambda raw: patched(raw, directory_of(raw)[1] + 42, "<I", 3), "not where"),
-    "changed data": (lambda raw: raw.replace(ARRAYS["a"].tobytes(), bytes(ARRAYS["a"].nbytes)), "checksum"),
+    "changed data": (lambda raw: raw.replace(ARRAYS["a"].tobytes(), bytes(ARRAYS["a"].nbytes)), "set_crc32_options"),
     "twice the same name": (lambda raw: raw.replace(b"archive/data/1", b"archive/data/0"), "twice"),
     "missing storage": (lambda raw: raw.replace(b"archive/data/1", b"archive/data/7"), "missing"),
     "name that is no text": (lambda raw: raw.replace(b"archive/data/1", b"archive/data/\xff"), "damaged"),
