@@ -43,14 +43,14 @@ def test_it_says_what_it_wrote(run, folder):
 
 def test_what_is_said_never_mixes_with_the_file(refused, folder):
     """On stdout it would follow the bytes of the file; what else an open descriptor leads to is written to."""
-    assert "cannot write /dev/stdout: the answer is printed there" in refused("embed", "picture.png", "--out", "/dev/stdout")
+    assert "cannot write /dev/fd/1: the answer is printed there" in refused("embed", "picture.png", "--out", "/dev/fd/1")
     Path("link.html").symlink_to("/dev/fd/1")
     for command in (
         ("embed", "picture.png", "--json", "--out", "/proc/self/fd/1"),
-        ("trace", "picture.png", "--point", "1,1", "--out", "/dev/stdout"),
+        ("trace", "picture.png", "--point", "1,1", "--out", "/dev/fd/1"),
         ("verify", "fast", "picture.png", "--html", "link.html"),
-        ("kernels", "test", "--out", "/dev/stdout"),
-        ("kernels", "bench", "--out", "/dev/stdout"),
+        ("kernels", "test", "--out", "/dev/fd/1"),
+        ("kernels", "bench", "--out", "/dev/fd/1"),
     ):
         assert "the answer is printed there" in refused(*command)
     assert Path("link.html").is_symlink()

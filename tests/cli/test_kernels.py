@@ -78,7 +78,7 @@ def test_run_runs_a_kernel_on_files(run, square: Path, folder: Path) -> None:
     (folder / "another.metal").write_text(SQUARE)  # with a kernel of the same name
     code, out, _ = run("kernels", "run", square, "square", *words, *ON_EMULATOR)
     assert (code, out) == (0, "buffer 1 y: float32 5, 0 to 32, wrote y.npy\n")
-    code, out, err = run("kernels", "run", square, "square", *words[:-1], "1=/dev/stdout", *ON_EMULATOR)
+    code, out, err = run("kernels", "run", square, "square", *words[:-1], "1=/dev/fd/1", *ON_EMULATOR)
     assert (code, out, "the answer is printed there" in err) == (2, "", True)
     assert np.load(folder / "y.npy").tolist() == [0, 2, 8, 18, 32]
 

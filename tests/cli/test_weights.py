@@ -83,7 +83,7 @@ def test_convert_to_nowhere(capsys, native, tmp_path, target, reason):
     assert reason in fail(capsys, 2, "convert", native, str(tmp_path / target))
 
 
-@pytest.mark.parametrize(("target", "reason"), [("/dev/stdout", "the answer is printed there"), ("/dev/null", "it is no file")])
+@pytest.mark.parametrize(("target", "reason"), [("/dev/fd/1", "the answer is printed there"), ("/dev/null", "it is no file")])
 def test_convert_to_what_cannot_be_read_again(capsys, native, target, reason):
     assert f"cannot write {target}: {reason}" in fail(capsys, 2, "convert", native, target)
 

@@ -51,7 +51,7 @@ def test_run_saves_what_it_computed(folder: Path, packages: Path, capsys) -> Non
         np.testing.assert_array_equal(saved["masks"], expected["masks"])
     code, _, err = call(capsys, "run", packages / DECODER, "--inputs", "inputs.npz", "--all")
     assert (code, err) == (2, "refsam: --all saves every intermediate result; say where with --out\n")
-    code, _, err = call(capsys, "run", packages / DECODER, "--inputs", "inputs.npz", "--out", "/dev/stdout")
+    code, _, err = call(capsys, "run", packages / DECODER, "--inputs", "inputs.npz", "--out", "/dev/fd/1")
     assert (code, "the answer is printed there" in err) == (2, True)
 
 
