@@ -186,6 +186,8 @@ def line(made: Record) -> str:
     """One picture's verdict in one line."""
     entry = made.entry
     name, overlap = entry["picture"]["name"], min((mask["iou"] for mask in entry["end_to_end"]), default=float("nan"))
+    if made and entry["masks_alone"]:
+        return f"{name}: the masks hold, no stage was judged; least mask IoU {overlap:.4f}"
     if made:
         return f"{name}: holds, required k {entry['required_k']:.2g}; least mask IoU {overlap:.4f}"
     return f"{name}: differs first at {entry['first']}{_why(made)}; least mask IoU {overlap:.4f}"

@@ -90,6 +90,11 @@ class CompareReport:
         return max((result.required_k for result in self.stages), default=0.0)
 
     @property
+    def masks_alone(self) -> bool:
+        """Whether no stage was judged and only masks were: that says nothing of the model on other pictures."""
+        return bool(self.masks) and not self.stages
+
+    @property
     def failing(self) -> tuple[StageResult, ...]:
         """The stages that do not hold."""
         return tuple(result for result in self.stages if not result.holds)
@@ -112,6 +117,7 @@ class CompareReport:
         """Plain values, for JSON; stable from run to run."""
         return {
             "holds": bool(self),
+            "masks_alone": self.masks_alone,
             "first": self.first,
             "precision": self.precision,
             "k": self.k,

@@ -16,7 +16,7 @@ from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import predict_on
 from refsam.verify.masks import binary, mask_differences
 from refsam.verify.outcome import Outcome
-from refsam.verify.ports.port import Port, asked_for
+from refsam.verify.ports.port import Port, asked_for, own_stages, renamed
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case, Reference, in_float64
 from refsam.verify.steps import all_stages, default_stages, matching
@@ -50,20 +50,23 @@ def verify(
         precision: what the port computes in; None: what it declares.
         k: how many rounding budgets are allowed (`comparison.K`).
         stages: glob patterns of the stages that are judged, separated by commas; None: `steps.default_stages` and what the port
-            shows besides. What it shows of others still serves as input.
+            shows besides. What it shows of others, or was given, still serves as input.
         hypotheses: those that are tried where a stage differs; None: all known ones.
         explain: whether to look for where and why.
         cached: whether the reference's runs are kept in the user's cache, and taken from there.
         threads: parts computed at once in that search.
 
-    Raises InputError for a precision or stages that there are not, or that the port does not show, and what the port raises.
+    Raises InputError for a precision or stages that there are not, where the port shows none of its own, and what the port
+    raises.
     """
     known = all_stages(model)
     wanted = default_stages(model.config) if stages is None else matching(known, stages)
     tried = None if hypotheses is None else tuple(hypotheses)
     models = _Models.of(model, threads)
     for case in cases:
-        candidate, chosen = asked_for(port.run(case, wanted), case, model.config.num_multimask_outputs + 1)
+        shown, renames = renamed(port.run(case, wanted))
+        own = own_stages(port, shown, known)
+        candidate, chosen = asked_for(shown, case, model.config.num_multimask_outputs + 1)
         declared = precision_of(precision or port.precision).name
         reference = Reference(models.exact, case, [name for name in known if name in candidate])
         if cached:
@@ -77,12 +80,12 @@ def verify(
             explain=explain,
             threads=threads,
             quick=models.quick,
-            stages=None if stages is None else wanted,
+            stages=[name for name in own if stages is None or name in wanted],
         )
         masks, source = _final_masks(candidate, reference, models.quick)
         truth = reference.truth["low_res_masks"][0]
         ends = mask_differences(truth, masks, case.size, model.config.image_size, reference.margin(declared, k))
-        notes = (*port.notes, *chosen, *([source] if source else []), *_nearest(masks, ends, len(truth)))
+        notes = (*port.notes, *renames, *chosen, *([source] if source else []), *_nearest(masks, ends, len(truth)))
         yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
 
 

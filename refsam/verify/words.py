@@ -16,6 +16,9 @@ def in_words(report: CompareReport, port: str = "the port") -> str:
 
 
 def _agreement(report: CompareReport, port: str) -> list[str]:
+    if report.masks_alone:
+        count = f"its {len(report.masks)} masks hold" if len(report.masks) > 1 else "its mask holds"
+        return filled(f"{port}: no stage was judged; {count} at {report.precision}")
     worst = max(report.stages, key=lambda result: result.required_k, default=None)
     where = f" (at {worst.stage})" if worst else ""
     text = f"{port}: {len(report.stages)} stages hold at {report.precision}; required k {report.required_k:.2g}{where}"

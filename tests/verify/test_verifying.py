@@ -12,6 +12,7 @@ from verify.mistaken import cases, tiny
 
 import refsam
 from refsam import MobileSam, SamPredictor
+from refsam.cli.verify import line
 from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
 from refsam.verify.ports.port import CHOSEN
@@ -159,6 +160,30 @@ def test_names_that_are_no_stages_are_listed_and_judge_nothing() -> None:
     assert found.verdict.report.missing == ("*", "embedding")
     assert found.verdict.report.first == "image_encoder"
     assert UNFINISHED in found.notes
+
+
+def test_what_a_port_was_given_is_not_its_own() -> None:
+    """An encoder that returns its input under a name that is no stage's would hold otherwise."""
+    for name in ("embedding", "input_image"):
+        with pytest.raises(InputError, match=r"shows no stage that could be judged: it returned .*; names are image_enc"):
+            outcome(lambda input_image, name=name: {name: input_image}, Case(CASE.image))
+    found = outcome(lambda input_image: {"image_embeddings": input_image}, Case(CASE.image), explain=False)
+    assert not found
+    assert found.verdict.report.first == "image_encoder"
+    assert "image_embeddings was taken for image_encoder" in found.notes
+    assert [result.stage for result in outcome(encoder, Case(CASE.image)).verdict.report.stages] == ["image_encoder"]
+
+
+def test_masks_alone_do_not_pass_for_the_model() -> None:
+    def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        shown = refsam.trace(MODEL, image, stages="image_encoder,masks", **prompts)
+        return {"image_encodr": shown["image_encoder"], "masks": shown["masks"]}
+
+    found = outcome(port)
+    assert found
+    assert found.verdict.report.masks_alone
+    assert "no stage was judged; its 3 masks hold at float32" in " ".join(str(found).split())
+    assert line(record(found)) == "wide: the masks hold, no stage was judged; least mask IoU 1.0000"
 
 
 @pytest.mark.parametrize("result", [None, {"masks": "inside"}, {"masks": np.array([{}])}, {3: np.zeros(3)}, (1, 2)])

@@ -56,6 +56,7 @@ class CoreMLPort:
         if self.parts.image_size != model.config.image_size:
             wanted = model.config.image_size
             raise InputError(f"the image encoder takes pictures of {self.parts.image_size}; with these weights it is {wanted}")
+        self.given = ("input_image",)
         self.inside = Inside(programs, model, own) if inside else None
         how = "interpreted" if all(runs[part] is programs[part] for part in PACKAGES) else "Core ML"
         self.name = f"{', '.join(Path(programs[part].path).name for part in PACKAGES)} ({how})"

@@ -16,7 +16,7 @@ from refsam.model.sam import MobileSam
 from refsam.tracing import read_arrays
 from refsam.types import Array
 from refsam.verify.ports.dumped_case import check_case
-from refsam.verify.ports.port import arrays, only
+from refsam.verify.ports.port import arrays, only, renamed
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case
 
@@ -30,15 +30,6 @@ RAW_TYPES = ("float16", BF16, "float32", "float64", "uint8", "int8", "int32", "i
 MAX_BYTES = 16 << 30
 """Of the arrays of one picture; all stages of MobileSAM in float64 are 6 GiB."""
 _MAX_JSON = 16 << 20
-
-ALIASES = {
-    "image_embeddings": "image_encoder",
-    "sparse_prompt_embeddings": "prompt_encoder.sparse_prompt_embeddings",
-    "dense_prompt_embeddings": "prompt_encoder.dense_prompt_embeddings",
-    "point_coords": "transforms.point_coords",
-    "boxes": "transforms.boxes",
-}
-"""Upstream's names of tensors that are stages of another name here."""
 
 
 class DumpPort:
@@ -76,10 +67,9 @@ class DumpPort:
         return self._shown(self.path, _folder(self.path, case.name) if self.path.is_dir() else _file(self.path), case)
 
     def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
-        """Stages under our names, where they are the case's; the precision and the notes follow."""
-        check_case(path, found.tensors, found.metadata, case)
-        renamed = {name: alias for name, alias in ALIASES.items() if name in found.tensors and alias not in found.tensors}
-        self.notes = tuple(f"{name} was taken for {alias}" for name, alias in renamed.items())
+        """The tensors, where they are the case's; the precision and the notes follow."""
+        check_case(path, renamed(found.tensors)[0], found.metadata, case)
+        self.notes = ()
         kinds = found.kinds()
         own = _HALVES.get(kinds.pop(), "") if len(kinds) == 1 else ""
         self.precision = self.declared or found.precision or own or "float32"
@@ -89,7 +79,7 @@ class DumpPort:
         if made_with and self.weights_sha256 and made_with != self.weights_sha256:
             these = f"these are {self.weights_sha256[:12]}..."
             self.notes = (*self.notes, f"weights: the trace was made with another file (sha256 {made_with[:12]}...); {these}")
-        return arrays({renamed.get(name, name): array for name, array in found.tensors.items()})
+        return arrays(found.tensors)
 
 
 class _Dumps:

@@ -42,6 +42,7 @@ class FunctionPort:
         if first not in ("image", "input_image"):
             raise InputError(f"the first parameter of {self.name} is {first}; it has to be named image or input_image")
         self.preprocesses = first == "image"
+        self.given = () if self.preprocesses else ("input_image",)
         self.notes: tuple[str, ...] = () if self.preprocesses else (PREPROCESSED, COORDINATES)
 
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:

@@ -112,6 +112,8 @@ class OnnxPort:
         self.precision = precision or ("fp16" if halves else "float32")
         self.name = " + ".join(graph.path.name for graph in graphs)
         self.takes_pixels = encoder is not None and _takes_pixels(encoder, model.config.image_size)
+        before = "transforms.resized" if self.takes_pixels else "input_image"
+        self.given = (before, "image_encoder") if encoder is None else (before,)
         if decoder is not None:
             _check_decoder(decoder)
         self.notes = tuple(self._notes())

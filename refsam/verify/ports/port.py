@@ -25,6 +25,9 @@ class Port(Protocol):
         name: for people: "MobileSam.onnx + decoder.onnx".
         precision: what it computes in, a name in `verify.precision.PRECISIONS`.
         notes: what the reference does in its place and how its results were read, one sentence each; complete after `run`.
+
+    It may also have `given`, the names of stages that the reference made and `run` hands on: they are inputs of what is judged,
+    and not judged.
     """
 
     name: str
@@ -75,6 +78,34 @@ def chosen_masks(case: Case) -> slice:
     return slice(1, None) if case.prompts.get("multimask_output", True) else slice(0, 1)
 
 
+ALIASES = {
+    "image_embeddings": "image_encoder",
+    "sparse_prompt_embeddings": "prompt_encoder.sparse_prompt_embeddings",
+    "dense_prompt_embeddings": "prompt_encoder.dense_prompt_embeddings",
+    "point_coords": "transforms.point_coords",
+    "boxes": "transforms.boxes",
+}
+"""Upstream's names of tensors that are stages of another name here."""
+
+
+def renamed(shown: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """What a port shows under the stages' own names, and a note for each name that was another."""
+    taken = {name: stage for name, stage in ALIASES.items() if name in shown and stage not in shown}
+    notes = tuple(f"{name} was taken for {stage}" for name, stage in taken.items())
+    return {taken.get(name, name): array for name, array in shown.items()}, notes
+
+
+def own_stages(port: Port, shown: Collection[str], known: Collection[str]) -> list[str]:
+    """The names of what a port shows of its own: without what it was handed. Raises InputError where none of them is a stage."""
+    given = getattr(port, "given", ())
+    own = [name for name in shown if name not in given]
+    if not any(name in known for name in own):
+        returned = ", ".join(map(repr, own[:5])) or f"nothing but what it was given ({', '.join(given) or 'nothing'})"
+        raise InputError(f"{port.name} shows no stage that could be judged: it returned {returned}; {NAMES}")
+    return own
+
+
+NAMES = "names are image_encoder, low_res_masks, iou_predictions, masks and others that `refsam trace` lists"
 CHOSEN = "masks: the port shows all {count} that the decoder gives; those that the prompt asks for were taken"
 _OF_MASKS = {"masks": (-3,), "low_res_masks": (-3, -1), "iou_predictions": (-1,)}
 """Answers, and the axes that may be that of the masks."""
