@@ -15,7 +15,7 @@ from refsam.verify.outcome import Outcome
 from refsam.verify.reference import Budget, Reference
 from refsam.verify.report import render_text
 from refsam.verify.verdict import Verdict
-from refsam.verify.words import mask_in_words, stage_in_words
+from refsam.verify.words import in_words, mask_in_words, stage_in_words
 
 
 def assert_port_holds(found: Outcome | Verdict | CompareReport, stage: str | None = None) -> None:
@@ -31,7 +31,13 @@ def assert_port_holds(found: Outcome | Verdict | CompareReport, stage: str | Non
     if stage is not None:
         _check_stage(_report(found), stage)
     elif not found:
-        raise AssertionError(render_text(found) if isinstance(found, Outcome) else str(found))
+        raise AssertionError(_in_words(found))
+
+
+def _in_words(found: Outcome | Verdict | CompareReport) -> str:
+    if isinstance(found, CompareReport):
+        return in_words(found)
+    return render_text(found) if isinstance(found, Outcome) else str(found)
 
 
 def _report(found: Outcome | Verdict | CompareReport) -> CompareReport:

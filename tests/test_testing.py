@@ -52,6 +52,16 @@ def test_a_stage_within_its_budget_is_close() -> None:
         assert_stage_close(port, made, NECK, k=1e-3)
 
 
+def test_masks_are_close_by_their_pixels() -> None:
+    masks, made = clean().candidate["masks"], reference("points")
+    assert_stage_close(masks, made, "masks")
+    assert_stage_close(masks, made.truth, "masks")
+    with pytest.raises(AssertionError, match=r"^not equal to the reference at masks\n  mask 0: IoU 0.0000"):
+        assert_stage_close(~masks, made.truth, "masks")
+    with pytest.raises(AssertionError, match="first differs at masks"):
+        assert_port_holds(compare(made.truth, {"masks": ~masks}))
+
+
 def test_the_whole_message() -> None:
     desired = np.ones((2, 4))
     actual = desired.astype(np.float32)

@@ -9,9 +9,10 @@ from typing import Any
 from refsam.errors import InputError
 from refsam.mask_difference import MaskDifference
 from refsam.tracing import Trace
-from refsam.types import Array
+from refsam.types import Array, Size
 from refsam.verify.difference import Difference, difference, transposed
 from refsam.verify.local import LocalError
+from refsam.verify.masks import masks_of_logits
 from refsam.verify.precision import precision_of
 
 K = 4.0
@@ -143,8 +144,9 @@ def compare(
     precision: str = "float32",
     k: float = K,
     budget: Mapping[str, float] | None = None,
+    size: Size | None = None,
 ) -> CompareReport:
-    """Hold a candidate's stages against a reference's of the same names.
+    """Hold a candidate's stages against a reference's of the same names, and its masks by pixels (`masks.masks_of_logits`).
 
     Args:
         reference: stage name -> array, best a float64 `Trace`.
@@ -153,20 +155,31 @@ def compare(
         k: how many rounding budgets are allowed at each stage.
         budget: stage name -> relative L2 that rounding costs; by default what the reference's metadata holds of it at this
             precision, and UNMEASURED units of the precision for stages that nobody measured.
+        size: (height, width) of the picture; None: that of the reference's masks. Masks whose picture is unknown are not compared
+            but counted as `missing`.
 
     Raises InputError for an unknown precision, or where no stage has a name that both know.
     """
     unit = precision_of(precision).unit
     measured = _stored_budget(reference, precision) if budget is None else budget
+    costs = {name: max(measured.get(name, UNMEASURED * unit), unit) for name in reference}
     shared = [name for name in reference if name in candidate and name != "masks"]
-    results = tuple(
-        _result(name, reference[name], candidate[name], max(measured.get(name, UNMEASURED * unit), unit), k) for name in shared
-    )
-    if not shared and "masks" not in candidate:
+    results = tuple(_result(name, reference[name], candidate[name], costs[name], k) for name in shared)
+    size = _size(reference) if size is None else size
+    masks = () if size is None else masks_of_logits(reference, candidate, size, costs, precision, k)
+    if not shared and not masks:
         names = ", ".join(list(candidate)[:5]) or "none"
         raise InputError(f"no stage has a name that reference and candidate share; the candidate has {names}")
-    missing = tuple(name for name in candidate if name not in reference)
-    return CompareReport(results, precision_of(precision).name, k, missing=missing)
+    missing = tuple(name for name in candidate if name not in reference and not (name == "masks" and masks))
+    return CompareReport(results, precision_of(precision).name, k, masks, missing)
+
+
+def _size(reference: Mapping[str, Array]) -> Size | None:
+    """Of the picture, where the reference has masks."""
+    if "masks" not in reference:
+        return None
+    *_, height, width = reference["masks"].shape
+    return height, width
 
 
 def _result(name: str, reference: Array, candidate: Array, budget: float, k: float) -> StageResult:

@@ -4,11 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from refsam.errors import InputError
-from refsam.figures import rms
-from refsam.mask_difference import MaskDifference
 from refsam.model.sam import MobileSam
 from refsam.types import Array
 from refsam.verify.comparison import CompareReport, K, compare
@@ -16,14 +12,8 @@ from refsam.verify.diagnosis import Explanation, diagnose
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import Quick, local_errors
-from refsam.verify.masks import binary, mask_differences
-from refsam.verify.precision import precision_of
 from refsam.verify.reference import Reference
 from refsam.verify.words import in_words
-
-_RESIZED = 4 * precision_of("float32").unit
-"""What the two resizes from logits to masks cost in float32: each takes a mean along x and one along y, which is rounded. Whoever
-computes in a coarser type stores in it what the first resize gives, one rounding more; that of the second moves no sign."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +68,9 @@ def judge(
 
     Raises InputError for an unknown precision, or where the candidate has none of `stages`.
     """
-    report = compare(reference.truth, candidate, precision=precision, k=k, budget=reference.budget(precision))
+    budget, size = reference.budget(precision), reference.case.size
+    report = compare(reference.truth, candidate, precision=precision, k=k, budget=budget, size=size)
     known = aligned(reference.truth, candidate)
-    report = replace(report, masks=_masks(reference, known, candidate.get("masks"), precision, k))
     if stages is not None:
         report = _only(report, stages)
     if report or not explain:
@@ -99,16 +89,3 @@ def _only(report: CompareReport, stages: Collection[str]) -> CompareReport:
         shown = [*(result.stage for result in report.stages), *(["masks"] if report.masks else [])]
         raise InputError(f"the port shows none of the stages that are asked for; it shows {', '.join(shown[:5])}")
     return replace(report, stages=kept, masks=masks)
-
-
-def _masks(
-    reference: Reference, known: Mapping[str, Array], masks: Array | None, precision: str, k: float
-) -> tuple[MaskDifference, ...]:
-    """Each mask against the one that the port's own logits give (the reference's, where it shows none)."""
-    if masks is None:
-        return ()
-    logits = known.get("low_res_masks", reference.truth["low_res_masks"])[0]
-    written = float(np.finfo(logits.dtype).eps) / 2 if logits.dtype.kind == "f" else 0.0  # a dump may be coarser than the port
-    stored = max(_RESIZED, written, precision_of(precision).unit)
-    margin = k * (stored if "low_res_masks" in known else reference.budget(precision)["low_res_masks"]) * rms(logits)
-    return mask_differences(logits, binary(masks), reference.case.size, reference.model.config.image_size, margin)

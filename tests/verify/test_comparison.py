@@ -72,6 +72,29 @@ def test_nothing_in_common_is_an_error_not_a_pass() -> None:
         compare({"image_encoder": np.ones(2)}, {"image_encodr": np.ones(2)})
 
 
+def test_masks_are_compared_by_pixels() -> None:
+    """With the logits' margin where there are logits, without one where there are none."""
+    made = reference("points")
+    port = {name: clean()[name] for name in ("image_encoder", "low_res_masks", "masks")}
+    logits = {name: made.truth[name] for name in ("image_encoder", "low_res_masks", "masks")}
+    for truth in (logits, {"masks": logits["masks"]}):
+        report = compare(truth, port)
+        assert [(mask.number, mask.flipped) for mask in report.masks] == [(0, 0), (1, 0), (2, 0)]
+        assert report
+        inverted = compare(truth, {**port, "masks": ~port["masks"]})
+        assert (bool(inverted), inverted.first) == (False, "masks")
+        one = compare(truth, {"masks": port["masks"][0, 2]})
+        assert [(mask.number, mask.flipped) for mask in one.masks] == [(2, 0)]
+        assert not compare(truth, {"masks": port["masks"][:, :2]})
+
+
+def test_masks_of_an_unknown_picture_are_not_compared_and_told() -> None:
+    truth = {"a": np.ones(2), "low_res_masks": np.ones((1, 3, 16, 16))}
+    assert compare(truth, {"a": np.ones(2), "masks": np.ones((3, 5, 6))}).missing == ("masks",)
+    with pytest.raises(InputError, match="no stage has a name"):
+        compare(truth, {"masks": np.ones((3, 5, 6))})
+
+
 def test_a_report_is_json() -> None:
     made = reference("points")
     document = compare(made.truth, clean(), budget=made.budget("float32")).to_dict()
