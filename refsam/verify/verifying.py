@@ -20,11 +20,13 @@ from refsam.verify.ports.port import Port, asked_for, own_stages, renamed
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case, Reference, in_float64
 from refsam.verify.steps import all_stages, default_stages, matching
-from refsam.verify.verdict import judge
+from refsam.verify.verdict import Verdict, judge
 
 POSTPROCESSED = "masks: the reference's postprocessing of the port's low_res_masks"
 DECODED = "masks: the reference's decoder and postprocessing on the port's image_encoder"
 ENCODED = "masks: the reference's model on the port's input_image"
+_COARSEST = 16
+"""Times what a coarser unit alone would make of a budget: no stage's is more."""
 UNFINISHED = "masks: the reference's own, as the port shows nothing that they could be made of"
 
 
@@ -82,11 +84,25 @@ def verify(
             quick=models.quick,
             stages=[name for name in own if stages is None or name in wanted],
         )
+        coarser = tuple(_coarser(reference, candidate, verdict)) if explain and precision is None else ()
         masks, source = _final_masks(candidate, reference, models.quick)
         truth = reference.truth["low_res_masks"][0]
         ends = mask_differences(truth, masks, case.size, model.config.image_size, reference.margin(declared, k))
-        notes = (*port.notes, *renames, *chosen, *([source] if source else []), *_nearest(masks, ends, len(truth)))
+        notes = (*port.notes, *renames, *chosen, *coarser, *([source] if source else []), *_nearest(masks, ends, len(truth)))
         yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
+
+
+def _coarser(reference: Reference, candidate: Mapping[str, Array], verdict: Verdict) -> Iterator[str]:
+    """That a port which does not hold at float32 would at fp16. Its budget is not measured where it could not be enough."""
+    report, coarse = verdict.report, precision_of("fp16")
+    enough = _COARSEST * coarse.unit / precision_of("float32").unit
+    if report or report.precision != "float32" or report.required_k > enough * report.k:
+        return
+    stages = [*(result.stage for result in report.stages), *(["masks"] if report.masks else [])]
+    found = judge(reference, candidate, precision=coarse.name, k=report.k, explain=False, stages=stages).report
+    if found:
+        would = f"all would hold at --precision fp16, required k {found.required_k:.2g}"
+        yield f"precision: float32, as nothing declares another; {would}"
 
 
 class _Models(NamedTuple):

@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from refsam import backends, transforms
-from refsam.errors import BackendUnavailable, InputError
+from refsam.coreml.wire import Message
+from refsam.errors import BackendUnavailable, InputError, PackageError
 from refsam.model.prompt_encoder import PADDING
 from refsam.model.sam import MobileSam
 from refsam.types import Array, Float
@@ -27,7 +28,8 @@ RESIZED = "preprocessing: resizing is the reference's; the encoder normalises an
 ENCODED = "image_encoder: the reference's, in float32; there is no encoder file"
 UPPER_LEFT, LOWER_RIGHT = 2, 3
 """Labels of a box's corners."""
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(int64)": np.int64,
+_HALF, _FLOAT16 = "tensor(float16)", 10
+_TYPES = {"tensor(float)": np.float32, _HALF: np.float16, "tensor(double)": np.float64, "tensor(int64)": np.int64,
           "tensor(int32)": np.int32, "tensor(uint8)": np.uint8}  # fmt: skip
 
 
@@ -39,12 +41,14 @@ class Graph(NamedTuple):
         session: ONNX Runtime's.
         inputs: name -> (dtype, shape); a length that the file leaves open is a text or None.
         outputs: names in order.
+        halves: whether something in it is float16: an input, an output, a weight or another constant.
     """
 
     path: Path
     session: Any
     inputs: Mapping[str, tuple[Any, Sequence[Any]]]
     outputs: Sequence[str]
+    halves: bool = False
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Name -> output. Raises InputError where ONNX Runtime refuses."""
@@ -81,7 +85,23 @@ def open_graph(path: Path, threads: int | None) -> Graph:
         if feature.type not in _TYPES:
             raise InputError(f"{path}: input {feature.name} is a {feature.type}; {', '.join(_TYPES)} are fed")
         inputs[feature.name] = (_TYPES[feature.type], feature.shape)
-    return Graph(path, session, inputs, [feature.name for feature in session.get_outputs()])
+    outputs = session.get_outputs()
+    halves = any(feature.type == _HALF for feature in (*session.get_inputs(), *outputs)) or stores_halves(path)
+    return Graph(path, session, inputs, [feature.name for feature in outputs], halves)
+
+
+def stores_halves(path: Path) -> bool:
+    """Whether a constant of the graph is float16: a converter that keeps inputs and outputs in float32 shows it nowhere else.
+
+    Numbers of fields and types are those of onnx.proto. A file that cannot be read so has none.
+    """
+    try:
+        graph = Message(memoryview(path.read_bytes())).message(7)  # ModelProto.graph
+        attributes = (attribute for node in graph.messages(1) for attribute in node.messages(5) if 5 in attribute)
+        tensors = (*graph.messages(5), *(attribute.message(5) for attribute in attributes))  # initializer, AttributeProto.t
+        return any(tensor.integer(2) == _FLOAT16 for tensor in tensors)  # TensorProto.data_type
+    except PackageError:
+        return False
 
 
 class OnnxPort:
@@ -90,7 +110,7 @@ class OnnxPort:
     Args:
         encoder, decoder: at least one.
         model: gives S and, where there is no encoder, the embedding.
-        precision: what they compute in; None: fp16 where an input or output of the encoder is float16, else float32.
+        precision: what they compute in; None: fp16 where something in a file is float16 (`Graph.halves`), else float32.
         layout: how the decoder is called.
 
     Raises InputError where the files' inputs are others than those of a layout that is known.
@@ -108,8 +128,8 @@ class OnnxPort:
             raise InputError(f"layout is {layout!r}; there are: upstream, samexporter")
         self.encoder, self.decoder, self.model, self.layout = encoder, decoder, model, layout
         graphs = [graph for graph in (encoder, decoder) if graph is not None]
-        halves = any(dtype == np.float16 for graph in graphs for dtype, _ in graph.inputs.values())
-        self.precision = precision or ("fp16" if halves else "float32")
+        self.halves = [graph.path.name for graph in graphs if graph.halves] if precision is None else []
+        self.precision = precision or ("fp16" if self.halves else "float32")
         self.name = " + ".join(graph.path.name for graph in graphs)
         self.takes_pixels = encoder is not None and _takes_pixels(encoder, model.config.image_size)
         before = "transforms.resized" if self.takes_pixels else "input_image"
@@ -120,7 +140,8 @@ class OnnxPort:
 
     def _notes(self) -> list[str]:
         before = ENCODED if self.encoder is None else RESIZED if self.takes_pixels else PREPROCESSED
-        return [before] if self.decoder is None else [before, COORDINATES]
+        found = [before] if self.decoder is None else [before, COORDINATES]
+        return [*found, *([f"precision: fp16, as there is float16 in {' and '.join(self.halves)}"] if self.halves else [])]
 
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:  # noqa: ARG002 - a file shows its outputs
         """Encode and decode. Raises InputError where the files cannot answer such a prompt, or fail."""

@@ -12,7 +12,7 @@ from verify.ports.onnx_pair import CONFIG, model, unpack
 from refsam import MobileSam
 from refsam.errors import InputError
 from refsam.verify import Case, open_port, verify
-from refsam.verify.ports.onnx import Graph, OnnxPort
+from refsam.verify.ports.onnx import Graph, OnnxPort, stores_halves
 
 CASES = cases(CONFIG)
 
@@ -108,11 +108,29 @@ def test_an_encoder_that_takes_pixels_is_given_the_resized_picture() -> None:
 
 
 def test_halves_declare_fp16() -> None:
-    encoder = graph({"x": (np.float16, [1, 3, 64, 64])}, {"y": np.zeros((1, 32, 4, 4), np.float16)})
+    encoder = graph({"x": (np.float16, [1, 3, 64, 64])}, {"y": np.zeros((1, 32, 4, 4), np.float16)})._replace(halves=True)
     port = OnnxPort(encoder, None, model())
     assert port.precision == "fp16"
+    assert port.notes[-1] == "precision: fp16, as there is float16 in double.onnx"
+    declared = OnnxPort(encoder, None, model(), "float32")
+    assert (declared.precision, len(declared.notes)) == ("float32", 1)
     port.run(CASES["points"], ())
     assert encoder.session.fed["x"].dtype == np.float16
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    """One field of a Protocol Buffers message that is shorter than 128 bytes."""
+    return bytes([number << 3, content]) if isinstance(content, int) else bytes([number << 3 | 2, len(content)]) + content
+
+
+@pytest.mark.parametrize(("kind", "halves"), [(10, True), (1, False)])
+def test_halves_inside_are_found_where_inputs_and_outputs_are_float32(kind: int, halves: bool, tmp_path: Path) -> None:
+    tensor = field(2, kind) + field(9, b"\0\x3c")
+    for name, graph in (("weight", field(5, tensor)), ("constant", field(1, field(4, b"Constant") + field(5, field(5, tensor))))):
+        (tmp_path / f"{name}.onnx").write_bytes(field(1, 8) + field(7, graph))
+        assert stores_halves(tmp_path / f"{name}.onnx") is halves
+    (tmp_path / "cut.onnx").write_bytes(field(7, field(5, tensor))[:-3])
+    assert not stores_halves(tmp_path / "cut.onnx")
 
 
 @pytest.mark.parametrize(
