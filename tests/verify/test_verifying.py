@@ -16,6 +16,7 @@ from refsam.cli.verify import line
 from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
 from refsam.verify.ports.port import CHOSEN
+from refsam.verify.precision import to_bf16
 from refsam.verify.reference import _prune
 from refsam.verify.report import record, render_text
 from refsam.verify.steps import all_stages, default_stages
@@ -172,6 +173,64 @@ def test_what_a_port_was_given_is_not_its_own() -> None:
     assert found.verdict.report.first == "image_encoder"
     assert "image_embeddings was taken for image_encoder" in found.notes
     assert [result.stage for result in outcome(encoder, Case(CASE.image)).verdict.report.stages] == ["image_encoder"]
+
+
+def test_a_port_that_rounds_more_than_it_says_is_told_where_it_would_hold() -> None:
+    def halved(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        embedding = refsam.trace(MODEL, image, stages="image_encoder", **prompts)["image_encoder"]
+        return {"image_encoder": embedding.astype(np.float16).astype(np.float32)}
+
+    found = outcome(halved)
+    assert not found
+    assert any("all would hold at --precision fp16, required k 0." in note for note in found.notes)
+    assert not any("--precision" in note for note in outcome(halved, precision="float32", explain=False).notes)
+    assert not any("--precision" in note for note in outcome(mirrored, Case(CASE.image)).notes)
+
+
+class Tensor:
+    """Of torch in bfloat16, which NumPy cannot read."""
+
+    dtype = "torch.bfloat16"
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def detach(self) -> "Tensor":
+        return self
+
+    def cpu(self) -> "Tensor":
+        return self
+
+    def float(self) -> np.ndarray:
+        return self.values
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise TypeError("Got unsupported ScalarType BFloat16")
+
+
+def test_a_functions_halves_declare_their_precision() -> None:
+    def port(input_image: np.ndarray) -> dict[str, Any]:
+        return {"image_encoder": Tensor(to_bf16(MODEL.encode_image(input_image)))}
+
+    found = outcome(port, Case(CASE.image))
+    assert found
+    assert found.verdict.report.precision == "bf16"
+    assert "precision: bf16, as all floats are bfloat16" in found.notes
+
+
+def test_what_a_port_raises_is_its_own_and_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        raise ValueError("size mismatch")
+
+    with pytest.raises(InputError, match=r"port failed: ValueError: size mismatch \(.*test_verifying\.py:\d+\)"):
+        outcome(port)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "unfinished_port.py").write_text("\ndef port(:\n")
+    with pytest.raises(InputError, match=r"unfinished_port:port failed: SyntaxError: .*unfinished_port\.py:2\)"):
+        outcome("unfinished_port:port")
+    (tmp_path / "lacking_port.py").write_text("import no_such_framework\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_framework"):  # on the console: what to install
+        outcome("lacking_port:port")
 
 
 def test_masks_alone_do_not_pass_for_the_model() -> None:

@@ -41,7 +41,7 @@ def open_port(
     if callable(getattr(spec, "run", None)) and hasattr(spec, "precision"):
         return spec  # type: ignore[return-value]
     if callable(spec):
-        return FunctionPort(spec, model.config.image_size, declared or "float32")
+        return FunctionPort(spec, model.config.image_size, declared)
     words = (str(spec),) if isinstance(spec, str | Path) else tuple(map(str, spec))  # type: ignore[arg-type]
     if not words:
         raise InputError("there is no port; give a path, a backend's name or module:function")

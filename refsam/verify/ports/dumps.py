@@ -16,14 +16,12 @@ from refsam.model.sam import MobileSam
 from refsam.tracing import read_arrays
 from refsam.types import Array
 from refsam.verify.ports.dumped_case import check_case
-from refsam.verify.ports.port import arrays, only, renamed
+from refsam.verify.ports.port import BF16, arrays, only, precision_of_types, renamed
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case
 
 MANIFEST = "manifest.json"
 SUFFIXES = (".npy", ".npz", ".safetensors")
-BF16 = "bfloat16"
-_HALVES = {"float16": "fp16", BF16: "bf16"}
 RAW_TYPES = ("float16", BF16, "float32", "float64", "uint8", "int8", "int32", "int64", "bool")
 """What the numbers of a raw file may be; little-endian."""
 
@@ -42,7 +40,7 @@ class DumpPort:
 
     Args:
         path: a folder, or one .npz, .npy or .safetensors file (such as a trace).
-        precision: what computed them; None: what the manifest says, else fp16 or bf16 where all floats are of it, else float32.
+        precision: what computed them; None: what the manifest says, else fp16 or bf16 where some floats are of it, else float32.
         weights_sha256: of the weights that they are judged by, "" for unknown ones: a trace says which it was made with.
 
     Raises InputError where there is nothing there.
@@ -69,12 +67,9 @@ class DumpPort:
     def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
         """The tensors, where they are the case's; the precision and the notes follow."""
         check_case(path, renamed(found.tensors)[0], found.metadata, case)
-        self.notes = ()
-        kinds = found.kinds()
-        own = _HALVES.get(kinds.pop(), "") if len(kinds) == 1 else ""
-        self.precision = self.declared or found.precision or own or "float32"
-        if own and not self.declared and not found.precision:
-            self.notes = (*self.notes, f"precision: {own}, as all floats are {'float16' if own == 'fp16' else 'bfloat16'}")
+        declared = self.declared or found.precision
+        own, note = ("", ()) if declared else precision_of_types(found.types())
+        self.precision, self.notes = declared or own or "float32", note
         made_with = found.metadata.get("weights_sha256")
         if made_with and self.weights_sha256 and made_with != self.weights_sha256:
             these = f"these are {self.weights_sha256[:12]}..."
@@ -92,10 +87,9 @@ class _Dumps:
         self.bf16: set[str] = set()
         self.bytes = 0
 
-    def kinds(self) -> set[str]:
-        """The types that the floats were written in."""
-        floats = {name: array for name, array in self.tensors.items() if array.dtype.kind == "f"}
-        return {BF16 if name in self.bf16 else str(array.dtype) for name, array in floats.items()}
+    def types(self) -> dict[str, str]:
+        """Name -> the type that it was written in."""
+        return {name: BF16 if name in self.bf16 else array.dtype.name for name, array in self.tensors.items()}
 
     def add(self, name: str, array: Array, path: Path) -> None:
         if name in self.tensors:

@@ -9,7 +9,18 @@ from refsam import transforms
 from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
-from refsam.verify.ports.port import COORDINATES, PREPROCESSED, arrays, input_image, load_function, only, parameters
+from refsam.verify.ports.port import (
+    COORDINATES,
+    PREPROCESSED,
+    arrays,
+    input_image,
+    load_function,
+    only,
+    parameters,
+    precision_of_types,
+    running,
+    type_name,
+)
 from refsam.verify.reference import Case
 
 _RESULTS = ("masks", "iou_predictions", "low_res_masks")
@@ -28,14 +39,15 @@ class FunctionPort:
     Args:
         function: the port.
         image_size: S.
-        precision: what it computes in.
+        precision: what it computes in; None: fp16 or bf16 where some of the floats that it returns are of it, else float32.
         name: for people; by default the function's own.
 
     Raises InputError where its parameters are others.
     """
 
-    def __init__(self, function: Callable[..., Any], image_size: int, precision: str = "float32", name: str = "") -> None:
-        self.function, self.image_size, self.precision = function, image_size, precision
+    def __init__(self, function: Callable[..., Any], image_size: int, precision: str | None = None, name: str = "") -> None:
+        self.function, self.image_size, self.declared = function, image_size, precision
+        self.precision = precision or "float32"
         self.name = name or getattr(function, "__qualname__", type(function).__name__)
         self.parameters, self.takes_any = parameters(function)
         first = self.parameters[0] if self.parameters else "nothing"
@@ -43,7 +55,7 @@ class FunctionPort:
             raise InputError(f"the first parameter of {self.name} is {first}; it has to be named image or input_image")
         self.preprocesses = first == "image"
         self.given = () if self.preprocesses else ("input_image",)
-        self.notes: tuple[str, ...] = () if self.preprocesses else (PREPROCESSED, COORDINATES)
+        self.notes: tuple[str, ...] = ()
 
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:
         """Call the function. Raises InputError where it does not take the case's prompt, or returns something else."""
@@ -55,10 +67,14 @@ class FunctionPort:
         if "stages" in self.parameters:
             options["stages"] = stages
         if self.preprocesses:
-            return self._stages(self.function(case.image, **options))
+            return self._stages(self._called(case.image, options))
         given = input_image(case, self.image_size)
-        found = self._stages(self.function(given, **self._in_input_frame(options, case)))
+        found = self._stages(self._called(given, self._in_input_frame(options, case)))
         return {"input_image": given, **found}
+
+    def _called(self, picture: Array, options: Mapping[str, Any]) -> Any:
+        with running(self.name):
+            return self.function(picture, **options)
 
     def _takes(self, name: str) -> bool:
         return self.takes_any or name in self.parameters
@@ -72,17 +88,19 @@ class FunctionPort:
         return scaled
 
     def _stages(self, result: Any) -> dict[str, Array]:
-        if isinstance(result, Mapping):
-            return arrays(result)
         if isinstance(result, tuple | list) and len(result) == len(_RESULTS):
-            return arrays(dict(zip(_RESULTS, result, strict=True)))
-        kind = type(result).__name__
-        raise InputError(
-            f"{self.name} returned a {kind}; stage names with arrays are needed, or what SamPredictor.predict returns"
-        )
+            result = dict(zip(_RESULTS, result, strict=True))
+        if not isinstance(result, Mapping):
+            wanted = "stage names with arrays are needed, or what SamPredictor.predict returns"
+            raise InputError(f"{self.name} returned a {type(result).__name__}; {wanted}")
+        types = {str(name): type_name(value) for name, value in result.items()}
+        own, note = ("", ()) if self.declared else precision_of_types(types)
+        self.precision = self.declared or own or "float32"
+        self.notes = (*(() if self.preprocesses else (PREPROCESSED, COORDINATES)), *note)
+        return arrays(result)
 
 
 def open_function(words: tuple[str, ...], *, model: MobileSam, precision: str | None = None) -> FunctionPort:
     """ "module:function"."""
     name = only(words, "function")
-    return FunctionPort(load_function(name), model.config.image_size, precision or "float32", name)
+    return FunctionPort(load_function(name), model.config.image_size, precision, name)

@@ -2,13 +2,16 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+import traceback
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
 from refsam import transforms
-from refsam.errors import InputError
+from refsam.errors import InputError, RefsamError
 from refsam.types import Array
 from refsam.verify.reference import Case
 
@@ -58,19 +61,25 @@ def only(words: tuple[str, ...], kind: str) -> str:
 def load_function(name: str) -> Callable[..., Any]:
     """The callable that "module:function" names. Raises InputError where there is none."""
     module, _, attribute = name.partition(":")
+    found: Any = _module(module, name)
     try:
-        found: Any = importlib.import_module(module)
         for part in attribute.split("."):
             found = getattr(found, part)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
-            raise InputError(f"there is no module {error.name!r}; is it on PYTHONPATH? ({name} was asked for)") from None
-        raise
     except AttributeError as error:
         raise InputError(f"{name}: {error}") from None
     if not callable(found):
         raise InputError(f"{name} is a {type(found).__name__}; a function is needed")
     return found
+
+
+def _module(module: str, name: str) -> ModuleType:
+    try:
+        with running(name):
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            raise InputError(f"there is no module {error.name!r}; is it on PYTHONPATH? ({name} was asked for)") from None
+        raise
 
 
 def chosen_masks(case: Case) -> slice:
@@ -149,12 +158,70 @@ def parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
     return named, any(p.kind is p.VAR_KEYWORD for p in found)
 
 
+BF16 = "bfloat16"
+_HALVES = {BF16: "bf16", "float16": "fp16"}
+"""Types of two bytes and the precision that they tell, the coarser first."""
+
+
+def precision_of_types(types: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """The precision that the types of a port's stages tell, and a note of it; "" where none is a half.
+
+    A port that computes in halves often takes its input and hands over its answers in float32, so one half is enough.
+    """
+    for kind, precision in _HALVES.items():
+        halves = [name for name, type_ in types.items() if type_ == kind]
+        if halves:
+            whole = any("float" in type_ and type_ != kind for type_ in types.values())
+            these = f"{halves[0]} is" if len(halves) == 1 else f"{len(halves)} stages are"
+            return precision, (f"precision: {precision}, as {these if whole else 'all floats are'} {kind}",)
+    return "", ()
+
+
+def type_name(value: Any) -> str:
+    """What an array or a tensor of any framework calls its numbers, without the framework: "bfloat16" of "torch.bfloat16"."""
+    dtype = getattr(value, "dtype", "")
+    return str(dtype.name if isinstance(dtype, np.dtype) else dtype).rpartition(".")[2]
+
+
+@contextmanager
+def running(name: str) -> Iterator[None]:
+    """Whatever the port's own code raises becomes an InputError that says so, and where it was raised; refsam's own errors pass,
+    and what the console has words for: a module that is not installed, a lack of memory."""
+    try:
+        yield
+    except (RefsamError, ModuleNotFoundError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{name} failed: {type(error).__name__}: {_reason(error)} ({_place(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.msg if isinstance(error, SyntaxError) else str(error)
+
+
+def _place(error: Exception) -> str:
+    """The file and line that an error is about."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"
+
+
 def arrays(given: Mapping[str, Any]) -> dict[str, Array]:
     """Stages as arrays of numbers; masks (logits, levels or booleans) as booleans. Raises InputError for anything else."""
     found = {}
     for name, value in given.items():
-        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        with running(f"the port's {name!r}, read as an array,"):
+            array = _array(value)
         if not isinstance(name, str) or array.dtype.kind not in "biuf":
             raise InputError(f"the port's {name!r} is of dtype {array.dtype}; stages are arrays of numbers by name")
         found[name] = array > 0 if name == "masks" else array
     return found
+
+
+def _array(value: Any) -> Array:
+    """NumPy has no bfloat16: it is widened, which changes no number."""
+    held = value.detach().cpu() if hasattr(value, "detach") else value
+    if type_name(held) == BF16:
+        held = held.float() if hasattr(held, "float") else held.astype(np.float32)
+    return np.asarray(held)

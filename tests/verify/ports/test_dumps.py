@@ -132,6 +132,20 @@ def test_halves_are_taken_for_fp16_and_said_to_be(stages: dict[str, np.ndarray],
     assert next(verify(declared, tiny(), [CASE], cached=False, explain=False)).verdict.report.precision == "float32"
 
 
+@pytest.mark.parametrize("kind", ["<f2", ">f2"])
+def test_one_half_among_float32_declares_fp16(kind: str, stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """Inputs and answers are often float32 where the model computes in halves."""
+    mixed = {"input_image": stages["input_image"], "image_encoder": stages["image_encoder"].astype(kind)}
+    (found,) = verify(open_port(write_npy(tmp_path / "dumps", mixed), model=tiny()), tiny(), [CASE], cached=False)
+    assert found
+    assert found.verdict.report.precision == "fp16"
+    assert found.notes[0] == "precision: fp16, as image_encoder is float16"
+    manifest = {"precision": "float32", "tensors": []}
+    (tmp_path / "dumps" / "manifest.json").write_text(json.dumps(manifest))
+    (found,) = verify(open_port(tmp_path / "dumps", model=tiny()), tiny(), [CASE], cached=False, explain=False)
+    assert not found
+
+
 def test_bfloat16_is_read_and_said_to_be(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
     rounded = to_bf16(stages["image_encoder"])
     data = (rounded.view(np.uint32) >> 16).astype("<u2").tobytes()
