@@ -15,6 +15,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from refsam.errors import BackendUnavailable, RefsamError
 from refsam.files import atomic_write
+from refsam.printing import one_line as one_line
+from refsam.printing import printable as printable
 from refsam.types import Progress
 
 if TYPE_CHECKING:
@@ -105,16 +107,6 @@ def _closed_pipe() -> int:
     """Nobody reads any more. Python would complain once more when it flushes stdout on leaving."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return PIPE_CLOSED
-
-
-def one_line(text: str) -> str:
-    """`text` in one line without control characters: file and tensor names come from outside."""
-    return printable(" ".join(text.split()))
-
-
-def printable(path: object) -> str:
-    """The name of a file as it is, but without control characters or bytes that are no text."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def print_json(document: Any) -> None:

@@ -56,10 +56,14 @@ class StageResult:
 
     @property
     def local_fault(self) -> bool:
-        """Whether the difference enters here: more than rounding makes of the candidate's own inputs, and more than the noise
+        """Whether the difference enters here: the stage does not hold, and is off by more than rounding makes of the candidate's
+        own inputs."""
+        return not self.holds and (self.off_its_inputs or not self.difference.comparable)
+
+    @property
+    def off_its_inputs(self) -> bool:
+        """Whether it is off what the candidate's own inputs give by more than rounding makes of them, and by more than the noise
         that has piled up so far, below which nothing can be told."""
-        if not self.difference.comparable:
-            return True
         return self.local is not None and self.local.error > max(self.k * self.local.budget, self.budget)
 
 
@@ -91,6 +95,16 @@ class CompareReport:
         return max((result.required_k for result in self.stages), default=0.0)
 
     @property
+    def unused(self) -> tuple[str, str] | None:
+        """The first stage that holds although it is not what the candidate's own inputs give, and the last one before it that
+        does not hold: the candidate does not compute with that one."""
+        for place, result in enumerate(self.stages):
+            failing = [before.stage for before in self.stages[:place] if not before.holds]
+            if failing and result.holds and result.off_its_inputs:
+                return result.stage, failing[-1]
+        return None
+
+    @property
     def masks_alone(self) -> bool:
         """Whether no stage was judged and only masks were: that says nothing of the model on other pictures."""
         return bool(self.masks) and not self.stages
@@ -108,7 +122,8 @@ class CompareReport:
         """
         if not self.failing and all(mask.holds for mask in self.masks):
             return None
-        entering = [result.stage for result in self.stages if result.local_fault]
+        known = any(result.local is not None for result in self.stages)
+        entering = [result.stage for result in self.stages if known and result.local_fault]
         return next(iter([*entering, *(result.stage for result in self.failing)]), "masks")
 
     def __getitem__(self, stage: str) -> StageResult:
@@ -137,6 +152,13 @@ def _row(result: StageResult) -> dict[str, Any]:
     return {"stage": result.stage, "budget": result.budget, **verdict, **figures, "swapped": result.swapped, "local": local}
 
 
+def checked_k(k: float) -> float:
+    """k. Raises InputError where nothing could be measured by it."""
+    if not (math.isfinite(k) and k > 0):
+        raise InputError(f"k is {k:g}; how many budgets are allowed is a number above 0")
+    return k
+
+
 def compare(
     reference: Mapping[str, Array],
     candidate: Mapping[str, Array],
@@ -158,9 +180,9 @@ def compare(
         size: (height, width) of the picture; None: that of the reference's masks. Masks whose picture is unknown are not compared
             but counted as `missing`.
 
-    Raises InputError for an unknown precision, or where no stage has a name that both know.
+    Raises InputError for an unknown precision, a k that is not above 0, or where no stage has a name that both know.
     """
-    unit = precision_of(precision).unit
+    unit, k = precision_of(precision).unit, checked_k(k)
     measured = _stored_budget(reference, precision) if budget is None else budget
     costs = {name: max(measured.get(name, UNMEASURED * unit), unit) for name in reference}
     shared = [name for name in reference if name in candidate and name != "masks"]

@@ -59,7 +59,7 @@ class Difference:
     @property
     def nmse(self) -> float:
         """Mean squared error over the reference's mean square."""
-        return self.relative_l2**2
+        return self.relative_l2 * self.relative_l2  # infinite, where a power would raise OverflowError
 
     @property
     def size(self) -> int:
@@ -104,7 +104,7 @@ def _figures(reference: Array, candidate: Array, allowed: float) -> dict[str, An
     rmse = error_norm / math.sqrt(error.size)
     return {
         "relative_l2": relative(float(error_norm), float(norm)),
-        "psnr": math.inf if rmse == 0 else 20 * math.log10(peak / rmse) if peak else -math.inf,
+        "psnr": math.inf if rmse == 0 else 20 * math.log10(peak / rmse) if peak / rmse else -math.inf,
         "cosine": float(np.vdot(truth, value) / (norm * np.linalg.norm(value))) if norm and value.any() else math.nan,
         "max_abs": greatest,
         "index": tuple(map(int, index)),

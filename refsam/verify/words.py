@@ -4,10 +4,12 @@ import math
 import textwrap
 
 from refsam.mask_difference import MaskDifference
+from refsam.printing import one_line
 from refsam.verify.comparison import CompareReport, StageResult
 from refsam.verify.diagnosis import Explanation
 
 WIDTH = 80
+UNUSED = "{0} holds although {1} before it does not: that {1} is not what the port computes with"
 
 
 def in_words(report: CompareReport, port: str = "the port") -> str:
@@ -30,6 +32,7 @@ def _first_difference(report: CompareReport, port: str) -> list[str]:
     own_logits = any(result.stage == "low_res_masks" and result.difference.comparable for result in report.stages)
     of = " of its own logits" if own_logits else ""
     masks = [line for mask in report.masks if not mask.holds for line in mask_in_words(mask, of)]
+    masks += [] if report.unused is None else filled(UNUSED.format(*report.unused), "  ")
     head = filled(f"{port} first differs at {report.first}")
     if report.first not in names:
         return [*head, f"  all {len(names)} stages before it hold", *masks]
@@ -92,7 +95,13 @@ def explanation_in_words(explanation: Explanation) -> list[str]:
 
 
 def filled(text: str, indent: str = "") -> list[str]:
-    """`text` in lines of 80 columns, the further ones indented by two more; names of stages stay whole."""
+    """`text` in lines of 80 columns, the further ones indented by two more; names of stages stay whole, control characters
+    are shown and not obeyed: names and a trace's metadata come from outside."""
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False, break_on_hyphens=False
+        one_line(text),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )

@@ -9,7 +9,7 @@ from verify.mistaken import reference, run, tiny
 
 import refsam.verify
 from refsam import InputError
-from refsam.verify import compare
+from refsam.verify import compare, judge
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.words import in_words
 
@@ -93,6 +93,31 @@ def test_masks_of_an_unknown_picture_are_not_compared_and_told() -> None:
     assert compare(truth, {"a": np.ones(2), "masks": np.ones((3, 5, 6))}).missing == ("masks",)
     with pytest.raises(InputError, match="no stage has a name"):
         compare(truth, {"masks": np.ones((3, 5, 6))})
+
+
+def test_a_stage_of_another_shape_does_not_come_before_an_earlier_one() -> None:
+    made, port = reference("points"), clean()
+    wrong = {"image_encoder": 2 * port["image_encoder"], "low_res_masks": port["low_res_masks"][:, :2]}
+    assert compare(made.truth, wrong).first == "image_encoder"
+
+
+@pytest.mark.parametrize("k", [0, -1, math.nan, math.inf])
+def test_a_k_that_measures_nothing_is_an_error(k: float) -> None:
+    with pytest.raises(InputError, match="above 0"):
+        compare({"a": np.ones(2)}, {"a": np.ones(2)}, k=k)
+
+
+def test_a_stage_that_holds_clears_itself_of_a_dump_before_it() -> None:
+    """What is dumped as the coordinates is not what the port encodes."""
+    made, port = reference("points"), clean()
+    names = ("transforms.point_coords", "low_res_masks", "iou_predictions")
+    shown = {**{name: port[name] for name in names}, "transforms.point_coords": port["transforms.point_coords"] + 0.5}
+    verdict = judge(made, shown, hypotheses=())
+    assert verdict.report.first == "transforms.point_coords"
+    assert [result.stage for result in verdict.report.stages if result.local_fault] == ["transforms.point_coords"]
+    assert verdict.report.unused == ("low_res_masks", "transforms.point_coords")
+    said = "low_res_masks holds although transforms.point_coords before it does not"
+    assert said in " ".join(in_words(verdict.report).split())
 
 
 def test_a_report_is_json() -> None:

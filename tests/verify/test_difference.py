@@ -136,3 +136,16 @@ def test_any_layout_that_keeps_x_and_y_is_undone(order: list[int], seed: int) ->
         assert np.array_equal(back, reference)
     else:
         assert back is None
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.filterwarnings("ignore:invalid")
+@pytest.mark.parametrize("immense", [1e160, 1e200, 1e308])
+def test_immense_values_are_far_off_and_no_error(immense: float) -> None:
+    truth = np.ones((2, 3))
+    wrong = truth.copy()
+    wrong[0, 0] = immense
+    found = difference(truth, wrong)
+    assert found.relative_l2 > 1e100
+    assert found.nmse == math.inf
+    assert found.psnr < -1000

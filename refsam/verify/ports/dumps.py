@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -213,9 +214,18 @@ def _json(path: Path) -> Any:
 
 def _inside(manifest: Path, name: Any) -> Path:
     """A file that a manifest names: one in its folder."""
-    if not isinstance(name, str) or not (manifest.parent / name).resolve().is_relative_to(manifest.parent.resolve()):
+    folder = manifest.parent
+    if not _may_name_a_file(name) or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{manifest}: the file {name!r} is not in the manifest's folder")
-    return manifest.parent / name
+    return folder / str(name)
+
+
+def _may_name_a_file(name: Any) -> bool:
+    """Whether the system could have a file of this name: none has a NUL, or half of a surrogate pair, in it."""
+    try:
+        return isinstance(name, str) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def _raw(manifest: Path, entry: Mapping[str, Any], file: Path) -> Array:

@@ -91,10 +91,10 @@ ALIASES = {
     "image_embeddings": "image_encoder",
     "sparse_prompt_embeddings": "prompt_encoder.sparse_prompt_embeddings",
     "dense_prompt_embeddings": "prompt_encoder.dense_prompt_embeddings",
-    "point_coords": "transforms.point_coords",
     "boxes": "transforms.boxes",
 }
-"""Upstream's names of tensors that are stages of another name here."""
+"""Upstream's names of tensors that are stages of another name here. (Its `point_coords` is none: the predictor's are in the
+picture's pixels, and the ONNX decoder's have the padding point.)"""
 
 
 def renamed(shown: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:

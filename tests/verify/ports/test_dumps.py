@@ -20,6 +20,7 @@ from refsam.formats import safetensors_file
 from refsam.verify import Case, open_port, verify
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.precision import to_bf16
+from refsam.verify.report import render_text
 
 CASE = Case(cases(TINY)["points"].image, cases(TINY)["points"].prompts, "wide")
 STAGES = ("input_image", "image_encoder", "low_res_masks", "iou_predictions", "masks")
@@ -184,6 +185,23 @@ def test_upstreams_names_of_tensors_are_understood(stages: dict[str, np.ndarray]
     assert "image_embeddings was taken for image_encoder" in found.notes
 
 
+def test_points_of_other_frames_are_not_taken_for_the_stage(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """The predictor's are in the picture's pixels, the ONNX decoder's have the padding point."""
+    shown = {"point_coords": np.zeros((1, 3, 2), np.float32), "low_res_masks": stages["low_res_masks"]}
+    (found,) = verify(open_port(write_npz(tmp_path / "dumps", shown), model=tiny()), tiny(), [CASE], cached=False)
+    assert found
+    assert found.verdict.report.missing == ("point_coords",)
+
+
+def test_metadata_of_a_trace_are_shown_and_not_obeyed(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "t.safetensors") as file:
+        safetensors_file.write(file, {"image_encoder": stages["image_encoder"]}, {"weights_sha256": "\x1b[2J\x1b[31mXYZ"})
+    model = MobileSam(tiny().scope.weights, TINY, dtype="float64", metadata={"weights_sha256": "2" * 64})
+    (found,) = verify(open_port(tmp_path / "t.safetensors", model=model), model, [CASE], cached=False)
+    assert "\x1b" not in render_text(found)
+    assert r"(sha256 \x1b[2J\x1b[31m" in " ".join(render_text(found).split())
+
+
 class Bomb:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("exploded"),))
@@ -239,6 +257,8 @@ def test_a_pickle_inside_an_npz_is_refused(tmp_path: Path, monkeypatch: pytest.M
             '{"tensors": [{"name": "a", "file": "../s.bin", "dtype": "float32", "shape": [1]}]}',
             "not in the manifest's folder",
         ),
+        ('{"tensors": [{"name": "a", "file": "a\\u0000b", "dtype": "uint8", "shape": [1]}]}', "not in the manifest's folder"),
+        ('{"tensors": [{"name": "a", "file": "a\\ud800b", "dtype": "uint8", "shape": [1]}]}', "not in the manifest's folder"),
         ('{"tensors": [{"name": "a", "file": "/etc/passwd", "dtype": "uint8", "shape": [1]}]}', "not in the manifest's folder"),
         ('{"tensors": [{"name": "a", "file": "a.bin", "dtype": "object", "shape": [1]}]}', "of dtype 'object'"),
         ('{"tensors": [{"name": "a", "file": "a.bin", "dtype": "float32", "shape": [-1]}]}', "a list of lengths"),
