@@ -185,12 +185,14 @@ def _work(asked: Asked, task: Task) -> Record:
 def line(made: Record) -> str:
     """One picture's verdict in one line."""
     entry = made.entry
-    name, overlap = entry["picture"]["name"], min((mask["iou"] for mask in entry["end_to_end"]), default=float("nan"))
+    name, ends = entry["picture"]["name"], entry["end_to_end"]
+    misfit = next((mask["misfit"] for mask in ends if mask["misfit"]), "")
+    masks = f"masks: {misfit}" if misfit else f"least mask IoU {min(mask['iou'] for mask in ends):.4f}"
     if made and entry["masks_alone"]:
-        return f"{name}: the masks hold, no stage was judged; least mask IoU {overlap:.4f}"
+        return f"{name}: the masks hold, no stage was judged; {masks}"
     if made:
-        return f"{name}: holds, required k {entry['required_k']:.2g}; least mask IoU {overlap:.4f}"
-    return f"{name}: differs first at {entry['first']}{_why(made)}; least mask IoU {overlap:.4f}"
+        return f"{name}: holds, required k {entry['required_k']:.2g}; {masks}"
+    return f"{name}: differs first at {entry['first']}{_why(made)}; {masks}"
 
 
 def _why(made: Record) -> str:

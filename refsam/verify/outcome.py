@@ -46,9 +46,9 @@ class Outcome:
         return bool(self.verdict)
 
     def __str__(self) -> str:
-        ends = ", ".join(f"{mask.iou:.4f}" for mask in self.masks)
+        ends = ", ".join(mask.misfit or f"IoU {mask.iou:.4f}" for mask in self.masks)
         found = [in_words(self.verdict.report, self.port), *(f"  {explanation}" for explanation in self.verdict.explanations)]
-        return "\n".join([*found, f"  masks end to end: IoU {ends}", *(f"  {note}" for note in self.notes)])
+        return "\n".join([*found, f"  masks end to end: {ends}", *(f"  {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

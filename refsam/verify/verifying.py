@@ -1,6 +1,7 @@
 """Verifying a port: each case is put to it, its stages are judged, and its differences followed to the masks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from refsam.mask_difference import MaskDifference
 from refsam.model.sam import MobileSam
 from refsam.tracing import Trace
 from refsam.types import Array, Bool, Float
-from refsam.verify.comparison import K
+from refsam.verify.comparison import K, checked_k
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import predict_on
@@ -58,9 +59,10 @@ def verify(
         cached: whether the reference's runs are kept in the user's cache, and taken from there.
         threads: parts computed at once in that search.
 
-    Raises InputError for a precision or stages that there are not, where the port shows none of its own, and what the port
+    Raises InputError for a k, a precision or stages that there are not, where the port shows none of its own, and what the port
     raises.
     """
+    checked_k(k)
     known = all_stages(model)
     wanted = default_stages(model.config) if stages is None else matching(known, stages)
     tried = None if hypotheses is None else tuple(hypotheses)
@@ -85,9 +87,10 @@ def verify(
             stages=[name for name in own if stages is None or name in wanted],
         )
         coarser = tuple(_coarser(reference, candidate, verdict)) if explain and precision is None else ()
-        masks, source = _final_masks(candidate, reference, models.quick)
+        masks, source, lacking = _final_masks(candidate, reference, models.quick)
         truth = reference.truth["low_res_masks"][0]
         ends = mask_differences(truth, masks, case.size, model.config.image_size, reference.margin(declared, k))
+        ends = (replace(ends[0], misfit=lacking),) if lacking else ends
         notes = (*port.notes, *renames, *chosen, *coarser, *([source] if source else []), *_nearest(masks, ends, len(truth)))
         yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
 
@@ -122,19 +125,36 @@ class _Models(NamedTuple):
         return cls(in_float64(model), quick)
 
 
-def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> tuple[Bool[Array, "M H W"], str]:
-    """Where a port's differences lead: its own masks, or those that the reference makes of the last that it shows; and a note."""
+class _Final(NamedTuple):
+    """Where a port's differences lead.
+
+    Attributes:
+        masks: its own, or those that the reference makes of the last that it shows; none where that cannot be.
+        source: a note of it.
+        lacking: why there are none.
+    """
+
+    masks: Bool[Array, "M H W"]
+    source: str = ""
+    lacking: str = ""
+
+
+def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> _Final:
     if "masks" in candidate:
-        return binary(candidate["masks"]), ""
+        return _Final(binary(candidate["masks"]))
     shown = aligned(reference.truth, candidate)
-    if "low_res_masks" in shown:
-        return _postprocessed(shown["low_res_masks"], reference), POSTPROCESSED
-    if "image_encoder" in shown:
-        return _postprocessed(_decoded(shown["image_encoder"], reference, quick), reference), DECODED
-    if "input_image" in shown:
-        embedding = quick.encode_image(shown["input_image"])
-        return _postprocessed(_decoded(embedding, reference, quick), reference), ENCODED
-    return _postprocessed(reference.truth["low_res_masks"], reference), UNFINISHED
+    last = next((name for name in ("low_res_masks", "image_encoder", "input_image") if name in candidate), "")
+    if last and last not in shown:
+        none = np.zeros((0, *reference.case.size), bool)
+        return _Final(none, lacking=f"none can be made, as its {last} is of another shape or not finite")
+    if last == "low_res_masks":
+        return _Final(_postprocessed(shown[last], reference), POSTPROCESSED)
+    if last == "image_encoder":
+        return _Final(_postprocessed(_decoded(shown[last], reference, quick), reference), DECODED)
+    if last == "input_image":
+        embedding = quick.encode_image(shown[last])
+        return _Final(_postprocessed(_decoded(embedding, reference, quick), reference), ENCODED)
+    return _Final(_postprocessed(reference.truth["low_res_masks"], reference), UNFINISHED)
 
 
 def _nearest(masks: Bool[Array, "M H W"], ends: Sequence[MaskDifference], count: int) -> Iterator[str]:

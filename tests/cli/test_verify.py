@@ -50,6 +50,11 @@ def test_a_port_that_holds(run, dumps):
     assert Path("page.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("k", ["0", "-1", "nan", "inf"])
+def test_a_k_that_measures_nothing_is_refused(refused, dumps, k):
+    assert "above 0" in refused("verify", "dumps", *CLICK, f"-k={k}")
+
+
 def test_a_page_without_jinja2_is_refused_before_the_run(run, dumps, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     code, out, err = run("verify", "dumps", *CLICK, "--html", "page.html")

@@ -160,7 +160,25 @@ def test_names_that_are_no_stages_are_listed_and_judge_nothing() -> None:
     found = outcome(lambda image, **_: {"*": np.zeros(3), "embedding": np.zeros(3), "image_encoder": np.zeros(3)}, explain=False)
     assert found.verdict.report.missing == ("*", "embedding")
     assert found.verdict.report.first == "image_encoder"
-    assert UNFINISHED in found.notes
+    assert UNFINISHED not in found.notes
+
+
+@pytest.mark.parametrize("last", ["image_encoder", "low_res_masks"])
+def test_no_masks_are_made_of_what_is_not_finite(last: str) -> None:
+    """The reference's own would come out identical."""
+
+    def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        shown = refsam.trace(MODEL, image, stages=f"input_image,image_encoder,{last}", **prompts)
+        return {**shown, last: np.full_like(shown[last], np.nan)}
+
+    found = outcome(port, explain=False)
+    said = f"none can be made, as its {last} is of another shape or not finite"
+    assert [mask.misfit for mask in found.masks] == [said]
+    assert f"masks of the port: {said}" in " ".join(render_text(found).split())
+    made = record(found)
+    assert made.entry["end_to_end"][0]["misfit"] == said
+    assert made.pictures.masks == ()
+    assert line(made) == f"wide: differs first at {last}; masks: {said}"
 
 
 def test_what_a_port_was_given_is_not_its_own() -> None:
