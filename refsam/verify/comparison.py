@@ -3,10 +3,11 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from refsam.errors import InputError
+from refsam.figures import rms
 from refsam.mask_difference import MaskDifference
 from refsam.tracing import Trace
 from refsam.types import Array, Size
@@ -14,6 +15,7 @@ from refsam.verify.difference import Difference, difference, transposed
 from refsam.verify.local import LocalError
 from refsam.verify.masks import masks_of_logits
 from refsam.verify.precision import precision_of
+from refsam.verify.single import narrowed
 
 K = 4.0
 """How many times its measured rounding budget a stage may be off. Programs that round at the same places differ in the order of
@@ -168,7 +170,8 @@ def compare(
     budget: Mapping[str, float] | None = None,
     size: Size | None = None,
 ) -> CompareReport:
-    """Hold a candidate's stages against a reference's of the same names, and its masks by pixels (`masks.masks_of_logits`).
+    """Hold a candidate's stages against a reference's of the same names, and its masks by pixels (`masks.masks_of_logits`). Of a
+    candidate with one mask, its logits and score are held against the nearest of the reference's (`single.narrowed`).
 
     Args:
         reference: stage name -> array, best a float64 `Trace`.
@@ -184,16 +187,25 @@ def compare(
     """
     unit, k = precision_of(precision).unit, checked_k(k)
     measured = _stored_budget(reference, precision) if budget is None else budget
-    costs = {name: max(measured.get(name, UNMEASURED * unit), unit) for name in reference}
+    whole = reference
+    reference, number = narrowed(whole, candidate)
+    costs = {name: max(measured.get(name, UNMEASURED * unit), unit) * _smaller(whole[name], reference[name]) for name in whole}
     shared = [name for name in reference if name in candidate and name != "masks"]
     results = tuple(_result(name, reference[name], candidate[name], costs[name], k) for name in shared)
     size = _size(reference) if size is None else size
     masks = () if size is None else masks_of_logits(reference, candidate, size, costs, precision, k)
+    if number is not None:
+        masks = tuple(replace(mask, number=number) for mask in masks)
     if not shared and not masks:
         names = ", ".join(list(candidate)[:5]) or "none"
         raise InputError(f"no stage has a name that reference and candidate share; the candidate has {names}")
     missing = tuple(name for name in candidate if name not in reference and not (name == "masks" and masks))
     return CompareReport(results, precision_of(precision).name, k, masks, missing)
+
+
+def _smaller(whole: Array, part: Array) -> float:
+    """By how much more a relative error counts in a part of an array that is smaller than the rest of it."""
+    return max(rms(whole) / rms(part), 1.0) if part is not whole and part.any() else 1.0
 
 
 def _size(reference: Mapping[str, Array]) -> Size | None:

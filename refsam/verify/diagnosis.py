@@ -14,7 +14,7 @@ import numpy as np
 
 from refsam.blas import one_blas_thread
 from refsam.config import Config
-from refsam.types import Array
+from refsam.types import Array, Size
 from refsam.verify.bench import Bench
 from refsam.verify.comparison import CompareReport
 from refsam.verify.difference import aligned
@@ -109,7 +109,7 @@ def diagnose(
     expected = {result.stage: result.local.expected for result in report.stages if result.local is not None}
 
     def bench(stage: str) -> Bench:
-        target = _target(candidate, known_stages, stage)
+        target = _target(candidate, known_stages, stage, reference.case.size)
         return Bench(reference, known_stages, stage, target, expected.get(stage), _budget(report, stage))
 
     entering = _entering(report, reference.truth["low_res_masks"].shape[1])
@@ -146,9 +146,9 @@ def _witnesses(config: Config, report: CompareReport, entering: Sequence[str]) -
     return [*entering[:_WITNESSES], *holding[:: max(1, len(holding) // _WITNESSES)]]
 
 
-def _target(candidate: Mapping[str, Array], known: Mapping[str, Array], stage: str) -> Array:
+def _target(candidate: Mapping[str, Array], known: Mapping[str, Array], stage: str, size: Size) -> Array:
     """What the port has at a stage, in its own shape where that is not the reference's."""
-    return binary(candidate[stage])[None] if stage == "masks" else np.asarray(known.get(stage, candidate[stage]))
+    return binary(candidate[stage], size)[None] if stage == "masks" else np.asarray(known.get(stage, candidate[stage]))
 
 
 def _entering(report: CompareReport, masks: int) -> list[str]:

@@ -21,6 +21,7 @@ _BETTER = 0.1
 """... and to less than this share of what the order as it came in gives."""
 _MAX_AXES = 4
 _SAMPLE = 1 << 14
+_SPREAD = "the same at every place"
 _LETTERS = {4: "NCHW", 3: "NTC"}
 
 
@@ -127,18 +128,30 @@ def align(reference: Array, candidate: Array) -> tuple[Array | None, str]:
     """The candidate with the reference's axes, and how its own were taken; None where its elements are too few or too many.
 
     A tensor of the right shape is taken as it is. (One that is *square and transposed* has the right shape: see `transposed`.)
-    Tokens for a map, another order of axes and axes of length 1 are told apart by which order comes closest.
+    Tokens for a map, another order of axes and axes of length 1 are told apart by which order comes closest. Of a map that is the
+    same at every place, as the dense prompt without a mask, one value for each channel is enough.
     """
     if candidate.shape == reference.shape:
         return candidate, ""
     if candidate.size != reference.size:
-        return None, ""
+        return (_spread(candidate, reference), _SPREAD) if _is_constant_map(reference, candidate) else (None, "")
     orders = _layouts(reference, candidate)
     if not orders:
         return None, ""
     options = [(candidate.transpose(order).reshape(reference.shape), order) for order in orders]
     best, order = min(options, key=lambda option: _distance(reference, option[0]))
     return best, _name(reference, candidate, order)
+
+
+def _is_constant_map(reference: Array, candidate: Array) -> bool:
+    """Whether the candidate, (1, C, 1, 1) or (C,), has one value for each channel of a map that is the same at every place."""
+    if reference.ndim != 4 or candidate.size != reference.shape[1] or len(reference) != 1:
+        return False
+    return bool((reference == reference[..., :1, :1]).all())
+
+
+def _spread(candidate: Array, reference: Array) -> Array:
+    return np.broadcast_to(candidate.reshape(1, -1, 1, 1), reference.shape)
 
 
 def aligned(truth: Mapping[str, Array], candidate: Mapping[str, Array]) -> dict[str, Array]:

@@ -18,9 +18,12 @@ _RESIZED = 4 * precision_of("float32").unit
 computes in a coarser type stores in it what the first resize gives, one rounding more; that of the second moves no sign."""
 
 
-def binary(masks: Array) -> Bool[Array, "M H W"]:
-    """A port's masks (H, W), (M, H, W) or (1, M, H, W), of any numbers, as booleans: inside is above 0."""
+def binary(masks: Array, size: Size | None = None) -> Bool[Array, "M H W"]:
+    """A port's masks (H, W), (M, H, W) or (1, M, H, W), of any numbers, as booleans: inside is above 0. Where they have the
+    picture's size with the masks behind it, (H, W, M) or (1, H, W, M), they are taken so."""
     given = np.asarray(masks)
+    if size is not None and given.shape[-2:] != size and given.shape[-3:-1] == size:
+        given = np.moveaxis(given, -1, -3)
     found: Bool[Array, "M H W"] = np.reshape(given > 0, (math.prod(given.shape[:-2]), *given.shape[-2:]))
     return found
 
@@ -45,7 +48,7 @@ def masks_of_logits(
     """
     if "masks" not in candidate:
         return ()
-    masks = binary(candidate["masks"])
+    masks = binary(candidate["masks"], size)
     if "low_res_masks" not in truth:
         wanted = binary(truth["masks"])
         return _each(lambda n, mask: mask_difference(wanted[n], mask, np.ones(size), 0.0), len(wanted), masks, size)

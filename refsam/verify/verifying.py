@@ -20,6 +20,7 @@ from refsam.verify.outcome import Outcome
 from refsam.verify.ports.port import Port, asked_for, own_stages, renamed
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case, Reference, in_float64
+from refsam.verify.single import narrowed
 from refsam.verify.steps import all_stages, default_stages, matching
 from refsam.verify.verdict import Verdict, judge
 
@@ -91,7 +92,14 @@ def verify(
         truth = reference.truth["low_res_masks"][0]
         ends = mask_differences(truth, masks, case.size, model.config.image_size, reference.margin(declared, k))
         ends = (replace(ends[0], misfit=lacking),) if lacking else ends
-        notes = (*port.notes, *renames, *chosen, *coarser, *([source] if source else []), *_nearest(masks, ends, len(truth)))
+        notes = (
+            *port.notes,
+            *renames,
+            *chosen,
+            *coarser,
+            *([source] if source else []),
+            *_nearest(masks, ends, reference.truth["iou_predictions"]),
+        )
         yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
 
 
@@ -141,8 +149,8 @@ class _Final(NamedTuple):
 
 def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> _Final:
     if "masks" in candidate:
-        return _Final(binary(candidate["masks"]))
-    shown = aligned(reference.truth, candidate)
+        return _Final(binary(candidate["masks"], reference.case.size))
+    shown = aligned(narrowed(reference.truth, candidate)[0], candidate)
     last = next((name for name in ("low_res_masks", "image_encoder", "input_image") if name in candidate), "")
     if last and last not in shown:
         none = np.zeros((0, *reference.case.size), bool)
@@ -157,10 +165,12 @@ def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: Mo
     return _Final(_postprocessed(reference.truth["low_res_masks"], reference), UNFINISHED)
 
 
-def _nearest(masks: Bool[Array, "M H W"], ends: Sequence[MaskDifference], count: int) -> Iterator[str]:
-    """What a single mask was compared with, where there are several."""
-    if len(masks) == 1 < count and not ends[0].misfit:
-        yield f"masks: one is shown; of the reference's {count} it was held against the nearest, mask {ends[0].number}"
+def _nearest(masks: Bool[Array, "M H W"], ends: Sequence[MaskDifference], scores: Float[Array, "1 M"]) -> Iterator[str]:
+    """What a single mask was compared with, where there are several: a port that chooses should have chosen the best."""
+    if len(masks) == 1 < scores.size and not ends[0].misfit:
+        best = int(scores.argmax())
+        nearest = f"of the reference's {scores.size} it was held against the nearest, mask {ends[0].number}"
+        yield f"masks: one is shown; {nearest} (its best by score{'' if best == ends[0].number else f' is mask {best}'})"
 
 
 def _decoded(embedding: Float[Array, "1 D E E"], reference: Reference, quick: MobileSam) -> Float[Array, "1 M L L"]:

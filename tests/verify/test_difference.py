@@ -149,3 +149,12 @@ def test_immense_values_are_far_off_and_no_error(immense: float) -> None:
     assert found.relative_l2 > 1e100
     assert found.nmse == math.inf
     assert found.psnr < -1000
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (8,), (1, 1, 8)])
+def test_one_value_for_each_channel_is_a_map_that_is_the_same_everywhere(shape: tuple[int, ...]) -> None:
+    channels = random(8)
+    flat = np.broadcast_to(channels[None, :, None, None], (1, 8, 4, 4))
+    found = difference(flat, channels.reshape(shape))
+    assert (found.relative_l2, found.layout) == (0.0, "the same at every place")
+    assert not difference(random(1, 8, 4, 4), channels.reshape(shape)).comparable

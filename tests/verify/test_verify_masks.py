@@ -88,6 +88,31 @@ def test_a_single_mask_is_held_against_the_nearest() -> None:
         assert verdict.explanations == ()
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_logits_and_score_of_a_single_mask_are_held_against_the_nearest(number: int) -> None:
+    made = reference("points")
+    shown = run(Pipeline(), made.case, tiny())
+    one = {name: np.asarray(shown[name])[:, number : number + 1] for name in ("low_res_masks", "iou_predictions", "masks")}
+    for form in (one, {name: value[0, 0] for name, value in one.items()}):
+        verdict = judge(made, form)
+        assert verdict
+        assert [result.difference.shape for result in verdict.report.stages] == [(1, 1, 16, 16), (1, 1)]
+        assert [(mask.number, mask.flipped) for mask in verdict.report.masks] == [(number, 0)]
+    wrong = judge(made, {**one, "low_res_masks": 1.01 * one["low_res_masks"]}, hypotheses=())
+    assert wrong.report.first == "low_res_masks"
+    assert wrong.report["low_res_masks"].difference.relative_l2 == pytest.approx(0.01, rel=1e-3)
+
+
+def test_masks_behind_the_pictures_axes_are_taken_so() -> None:
+    made = reference("points")
+    shown = run(Pipeline(), made.case, tiny())
+    behind = {"low_res_masks": shown["low_res_masks"].transpose(0, 2, 3, 1), "masks": shown["masks"][0].transpose(1, 2, 0)}
+    verdict = judge(made, behind)
+    assert verdict
+    assert [(mask.number, mask.flipped) for mask in verdict.report.masks] == [(0, 0), (1, 0), (2, 0)]
+    assert judge(made, {"masks": shown["masks"].transpose(0, 2, 3, 1)})
+
+
 def test_masks_are_as_near_to_their_own_logits_as_the_precision_is() -> None:
     """A port in fp16 keeps what it resizes in fp16, and may hand over its logits in float32 all the same."""
     made = reference("points")

@@ -26,6 +26,8 @@ Layout: TypeAlias = Literal["upstream", "samexporter"]
 
 RESIZED = "preprocessing: resizing is the reference's; the encoder normalises and pads"
 ENCODED = "image_encoder: the reference's, in float32; there is no encoder file"
+CHOOSES = 3
+"""Points from which upstream's `select_masks` takes the single mask; corners of a box and the padding point count."""
 UPPER_LEFT, LOWER_RIGHT = 2, 3
 """Labels of a box's corners."""
 _HALF, _FLOAT16 = "tensor(float16)", 10
@@ -179,7 +181,7 @@ class OnnxPort:
             raise InputError(f"{decoder.path} has no input mask_input, and the prompt has one; leave it out of the case")
         results = decoder.run({name: value for name, value in feeds.items() if name in decoder.inputs})
         wanted = {name: results[name] for name in ("low_res_masks", "iou_predictions", "masks") if name in results}
-        return self._chosen(decoder, wanted, case)
+        return self._chosen(decoder, wanted, case, len(labels[0]))
 
     def _points(self, case: Case) -> tuple[Float[Array, "1 N 2"], Float[Array, "1 N"]]:
         """Points, then the corners of the box as points of labels 2 and 3, then the padding point, in the input frame."""
@@ -195,12 +197,11 @@ class OnnxPort:
             raise InputError("the decoder needs at least one point or a box")
         return coords[None].astype(np.float32), np.array([labels], np.float32)
 
-    def _chosen(self, decoder: Graph, results: dict[str, Array], case: Case) -> dict[str, Array]:
+    def _chosen(self, decoder: Graph, results: dict[str, Array], case: Case, points: int) -> dict[str, Array]:
         """Of the four masks those that the case asks for."""
         count, wanted = results["iou_predictions"].shape[-1], chosen_masks(case)
-        if count == 1 and wanted.stop is None:
-            hint = "export it without --return-single-mask, or ask for a single mask"
-            raise InputError(f"{decoder.path} gives only the mask that it chose, so the others cannot be judged; {hint}")
+        if count == 1:
+            _check_choice(decoder, points, three=wanted.stop is None)
         if count == 1 or count != self.model.config.num_multimask_outputs + 1:
             return results
         return {name: value[..., wanted] if name == "iou_predictions" else value[:, wanted] for name, value in results.items()}
@@ -227,6 +228,19 @@ def _check_decoder(decoder: Graph) -> None:
     if unknown or missing or lacking:
         has = f"inputs {list(decoder.inputs)} and outputs {list(decoder.outputs)}"
         raise InputError(f"{decoder.path} has the {has}; those of upstream's export are needed. Other layouts: as a function")
+
+
+def _check_choice(decoder: Graph, points: int, three: bool) -> None:
+    """A decoder exported with --return-single-mask gives upstream's choice: the single mask from CHOOSES points on, else the best
+    of the three. Raises InputError where the case asks for the other, which it never shows."""
+    if three and points >= CHOOSES:
+        instead = "the single mask: export it without --return-single-mask, or ask for a single mask (--single)"
+    elif not three and points < CHOOSES:
+        instead = "the best of the three: export it without --return-single-mask, or leave --single out"
+    else:
+        return
+    counted = f"with {points} points, corners of a box and padding included, that is {instead}"
+    raise InputError(f"{decoder.path} gives only the mask that it chose; {counted}")
 
 
 def files(words: Sequence[str]) -> list[Path]:

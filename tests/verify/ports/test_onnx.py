@@ -72,6 +72,20 @@ def test_a_decoder_that_chooses_is_refused_where_it_cannot_be_judged(files: Path
 
 
 @pytest.mark.onnxruntime
+@pytest.mark.parametrize("prompt", ["portrait", "box"])
+def test_a_decoder_that_chooses_gives_the_best_of_three_for_few_points(prompt: str, files: Path) -> None:
+    """One point and its padding, or the corners of a box: fewer than three."""
+    port = open_port([files / "encoder.onnx", files / "single.onnx"], model=model())
+    (found,) = verify(port, model(), [CASES[prompt]], cached=False)
+    assert found, found
+    assert found.candidate["low_res_masks"].shape == (1, 1, 16, 16)
+    assert found.notes[-1].endswith("(its best by score)")
+    single = Case(CASES[prompt].image, {**CASES[prompt].prompts, "multimask_output": False})
+    with pytest.raises(InputError, match=r"with 2 points, .* the best of the three: .* leave --single out"):
+        port.run(single, ())
+
+
+@pytest.mark.onnxruntime
 def test_files_that_are_no_port_are_refused(files: Path, tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"\7" * 40)
     with pytest.raises(InputError, match=r"noise.onnx cannot be opened as ONNX"):
