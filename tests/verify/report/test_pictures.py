@@ -63,7 +63,7 @@ def test_an_encoders_input_is_shown_as_the_picture_it_is() -> None:
 
 
 def test_the_stages_where_differences_enter_are_drawn_first() -> None:
-    assert [found.stage for found in pictures_of(scaled_neck()).heatmaps][:2] == ["image_encoder.neck.1", "image_encoder.neck.2"]
+    assert [found.stage for found in pictures_of(scaled_neck()).heatmaps] == ["image_encoder.neck.1"]  # what is behind it holds
     drawn = pictures_of(app()).heatmaps
     assert [found.stage for found in drawn][:2] == ["transforms.resized", "input_image"]
     assert len(drawn) == MOST_MAPS
