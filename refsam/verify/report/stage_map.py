@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+INPUT = "input"
+
 GROUPS: tuple[tuple[str, str], ...] = (
-    ("input", r"transforms\.resized|input_image"),
+    (INPUT, r"transforms\.resized|input_image"),
     ("patch embed", r"image_encoder\.patch_embed"),
     ("layer 0", r"image_encoder\.layers\.0"),
     ("layer 1", r"image_encoder\.layers\.1"),
@@ -67,6 +69,14 @@ def level_of(required_k: float | None, k: float) -> str:
     return next(name for name, most, _ in LEVELS if ratio <= most)
 
 
+def own_k(row: Mapping[str, Any]) -> float | None:
+    """The required k on the port's own inputs; None where no k is enough, or that was not measured."""
+    local = row["local"]
+    if not local or local["error"] is None or not local["budget"]:
+        return None
+    return float(local["error"] / local["budget"])
+
+
 def stage_map(entry: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
     """The groups that have stages, each with its cells: those that the port shows, as they ran, then the others."""
     cells = [_cell(number, row, entry["k"]) for number, row in enumerate(entry["stages"])]
@@ -80,11 +90,10 @@ def stage_map(entry: Mapping[str, Any]) -> list[tuple[str, list[Cell]]]:
 def _cell(number: int, row: Mapping[str, Any], k: float) -> Cell:
     required = "no k is enough" if row["required_k"] is None else f"required k {row['required_k']:.3g} of {k:g}"
     enters = bool(row["enters_here"])
-    local = row["local"]
-    ratio = local["error"] / local["budget"] if local and local["error"] is not None else None
-    on_own = f"; on the port's own inputs {ratio:.3g}" if ratio is not None else ""
+    measured, own = bool(row["local"]), own_k(row)
+    on_own = f"; on the port's own inputs {'no k is enough' if own is None else f'{own:.3g}'}" if measured else ""
     title = f"{row['stage']}: {required}{on_own}" + ("; a difference enters here" if enters else "")
-    return Cell(number, row["stage"], level_of(row["required_k"], k), level_of(ratio, k) if on_own else "", enters, title)
+    return Cell(number, row["stage"], level_of(row["required_k"], k), level_of(own, k) if measured else "", enters, title)
 
 
 def _mask_cell(masks: Iterable[Mapping[str, Any]]) -> Cell:

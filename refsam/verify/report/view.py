@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from refsam.verify.report.record import Record
-from refsam.verify.report.stage_map import level_of
+from refsam.verify.report.stage_map import level_of, own_k
 
 
 class View:
@@ -86,7 +86,7 @@ class Row:
         self.layout: str = row["layout"] or row["swapped"]
         self.nmse, self.psnr, self.cosine = number(row["nmse"]), number(row["psnr"]), number(row["cosine"], 6)
         self.mismatched = _mismatched(row)
-        self.local = number(row["local"]["error"] / row["local"]["budget"]) if row["local"] else ""
+        self.local = number(own_k(row)) if row["local"] else ""
         self.greatest = _greatest(row)
         self.bar = _bar(row["required_k"], k)
 

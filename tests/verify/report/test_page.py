@@ -127,6 +127,17 @@ def test_wrong_shapes_and_values_that_are_no_numbers_have_their_words() -> None:
     assert "1 NaN, 0 infinite" in page.text
 
 
+def test_an_infinite_error_on_the_ports_own_inputs_has_its_dash() -> None:
+    made = record(app())
+    row = next(row for row in made.entry["stages"] if row["local"])
+    broken = {**row, "local": {**row["local"], "error": None}}
+    rows = [broken if other is row else other for other in made.entry["stages"]]
+    page = Page(to_html([replace(made, entry={**made.entry, "stages": rows})]))
+    assert f"{row['stage']}: required k {row['required_k']:.3g} of 4; on the port's own inputs no k is enough" in " ".join(
+        page.all("a", "aria-label")
+    )
+
+
 def test_a_record_is_all_that_the_page_needs() -> None:
     made: Record = record(app())
     assert to_html([made]) == to_html([app()])
