@@ -1,20 +1,22 @@
 """`refsam diagnose`: dumps of a port, or one preprocessed tensor, and why they are not the reference's."""
 
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json
 from refsam.cli.model import ModelOptions
 from refsam.cli.verify import Factor, Html, verify
-from refsam.cli.verify_port import CaseOptions, PortOptions, Precision
+from refsam.cli.verify_port import CaseOptions, PortOptions, Precision, Task
 from refsam.errors import InputError
 from refsam.images import read_image
 from refsam.loading import WEIGHTS_VARIABLE
 from refsam.types import Array, UInt8
 from refsam.verify import Case
 from refsam.verify.comparison import K
-from refsam.verify.ports.dumps import DumpPort
+from refsam.verify.ports.dumps import DumpPort, _Dumps
 from refsam.verify.preprocessed import STAGES, Preprocessed, diagnose_preprocessed
+from refsam.verify.report.stage_map import INPUT, OTHER, group_of
 
 
 def diagnose(
@@ -30,19 +32,20 @@ def diagnose(
 ) -> int:
     """Say where DUMPS of a port differ from the reference, and why. Exit code 1 where they do.
 
-    DUMPS is a folder of .npy, .npz, .safetensors or raw files, or one of them, such as a trace. Without weights only what a port
-    did to the picture can be judged: input_image, or a .npy of any name in its shape.
+    DUMPS is a folder of .npy, .npz, .safetensors or raw files, or one of them, such as a trace. What a port did to the picture is
+    judged without weights: input_image, or a tensor in its shape of a name that is no stage's. For all else name the weights, by
+    --weights or $REFSAM_WEIGHTS; by --weights, all is judged with them.
     """
     options = model or ModelOptions()
     asked = cases or CaseOptions()
-    if options.weights or os.environ.get(WEIGHTS_VARIABLE):
+    tasks = asked.tasks()
+    if options.weights or (os.environ.get(WEIGHTS_VARIABLE) and (html is not None or needs_model(dumps, tasks))):
         return verify(
             str(dumps), cases=asked, precision=precision, k=k, how=PortOptions(kind="dumps"), model=options, html=html,
             as_json=as_json,
         )  # fmt: skip
     if html is not None:
         raise InputError("a page of a diagnosis needs a model: name its weights with --weights")
-    tasks = asked.tasks()
     if len(tasks) != 1:
         raise InputError(f"a tensor is of one picture, and there are {len(tasks)}")
     image = tasks[0].path
@@ -54,6 +57,28 @@ def diagnose(
     return OK if found else DIFFERENCE
 
 
+class PictureDumps(DumpPort):
+    """Dumps of which only what was made of the picture is looked at, so that they may be of any prompt."""
+
+    def _shown(self, path: Path, found: _Dumps, case: Case) -> dict[str, Array]:
+        found.metadata.pop("prompts", None)
+        return super()._shown(path, found, case)
+
+
+def needs_model(dumps: Path, tasks: Sequence[Task]) -> bool:
+    """Whether there is more in the dumps than one tensor that may be a preprocessed picture."""
+    if len(tasks) != 1:
+        return True
+    shown = PictureDumps(dumps).run(Case(read_image(tasks[0].path), name=tasks[0].name), ())
+    return any(group_of(name) not in (INPUT, OTHER) for name in shown) or preprocessed_among(shown) is None
+
+
+def preprocessed_among(shown: Collection[str]) -> str | None:
+    """The name of the tensor of preprocessing, or of the only one that there is."""
+    only = next(iter(shown)) if len(shown) == 1 else None
+    return next((stage for stage in STAGES if stage in shown), only)
+
+
 def preprocessed(
     dumps: Path, picture: UInt8[Array, "H W 3"], name: str, precision: str | None = None, k: float = K
 ) -> Preprocessed:
@@ -61,11 +86,11 @@ def preprocessed(
 
     Without a precision the one that the dumps have (see `DumpPort`).
     """
-    port = DumpPort(dumps, precision)
+    port = PictureDumps(dumps, precision)
     shown = port.run(Case(picture, name=name), ())
-    stage = next((stage for stage in STAGES if stage in shown), None)
-    if stage is None and len(shown) != 1:
+    found = preprocessed_among(shown)
+    if found is None:
         names = ", ".join(list(shown)[:5])
         raise InputError(f"{dumps} has {names}; to judge these, name the weights with --weights (without them: input_image)")
-    tensor = shown[stage or next(iter(shown))]
-    return diagnose_preprocessed(tensor, picture, stage, precision=port.precision, k=k, notes=port.notes)
+    stage = found if found in STAGES else None
+    return diagnose_preprocessed(shown[found], picture, stage, precision=port.precision, k=k, notes=port.notes)

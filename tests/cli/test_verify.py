@@ -1,6 +1,7 @@
 """`refsam verify` and `refsam diagnose` from end to end."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -221,6 +222,39 @@ def test_diagnose_of_one_tensor_needs_no_weights(run, folder, monkeypatch):
     assert "precision: fp16, as all floats are float16" in out
     assert run("diagnose", "mine.npy", "--image", "large.png", "--precision", "float32")[0] == 1
     assert run("diagnose", "mine.npy", "--image", "large.png", "--precision", "float32", "-k", "1e5")[0] == 0
+
+
+def test_diagnose_of_one_tensor_asks_no_weights_of_the_environment(run, folder):
+    bgr = transforms.preprocess(picture()[..., ::-1], 64)
+    np.save("input.npy", bgr)  # the first step of docs/verify.md: no stage's name
+    code, out, _ = run("diagnose", "input.npy", "--image", "picture.png")
+    assert code == 1
+    assert "matches 'BGR'" in out
+    Path("mine").mkdir()
+    np.save("mine/input_image.npy", bgr)
+    assert "matches 'BGR'" in run("diagnose", "mine", "--image", "picture.png")[1]
+    weights = os.environ["REFSAM_WEIGHTS"]
+    assert "input_image: BGR explains" in run("diagnose", "mine", "--image", "picture.png", "--weights", weights)[1]
+    assert run("diagnose", "mine", "--image", "picture.png", "--html", "page.html")[0] == 1
+    assert Path("page.html").exists()
+
+
+def test_diagnose_of_another_stage_uses_the_weights_of_the_environment(run, dumps):
+    assert "DIFFERS" not in run("diagnose", "dumps/image_encoder.npy", *CLICK)[1]
+    np.save("dumps/image_encoder.npy", 2 * np.load("dumps/image_encoder.npy"))
+    code, out, _ = run("diagnose", "dumps/image_encoder.npy", *CLICK)
+    assert code == 1
+    assert "image_encoder" in out
+
+
+def test_diagnose_of_a_trace_without_weights_looks_at_the_picture_alone(run, folder, monkeypatch):
+    assert run("trace", *CLICK[1:], "--stages", "input_image,low_res_masks", "--out", "trace.safetensors")[0] == 0
+    monkeypatch.delenv("REFSAM_WEIGHTS")
+    code, out, _ = run("diagnose", "trace.safetensors", "--image", "picture.png")
+    assert code == 0
+    assert "input_image is the reference's" in out
+    Image.fromarray(picture()[::-1]).save("other.png")
+    assert "another picture" in run("diagnose", "trace.safetensors", "--image", "other.png")[2]
 
 
 def test_diagnose_without_weights_says_what_it_needs(run, dumps, monkeypatch):
