@@ -36,7 +36,8 @@ PROMISING = 0.3
 PLENTY = 0.999
 """Where the best one explains this much, the others are not run."""
 
-
+_KEPT = 64
+"""Resized pictures that are kept: more than there are hypotheses that change them, fewer than there are pairs of these."""
 _RESULTS = ("low_res_masks", "iou_predictions")  # handed out together, when all of the decoder has run
 
 
@@ -207,9 +208,11 @@ class Bench:
     def _preprocessed(self, pipeline: Pipeline) -> Array:
         """Pipelines that differ only in what they do to the resized pixels share these."""
         key = (pipeline.picture, pipeline.size, pipeline.resize)
-        if key not in self._pixels:
-            self._pixels[key] = pipeline.resized(self.image, self.side)
-        pixels = self._pixels[key]
+        pixels = self._pixels.get(key)
+        if pixels is None:
+            pixels = pipeline.resized(self.image, self.side)
+            if len(self._pixels) < _KEPT:
+                self._pixels[key] = pixels
         return pixels if self.stage == "transforms.resized" else pipeline.place(pixels, self.side).astype(np.float32)
 
     def _masks(self, pipeline: Pipeline) -> Array:

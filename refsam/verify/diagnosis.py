@@ -35,6 +35,8 @@ AT_MOST = 4
 _TIE = 1e-3  # of the difference: hypotheses that leave less than this, or than twice what the best one leaves, are tied
 CERTAIN = 0.9
 """What a change of a single tensor has to explain: there are so many of them that one always explains something."""
+_SEEDS = 4
+"""Hypotheses of preprocessing, the best ones, that are tried with each other one where none explains enough alone."""
 _ALL_BUT = 16.0  # times what rounding leaves over: a squared difference below that is not worth looking at single tensors for
 _WITNESSES = 4
 _WORTH_SAYING = 0.05
@@ -212,8 +214,8 @@ def _chain(
     bench: Bench, alone: Mapping[Hypothesis, float], witnesses: Callable[[], list[Bench]], threads: int
 ) -> tuple[list[Hypothesis], float]:
     """Hypotheses that explain more and more together, and how much."""
-    chosen: list[Hypothesis] = []
-    explained, scores = 0.0, dict(alone)
+    chosen, explained = _pair(bench, alone, threads)
+    scores = _next(bench, chosen, explained, alone, threads) if chosen else dict(alone)
     while scores and len(chosen) < AT_MOST:
         best = max(scores.values())
         enough = explained + WORTHWHILE * (1 - explained) if chosen else ENOUGH
@@ -223,11 +225,34 @@ def _chain(
         taken = _most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0]
         chosen += taken.parts or [taken]
         explained = scores[taken]
-        if 1 - explained < bench.rounding:
-            break
-        left = [h for h in alone if h not in chosen]
-        scores = dict(zip(left, bench.scores([[*chosen, h] for h in left], threads), strict=True))
+        scores = _next(bench, chosen, explained, alone, threads)
     return chosen, explained
+
+
+def _next(
+    bench: Bench, chosen: Sequence[Hypothesis], explained: float, tried: Iterable[Hypothesis], threads: int
+) -> dict[Hypothesis, float]:
+    """`_with`, as long as more is left over than rounding."""
+    return {} if 1 - explained < bench.rounding else _with(bench, chosen, tried, threads)
+
+
+def _with(bench: Bench, chosen: Sequence[Hypothesis], tried: Iterable[Hypothesis], threads: int) -> dict[Hypothesis, float]:
+    """What each of the others explains together with those that were chosen."""
+    left = [h for h in tried if h not in chosen]
+    return dict(zip(left, bench.scores([[*chosen, h] for h in left], threads), strict=True))
+
+
+def _pair(bench: Bench, alone: Mapping[Hypothesis, float], threads: int) -> tuple[list[Hypothesis], float]:
+    """Two that explain nearly all where each alone explains little, as an exchange of channels in a picture upside down.
+
+    Only of preprocessing, where a run costs a resize. Nothing, where one alone explains enough, or no pair nearly all.
+    """
+    if bench.area != "preprocessing" or max(alone.values(), default=ENOUGH) >= ENOUGH:
+        return [], 0.0
+    seeds = sorted(alone, key=lambda h: -alone[h])[:_SEEDS]
+    found = {(seed, h): score for seed in seeds for h, score in _with(bench, [seed], alone, threads).items()}
+    best = max(found, key=lambda pair: found[pair], default=None)
+    return ([*best], found[best]) if best is not None and found[best] >= CERTAIN else ([], 0.0)
 
 
 def _note(bench: Bench, chosen: Sequence[Hypothesis]) -> str:

@@ -37,23 +37,53 @@ def mask_as_it_is(mask: Array, original_size: Size, image_size: int) -> Array:  
     return mask
 
 
-def normalized(mean: Any, std: Any, pad: float = 0.0, pad_first: bool = False) -> Callable[[Pixels, int], Array]:
-    """(pixel - mean) / std, and padding with `pad`, before normalising or after it."""
-
-    def place(pixels: Pixels, image_size: int) -> Array:
-        height, width = pixels.shape[:2]
-        mean32, std32 = np.float32(mean), np.float32(std)
-        fill = (np.float32(pad) - mean32) / std32 if pad_first else np.float32(pad)
-        image = np.empty((image_size, image_size, 3), np.float32)
-        image[...] = fill
-        image[:height, :width] = (pixels.astype(np.float32) - mean32) / std32
-        return image.transpose(2, 0, 1)[None]
-
-    return place
+def upper_left(frame: Float[Array, "S S 3"], pixels: Float[Array, "h w 3"]) -> None:
+    """The picture in the frame's first rows and columns."""
+    frame[: pixels.shape[0], : pixels.shape[1]] = pixels
 
 
-normalize_and_pad = normalized(transforms.PIXEL_MEAN, transforms.PIXEL_STD)
-"""`transforms.normalize_and_pad` with the same bits, of pixels that may be float too."""
+Level: TypeAlias = float | tuple[float, float, float]
+"""Of all channels, or one for each."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Normalising and padding; the defaults are `transforms.normalize_and_pad` with the same bits, also of pixels that are float.
+
+    Attributes:
+        mean, std: pixels become (pixel - mean) / std.
+        fill: the padding.
+        fill_first: it is padded before normalising, with a grey level.
+        black_rows: so many rows of the frame, as a share of S, are a canvas that is black before normalising; 0 for none.
+        position: writes the picture into the frame.
+    """
+
+    mean: Level = tuple(transforms.PIXEL_MEAN.tolist())
+    std: Level = tuple(transforms.PIXEL_STD.tolist())
+    fill: float = 0.0
+    fill_first: bool = False
+    black_rows: float = 0.0
+    position: Callable[[Float[Array, "S S 3"], Float[Array, "h w 3"]], None] = upper_left
+
+    def __call__(self, pixels: Pixels, image_size: int) -> Float[Array, "1 3 S S"]:
+        """The encoder's input."""
+        frame = np.empty((image_size, image_size, 3), np.float32)
+        frame[...] = self.normalised(self.fill) if self.fill_first else self.fill
+        if self.black_rows:
+            rows = round(self.black_rows * image_size)
+            frame[:rows] = self.normalised(0)
+            pixels = pixels[:rows]
+        self.position(frame, self.normalised(pixels))
+        return frame.transpose(2, 0, 1)[None]
+
+    def normalised(self, pixels: Any) -> Float[Array, "*S 3"]:
+        """Grey levels as the model takes them."""
+        result: Array = (np.float32(pixels) - np.float32(self.mean)) / np.float32(self.std)
+        return result
+
+
+normalize_and_pad = Place()
+"""The reference's."""
 
 
 @dataclass(frozen=True)

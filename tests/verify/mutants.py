@@ -17,7 +17,7 @@ from verify.mutant_tensors import tensor
 
 from refsam.config import Config
 from refsam.verify.hypotheses import preprocessing
-from refsam.verify.pipeline import Pipeline, normalized
+from refsam.verify.pipeline import Pipeline, Place
 
 ODDS = {
     "tensor": 0.5,
@@ -97,7 +97,11 @@ def picture(rng: Random) -> tuple[str, Callable[[], Pipeline], tuple[str, ...]]:
         pad = value / 20
     else:
         (mean if way == "mean" else std)[channel] += value
-    return f"{way} {value:.3g} off in channel {channel}", lambda: Pipeline(place=normalized(mean, std, pad)), ()
+    return (
+        f"{way} {value:.3g} off in channel {channel}",
+        lambda: Pipeline(place=Place(tuple(mean.tolist()), tuple(std.tolist()), pad)),
+        (),
+    )
 
 
 def prompt(rng: Random) -> tuple[str, Callable[[], Pipeline], tuple[str, ...]]:

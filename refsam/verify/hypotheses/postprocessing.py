@@ -11,7 +11,7 @@ from refsam.coreml.app_switches import Switches
 from refsam.metal.definitions import gaussian_blur
 from refsam.ops.resize import bilinear
 from refsam.types import Array, Bool, Size
-from refsam.verify.hypotheses.preprocessing import cubic, kernel_weights
+from refsam.verify.hypotheses.resizing import CATMULL_ROM, Resize
 from refsam.verify.hypothesis import Hypothesis
 
 
@@ -84,8 +84,9 @@ def nearest_then_cubic(low_res_masks: Array, input_size: Size, original_size: Si
     """Logits to S by nearest; their mask, as 0 and 255, by Catmull-Rom to the picture, where it is cut at 100."""
     first = nearest(low_res_masks.shape[-1], image_size)
     inside = (first[: input_size[0]] @ low_res_masks @ first[: input_size[1]].T > 0) * np.float32(255)
-    down, across = (kernel_weights(n, m, cubic(-0.5), True) for n, m in zip(input_size, original_size, strict=True))
-    return np.clip(np.rint(down @ inside @ across.T), 0, 255) - 100
+    cubic = Resize(CATMULL_ROM)
+    resized = cubic.along(cubic.along(inside, -1, original_size[1]), -2, original_size[0])
+    return np.clip(np.rint(resized), 0, 255) - 100
 
 
 def moved(down: int, across: int) -> Callable[[Array], Array]:

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from refsam.coreml.app_preprocessing import resample
-from refsam.ops.resize import pillow_bilinear
 from refsam.transforms import PIXEL_MEAN, PIXEL_STD
 from refsam.types import Array, Float, Size
+from refsam.verify.hypotheses import resizing
+from refsam.verify.hypotheses.resizing import Resize, to_uint8
 from refsam.verify.hypothesis import Hypothesis
-from refsam.verify.pipeline import Picture, Pipeline, Pixels, normalize_and_pad, normalized
+from refsam.verify.pipeline import Level, Picture, Pipeline, Place
 
 GREY = 114.0
 """The letterbox colour of the YOLO family."""
@@ -22,125 +22,47 @@ def changed(name: str, remedy: str, **fields: Any) -> Hypothesis:
     return Hypothesis(name, ("preprocessing",), remedy, lambda pipeline: replace(pipeline, **fields))
 
 
-# --- resizing ---------------------------------------------------------------------------------------------------------------
-
-
-def to_uint8(x: Array) -> Array:
-    """Rounded to whole grey levels."""
-    return np.clip(np.rint(x), 0, 255).astype(np.uint8)
-
-
-def planes(image: Picture) -> Float[Array, "3 H W"]:
-    """Channels first, float32."""
-    return image.transpose(2, 0, 1).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Triangle:
-    """The triangle filter with what ports leave out of it, each by itself.
-
-    Attributes:
-        antialias: the filter widens where the picture shrinks.
-        half_pixel: the middle of a target pixel is sampled; else its corner, as a texture is at (x, y) / size.
-        rounded: to whole grey levels.
-    """
-
-    antialias: bool = True
-    half_pixel: bool = True
-    rounded: bool = True
-
-    def __call__(self, image: Picture, size: Size) -> Pixels:
-        """Resize."""
-        if self.antialias and self.half_pixel and self.rounded:
-            return pillow_bilinear(image, size)
-        resized = resample(image.astype(np.float32), size, self.half_pixel, self.antialias)
-        return to_uint8(resized) if self.rounded else resized
-
-
-def triangle(name: str, remedy: str, parts: tuple[Hypothesis, ...] = (), **without: bool) -> Hypothesis:
-    """A hypothesis about the triangle filter, on top of what others say about it."""
+def resize(name: str, remedy: str, parts: tuple[Hypothesis, ...] = (), **without: Any) -> Hypothesis:
+    """A hypothesis about the resize, on top of what others say about it."""
 
     def apply(pipeline: Pipeline) -> Pipeline:
-        now = pipeline.resize if isinstance(pipeline.resize, Triangle) else Triangle()
+        now = pipeline.resize if isinstance(pipeline.resize, Resize) else Resize()
         return replace(pipeline, resize=replace(now, **without))
 
     return Hypothesis(name, ("preprocessing",), remedy, apply, parts)
 
 
-def corner_bilinear(image: Picture, size: Size) -> Pixels:
-    """One sample between four pixels at position i * scale, as cv2.warpAffine: the picture moves by half a target pixel, less
-    half a pixel of its own."""
-    return to_uint8(separable(image, size, lambda x: np.maximum(1 - np.abs(x), 0), offset=0.0))
+def place(name: str, remedy: str, **fields: Any) -> Hypothesis:
+    """A hypothesis about normalising and padding, on top of what others say about them."""
+
+    def apply(pipeline: Pipeline) -> Pipeline:
+        now = pipeline.place if isinstance(pipeline.place, Place) else Place()
+        return replace(pipeline, place=replace(now, **fields))
+
+    return Hypothesis(name, ("preprocessing",), remedy, apply)
 
 
-def aligned_bilinear(image: Picture, size: Size) -> Pixels:
-    """First and last pixels' centres on each other: align_corners=True."""
-    weights = [_aligned_weights(n_in, n_out) for n_in, n_out in zip(image.shape[:2], size, strict=True)]
-    return to_uint8((weights[0] @ planes(image) @ weights[1].T).transpose(1, 2, 0))
+@dataclass(frozen=True)
+class Steps:
+    """One change of the picture after the other. Equal where the changes are, so that what comes of them is computed once."""
+
+    functions: tuple[Callable[[Picture], Picture], ...]
+
+    def __call__(self, image: Picture) -> Picture:
+        """All of them."""
+        for function in self.functions:
+            image = function(image)
+        return image
 
 
-def _aligned_weights(n_in: int, n_out: int) -> Float[Array, "o i"]:
-    source = np.arange(n_out) * ((n_in - 1) / max(n_out - 1, 1))
-    return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(n_in))).astype(np.float32)
+def picture(name: str, remedy: str, function: Callable[[Picture], Picture]) -> Hypothesis:
+    """A hypothesis about what becomes of the picture, after what others say about it."""
 
+    def apply(pipeline: Pipeline) -> Pipeline:
+        before = pipeline.picture.functions if isinstance(pipeline.picture, Steps) else (pipeline.picture,)
+        return replace(pipeline, picture=Steps((*before, function)))
 
-def nearest(image: Picture, size: Size) -> Pixels:
-    """The pixel under each target's corner: cv2.INTER_NEAREST, torch's mode="nearest"."""
-    rows, columns = (np.arange(n_out) * n_in // n_out for n_in, n_out in zip(image.shape[:2], size, strict=True))
-    return image[rows][:, columns]
-
-
-def nearest_centre(image: Picture, size: Size) -> Pixels:
-    """The pixel under each target's centre: Pillow's NEAREST, torch's "nearest-exact"."""
-    sources = [((np.arange(o) + 0.5) * (i / o)).astype(int) for i, o in zip(image.shape[:2], size, strict=True)]
-    return image[sources[0]][:, sources[1]]
-
-
-def cubic(a: float) -> Callable[[Array], Array]:
-    """Keys' kernel: a = -0.5 is Catmull-Rom and Pillow's, a = -0.75 is OpenCV's and torch's."""
-
-    def kernel(x: Array) -> Array:
-        x = np.abs(x)
-        near = (a + 2) * x**3 - (a + 3) * x**2 + 1
-        far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
-        return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-    return kernel
-
-
-def lanczos(x: Array) -> Array:
-    """Three lobes, as Pillow's LANCZOS."""
-    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
-
-
-def box(x: Array) -> Array:
-    """The mean of the pixels covered: cv2.INTER_AREA, Pillow's BOX."""
-    return ((x > -0.5) & (x <= 0.5)).astype(np.float64)
-
-
-def kernel_weights(
-    n_in: int, n_out: int, kernel: Callable[[Array], Array], antialias: bool, offset: float = 0.5
-) -> Float[Array, "o i"]:  # fmt: skip
-    """What each source pixel counts in each target pixel; the kernel widens where the picture shrinks if it is antialiased."""
-    scale = n_in / n_out
-    stretch = max(scale, 1.0) if antialias else 1.0
-    centre = np.clip((np.arange(n_out)[:, None] + offset) * scale - offset, 0, n_in if antialias else n_in - 1)
-    taps = kernel((np.arange(n_in) - centre) / stretch)
-    return (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def separable(
-    image: Picture, size: Size, kernel: Callable[[Array], Array], antialias: bool = False, offset: float = 0.5
-) -> Float[Array, "h w 3"]:
-    """A resize by one kernel along each axis."""
-    ends = zip(image.shape[:2], size, strict=True)
-    down, across = (kernel_weights(n_in, n_out, kernel, antialias, offset) for n_in, n_out in ends)
-    return (down @ planes(image) @ across.T).transpose(1, 2, 0)
-
-
-def by_kernel(kernel: Callable[[Array], Array], antialias: bool) -> Callable[[Picture, Size], Pixels]:
-    """A resize to whole grey levels."""
-    return lambda image, size: to_uint8(separable(image, size, kernel, antialias))
+    return Hypothesis(name, ("preprocessing",), remedy, apply)
 
 
 # --- size -------------------------------------------------------------------------------------------------------------------
@@ -167,47 +89,44 @@ def onto_canvas(original: Size, image_size: int) -> Size:
     return max(int(original[0] * scale + 0.5), 1), max(int(original[1] * scale + 0.5), 1)
 
 
-def black_canvas(pixels: Pixels, image_size: int) -> Array:
-    """The canvas is black before normalising; what is below it is 0 after."""
-    canvas = np.zeros((round(CANVAS * image_size), image_size, 3), pixels.dtype)
-    height, width = pixels.shape[:2]
-    canvas[:height, :width] = pixels[: len(canvas)]
-    return normalize_and_pad(canvas, image_size)
-
-
 # --- normalising and padding ------------------------------------------------------------------------------------------------
 
 
-def centred(pixels: Pixels, image_size: int) -> Array:
+def levels(values: Float[Array, "3"]) -> Level:
+    """Of three channels, for a `Place`."""
+    red, green, blue = values.tolist()
+    return red, green, blue
+
+
+ONE_STD = 0.226 * 255
+"""The mean of the three deviations, in coremltools' documentation of ImageType, whose scale is one number."""
+
+
+def centred(frame: Float[Array, "S S 3"], pixels: Float[Array, "h w 3"]) -> None:
     """Half of the padding on each side."""
-    image = normalize_and_pad(pixels, image_size)
-    return np.roll(image, [(image_size - side) // 2 for side in pixels.shape[:2]], axis=(2, 3))
+    (height, width), side = pixels.shape[:2], len(frame)
+    top, left = (side - height) // 2, (side - width) // 2
+    frame[top : top + height, left : left + width] = pixels
 
 
-def at_the_end(pixels: Pixels, image_size: int) -> Array:
+def lower_right(frame: Float[Array, "S S 3"], pixels: Float[Array, "h w 3"]) -> None:
     """Padding above and to the left."""
-    image = normalize_and_pad(pixels, image_size)
-    return np.roll(image, [image_size - side for side in pixels.shape[:2]], axis=(2, 3))
+    height, width = pixels.shape[:2]
+    frame[len(frame) - height :, len(frame) - width :] = pixels
 
 
-def padding_in_the_index(pixels: Pixels, image_size: int) -> Array:
+def padding_in_the_index(frame: Float[Array, "S S 3"], pixels: Float[Array, "h w 3"]) -> None:
     """index = y * (w + pad_x) + x + pad_y: the bottom padding is added to a linear index, so landscape pictures move right and
     wrap around."""
-    image = normalize_and_pad(pixels, image_size)
-    height, width = pixels.shape[:2]
-    y, x = np.divmod(np.arange(height * width), width)
-    flat = np.zeros((3, image_size * image_size), np.float32)
-    flat[:, y * image_size + x + image_size - height] = image[0, :, :height, :width].reshape(3, -1)
-    return flat.reshape(1, 3, image_size, image_size)
+    (height, width), side = pixels.shape[:2], len(frame)
+    index = np.arange(height)[:, None] * side + np.arange(width) + side - height
+    frame.reshape(-1, 3)[index.ravel()] = pixels.reshape(-1, 3)
 
 
-def rows_of_their_own(pixels: Pixels, image_size: int) -> Array:
+def rows_of_their_own(frame: Float[Array, "S S 3"], pixels: Float[Array, "h w 3"]) -> None:
     """Rows written with the picture's stride and read with the frame's: narrow pictures come out scrambled."""
-    image = normalize_and_pad(pixels, image_size)
     height, width = pixels.shape[:2]
-    flat = np.zeros((3, image_size * image_size), np.float32)
-    flat[:, : height * width] = image[0, :, :height, :width].reshape(3, -1)
-    return flat.reshape(1, 3, image_size, image_size)
+    frame.reshape(-1, 3)[: height * width] = pixels.reshape(-1, 3)
 
 
 # --- colour and orientation -------------------------------------------------------------------------------------------------
@@ -226,66 +145,88 @@ def grey(image: Picture) -> Picture:
     return np.repeat(to_uint8(luma)[..., None], 3, axis=2)
 
 
+def backwards(image: Picture) -> Picture:
+    """The channels in the opposite order."""
+    return image[..., ::-1]
+
+
 def turned(quarters: int) -> Callable[[Picture], Picture]:
     """The picture turned by 90 degrees so many times."""
     return lambda image: np.ascontiguousarray(np.rot90(image, quarters))
 
 
 _PILLOW = "resize uint8 pixels with an antialiased triangle filter, Pillow's BILINEAR (refsam/ops/resize.py has the recipe)"
+_ROUND = "round to whole grey levels after each of two passes, the horizontal one first (refsam/ops/resize.py has the recipe)"
 _SIZE = "round sizes half up: int(side * scale + 0.5); at exact halves round() of Python and NumPy gives even numbers"
 _NORM = "subtract mean (123.675, 116.28, 103.53) and divide by std (58.395, 57.12, 57.375), on pixels from 0 to 255"
 _PAD = "pad with zeros to the right and below, after normalising"
 _EXIF = "turn the picture as its EXIF orientation says, before everything else (and measure points on the turned one)"
 
-NO_ANTIALIAS = triangle("no antialias", _PILLOW, antialias=False)
+NO_ANTIALIAS = resize("no antialias", _PILLOW, antialias=False, between=False)
 """One sample between four pixels at each target's centre: cv2.INTER_LINEAR, torch without antialias, a texture sampler."""
-NO_HALF_PIXEL = triangle("texture sampled without the half pixel", "sample at (x + 0.5, y + 0.5) / size", half_pixel=False)
+NO_HALF_PIXEL = resize(
+    "texture sampled without the half pixel",
+    "sample at (x + 0.5, y + 0.5) / size",
+    sampled=resizing.as_a_texture,
+    between=False,
+)
 
 HYPOTHESES = (
     NO_ANTIALIAS,
     NO_HALF_PIXEL,
-    triangle(
+    resize(
         "no antialias, texture sampled without the half pixel",
         _PILLOW,
         (NO_ANTIALIAS, NO_HALF_PIXEL),
         antialias=False,
-        half_pixel=False,
+        sampled=resizing.as_a_texture,
+        between=False,
     ),
-    changed("no antialias, no half pixel", _PILLOW, resize=corner_bilinear),
-    changed("align_corners resize", _PILLOW, resize=aligned_bilinear),
-    changed("nearest resize", _PILLOW, resize=nearest),
-    changed("nearest resize at centres", _PILLOW, resize=nearest_centre),
-    changed("bicubic resize", _PILLOW, resize=by_kernel(cubic(-0.5), antialias=True)),
-    changed("bicubic resize, no antialias", _PILLOW, resize=by_kernel(cubic(-0.75), antialias=False)),
-    changed("Lanczos resize", _PILLOW, resize=by_kernel(lanczos, antialias=True)),
-    changed("area resize", _PILLOW, resize=by_kernel(box, antialias=True)),
-    triangle("resized without rounding", _PILLOW, rounded=False),
+    resize("no antialias, no half pixel", _PILLOW, antialias=False, sampled=resizing.at_corners, between=False),
+    resize("align_corners resize", _PILLOW, antialias=False, sampled=resizing.aligned, between=False),
+    changed("nearest resize", _PILLOW, resize=resizing.nearest),
+    changed("nearest resize at centres", _PILLOW, resize=resizing.nearest_centre),
+    resize("bicubic resize", _PILLOW, kernel=resizing.CATMULL_ROM),
+    resize("bicubic resize, no antialias", _PILLOW, kernel=resizing.CUBIC, antialias=False, between=False),
+    resize("Lanczos resize", _PILLOW, kernel=resizing.LANCZOS3),
+    resize("Lanczos resize, no antialias", _PILLOW, kernel=resizing.LANCZOS4, antialias=False, between=False),
+    resize("box resize", _PILLOW, kernel=resizing.BOX),
+    resize("Hamming resize", _PILLOW, kernel=resizing.HAMMING),
+    resize("area resize", _PILLOW, kernel=resizing.AREA, between=False),
+    resize("area resize of whole pixels", _PILLOW, kernel=resizing.WHOLE_AREA, between=False),
+    resize("resized without rounding", _PILLOW, between=False, levels="float"),
+    resize("rounded once", _ROUND, between=False),
+    resize("truncated", _ROUND, between=False, levels="truncated"),
+    resize("vertical pass first", _ROUND, vertical_first=True),
     changed("size rounded down", _SIZE, size=rounded_down),
     changed("canvas of 684 x 1024", "scale the longest side to S, whatever the picture's shape", size=onto_canvas,
-            place=black_canvas, resize=corner_bilinear),
+            place=Place(black_rows=CANVAS),
+            resize=Resize(antialias=False, sampled=resizing.at_corners, between=False)),
     changed("squashed to a square", "scale the longest side to S and keep the aspect; pad the rest", size=squashed),
-    changed("BGR", "give RGB; OpenCV reads BGR", picture=lambda image: image[..., ::-1]),
-    changed("sRGB as linear light", "read pixels as they are stored: no _srgb texture format", picture=linear_light),
-    changed("grey picture", "give all three channels", picture=grey),
-    changed("x and y exchanged", "the picture is rows x columns x channels", picture=lambda image: image.transpose(1, 0, 2)),
-    changed("mirrored", "give the picture as it is", picture=lambda image: image[:, ::-1]),
-    changed("upside down", "rows run from top to bottom", picture=lambda image: image[::-1]),
-    changed("turned by 90 degrees", _EXIF, picture=turned(1)),
-    changed("turned by 180 degrees", _EXIF, picture=turned(2)),
-    changed("turned by 270 degrees", _EXIF, picture=turned(3)),
-    changed("0-1 range, not normalised", _NORM, place=normalized(0, 255)),
-    changed("0-255 range, not normalised", _NORM, place=normalized(0, 1)),
-    changed("normalised to -1..1", _NORM, place=normalized(127.5, 127.5)),
-    changed("mean only", _NORM, place=normalized(PIXEL_MEAN, 1)),
-    changed("mean and std of 0-1 on 0-255", _NORM, place=normalized(PIXEL_MEAN / 255, PIXEL_STD / 255)),
-    changed("mean and std of 0-255 on 0-1", _NORM, place=normalized(PIXEL_MEAN * 255, PIXEL_STD * 255)),
-    changed("mean and std in BGR order", _NORM, place=normalized(PIXEL_MEAN[::-1], PIXEL_STD[::-1])),
-    changed("padded before normalising", _PAD, place=normalized(PIXEL_MEAN, PIXEL_STD, 0, pad_first=True)),
-    changed("grey padding", _PAD, place=normalized(PIXEL_MEAN, PIXEL_STD, GREY, pad_first=True)),
-    changed("padding on both sides", _PAD, place=centred),
-    changed("padding above and left", _PAD, place=at_the_end),
-    changed("padding in the index", "index = y * S + x; padding is never added to it", place=padding_in_the_index),
-    changed("row stride of the unpadded picture", "write rows S apart", place=rows_of_their_own),
+    picture("BGR", "give RGB; OpenCV reads BGR", backwards),
+    picture("sRGB as linear light", "read pixels as they are stored: no _srgb texture format", linear_light),
+    picture("grey picture", "give all three channels", grey),
+    picture("x and y exchanged", "the picture is rows x columns x channels", lambda image: image.transpose(1, 0, 2)),
+    picture("mirrored", "give the picture as it is", lambda image: image[:, ::-1]),
+    picture("upside down", "rows run from top to bottom", lambda image: image[::-1]),
+    picture("turned by 90 degrees", _EXIF, turned(1)),
+    picture("turned by 180 degrees", _EXIF, turned(2)),
+    picture("turned by 270 degrees", _EXIF, turned(3)),
+    place("0-1 range, not normalised", _NORM, mean=0, std=255),
+    place("0-255 range, not normalised", _NORM, mean=0, std=1),
+    place("normalised to -1..1", _NORM, mean=127.5, std=127.5),
+    place("mean only", _NORM, std=1),
+    place("mean and std of 0-1 on 0-255", _NORM, mean=levels(PIXEL_MEAN / 255), std=levels(PIXEL_STD / 255)),
+    place("mean and std of 0-255 on 0-1", _NORM, mean=levels(PIXEL_MEAN * 255), std=levels(PIXEL_STD * 255)),
+    place("mean and std in BGR order", _NORM, mean=levels(PIXEL_MEAN[::-1]), std=levels(PIXEL_STD[::-1])),
+    place("one std for all channels", _NORM, std=ONE_STD),
+    place("one std for all channels, but not for the mean", _NORM, mean=levels(PIXEL_MEAN / PIXEL_STD * ONE_STD), std=ONE_STD),
+    place("padded before normalising", _PAD, fill=0, fill_first=True),
+    place("grey padding", _PAD, fill=GREY, fill_first=True),
+    place("padding on both sides", _PAD, position=centred),
+    place("padding above and left", _PAD, position=lower_right),
+    place("padding in the index", "index = y * S + x; padding is never added to it", position=padding_in_the_index),
+    place("row stride of the unpadded picture", "write rows S apart", position=rows_of_their_own),
 )  # fmt: skip
 
 

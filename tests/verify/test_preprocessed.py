@@ -1,0 +1,117 @@
+"""A preprocessed picture alone: mistakes are made here with NumPy, or by libraries, not by the hypotheses that are looked for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from verify.mistaken import picture
+
+from refsam import transforms
+from refsam.verify.preprocessed import diagnose_preprocessed
+
+SIDE = 64
+PICTURE = picture(98, 150)
+RESIZED = transforms.resize(PICTURE, SIDE)
+MEAN, STD = transforms.PIXEL_MEAN, transforms.PIXEL_STD
+
+
+RESIZES = {
+    "cv2 LINEAR": ("no antialias",),  # in fixed point: off by a level here and there
+    "cv2 LINEAR_EXACT": ("no antialias",),
+    "cv2 AREA": ("area resize",),
+    "cv2 CUBIC": ("bicubic resize, no antialias",),
+    "cv2 LANCZOS4": ("Lanczos resize, no antialias",),
+    "cv2 NEAREST": ("nearest resize",),
+    "cv2 NEAREST_EXACT": ("nearest resize at centres",),
+    "PIL BILINEAR": (),
+    "PIL BICUBIC": ("bicubic resize",),
+    "PIL LANCZOS": ("Lanczos resize",),
+    "PIL BOX": ("box resize",),
+    "PIL HAMMING": ("Hamming resize",),
+    "PIL NEAREST": ("nearest resize at centres",),
+    "torchvision uint8": ("rounded once",),
+    "torchvision uint8 no antialias": ("no antialias",),
+    "torchvision float": ("resized without rounding",),
+    "torchvision float no antialias": ("no antialias", "resized without rounding"),
+    "torch bilinear": ("no antialias", "resized without rounding"),
+    "torch bicubic": ("bicubic resize, no antialias", "resized without rounding"),
+    "torch area": ("area resize of whole pixels", "resized without rounding"),
+    "torch nearest": ("nearest resize",),
+    "torch align_corners": ("align_corners resize", "resized without rounding"),
+}
+"""What libraries do (`make_resizes.py`), and what it is called."""
+
+
+@pytest.fixture(scope="module")
+def resizes() -> Mapping[str, np.ndarray]:
+    return dict(np.load(Path(__file__).parent / "data" / "resizes.npz"))
+
+
+def framed(pixels: np.ndarray, padding: float | np.ndarray = 0.0) -> np.ndarray:
+    """(1, 3, S, S), the picture in the first rows."""
+    frame = np.empty((SIDE, SIDE, 3), np.float32)
+    frame[...] = padding
+    frame[: len(pixels), : pixels.shape[1]] = pixels
+    return frame.transpose(2, 0, 1)[None]
+
+
+def named(tensor: np.ndarray, image: np.ndarray = PICTURE, stage: str | None = None) -> set[str]:
+    """The mistakes, which have to explain all but rounding."""
+    found = diagnose_preprocessed(tensor, image, stage).explanation
+    assert found is not None
+    assert not found.names or found.explained > 1 - 1e-4, str(found)
+    return {*found.names}
+
+
+@pytest.mark.parametrize("way", RESIZES)
+def test_what_libraries_do_is_called_by_its_name(way: str, resizes: Mapping[str, np.ndarray]) -> None:
+    found = diagnose_preprocessed(resizes[way], resizes["picture"], "transforms.resized")
+    names = () if found.explanation is None else found.explanation.names
+    assert names == RESIZES[way], str(found)
+    assert bool(found) == (names == ())
+    assert found.left.max <= 1
+    assert found.explanation is None or found.explanation.explained > 0.997
+
+
+def test_all_that_was_frozen_is_judged(resizes: Mapping[str, np.ndarray]) -> None:
+    assert {*RESIZES, "picture", "versions"} == {*resizes}
+
+
+def test_a_picture_that_was_cut_down_to_whole_levels_or_resized_in_columns_first_is_known(
+    resizes: Mapping[str, np.ndarray],
+) -> None:
+    image = resizes["picture"]
+    cut = np.floor(resizes["torchvision float"]).astype(np.uint8)
+    assert named(cut, image, "transforms.resized") == {"truncated"}
+    columns = transforms.resize(np.ascontiguousarray(image.transpose(1, 0, 2)), 32).transpose(1, 0, 2)
+    assert named(columns, image, "transforms.resized") == {"vertical pass first"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        (lambda image: image[::-1, :, ::-1], {"BGR", "upside down"}),
+        (lambda image: image[::-1, ::-1, ::-1], {"BGR", "turned by 180 degrees"}),
+        (lambda image: image[:, ::-1, ::-1], {"BGR", "mirrored"}),
+        (lambda image: np.rot90(image)[..., ::-1], {"BGR", "turned by 90 degrees"}),
+    ],
+)
+def test_two_changes_of_the_picture_are_found_together(changed, names: set[str]) -> None:
+    assert named(transforms.preprocess(np.ascontiguousarray(changed(PICTURE)), SIDE)) == names
+
+
+def test_padding_and_normalising_are_found_together() -> None:
+    lite = RESIZED.astype(np.float32) / 127.5 - 1
+    assert named(framed(lite, -1.0)) == {"normalised to -1..1", "padded before normalising"}
+    letterbox = np.empty((SIDE, SIDE, 3), np.float32)
+    letterbox[...] = (114 - MEAN) / STD
+    top = (SIDE - len(RESIZED)) // 2
+    letterbox[top : top + len(RESIZED)] = (RESIZED - MEAN) / STD
+    assert named(letterbox.transpose(2, 0, 1)[None]) == {"grey padding", "padding on both sides"}
+
+
+def test_one_deviation_for_all_channels_is_known_in_both_forms() -> None:
+    scaled = RESIZED.astype(np.float32) / (0.226 * 255)
+    assert named(framed(scaled - MEAN / (0.226 * 255))) == {"one std for all channels"}
+    assert named(framed(scaled - MEAN / STD)) == {"one std for all channels, but not for the mean"}
