@@ -8,7 +8,7 @@ import numpy as np
 
 from refsam.errors import InputError
 from refsam.figures import relative_l2
-from refsam.transforms import PIXEL_STD
+from refsam.transforms import PIXEL_STD, resized_size
 from refsam.types import Array, Float, UInt8
 from refsam.verify.bench import Bench
 from refsam.verify.comparison import K
@@ -19,6 +19,7 @@ from refsam.verify.hypotheses.preprocessing import preprocess
 from refsam.verify.hypothesis import Hypothesis, pipeline_of
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.precision import precision_of
+from refsam.verify.words import filled, others_in_words
 
 STAGES = ("input_image", "transforms.resized")
 
@@ -42,7 +43,7 @@ class Preprocessed:
     Attributes:
         stage: which of STAGES it is.
         layout: how its axes were taken, "" as they are.
-        relative_l2: of the whole tensor.
+        relative_l2: of the whole tensor, or of the rows and columns that it has in common with the reference's.
         off, left: how far it is from the reference, and from the reference with the explanation's mistakes.
         explanation: None where it holds.
         notes: how the tensor was read.
@@ -67,10 +68,12 @@ class Preprocessed:
         if self.explanation is None:
             return [f"{self.stage}{taken} is the reference's, up to rounding: {self.off}"]
         lines = [f"{self.stage}{taken} differs: {self.off}"]
-        if not self.explanation.names:
-            return [*lines, "  nothing known explains it"]
-        lines.append(f"  matches '{' + '.join(self.explanation.names)}'; what is left: {self.left}")
-        return [*lines, *(f"  instead: {remedy}" for remedy in self.explanation.remedies)]
+        if self.explanation.names:
+            lines.append(f"  matches '{' + '.join(self.explanation.names)}'; what is left: {self.left}")
+            lines += [f"  instead: {remedy}" for remedy in self.explanation.remedies]
+        else:
+            lines.append("  nothing known explains it")
+        return [*lines, *filled(others_in_words(self.explanation), "  ")]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -101,24 +104,28 @@ def diagnose_preprocessed(
         k: how many roundings of it are allowed.
         notes: how the tensor was read, for the result.
 
+    A resized picture of whole numbers is told from an encoder's input of the same shape, (S, S, 3), by its type, uint8. One whose
+    sides are off by a pixel is compared as far as it goes; it never holds.
+
     Raises InputError where it is neither, or not finite, or the precision is unknown.
     """
     given = np.asarray(tensor)
     if given.dtype.kind not in "iuf" or given.size == 0 or not np.isfinite(given).all():
         raise InputError(f"the tensor is of dtype {given.dtype} and shape {given.shape}; finite numbers are needed")
     lengths = sorted(n for n in given.shape if n != 1)
-    name = stage or ("input_image" if lengths[:1] == [3] and lengths[1:2] == lengths[2:] else "transforms.resized")
+    name = stage or _stage_of(given, image)
     side = lengths[-1] if len(lengths) == 3 else 0
     if 3 not in lengths or side < 16 or name not in STAGES:
         raise InputError(f"the tensor is {given.shape}; (1, 3, S, S) or a resized picture (h, w, 3) is needed")
     bench = _Tensor(image, given.astype(np.float64), name, side)
-    error = relative_l2(bench.reference_value, bench.target)
-    if error <= k * precision_of(precision).unit:
-        levels = _levels(bench.target - bench.reference_value, name)
+    error = relative_l2(*_common(bench.reference_value, bench.target))
+    notes = (*notes, *bench.notes)
+    if bench.target.shape == bench.reference_value.shape and error <= k * precision_of(precision).unit:
+        levels = _levels(bench.reference_value, bench.target, name)
         return Preprocessed(name, bench.layout, error, levels, levels, None, notes)
     tried = [h for h in (known() if hypotheses is None else hypotheses) if "preprocessing" in h.areas]
     found, chosen = search(bench, tried, list)
-    off, left = (_levels(bench.target - bench.value(pipeline_of(x)), name) for x in ((), chosen))
+    off, left = (_levels(bench.value(pipeline_of(x)), bench.target, name) for x in ((), chosen))
     return Preprocessed(name, bench.layout, error, off, left, found, notes)
 
 
@@ -129,9 +136,16 @@ class _Tensor(Bench):
         self.image, self.side, self.stage, self.area, self.crop = image, side, stage, "preprocessing", None
         self.reference_value = preprocess(Pipeline(), image, side)[stage]
         turned, self.layout = align(self.reference_value, tensor)
+        self.notes: tuple[str, ...] = ()
+        shape = self.reference_value.shape
         if turned is None:
-            shape = self.reference_value.shape
-            raise InputError(f"the tensor is {tensor.shape}; of a picture of this size {stage} is {shape} in some order of axes")
+            turned = _off_by_one(tensor, shape)
+            if turned is None:
+                raise InputError(
+                    f"the tensor is {tensor.shape}; of a picture of this size {stage} is {shape} in some order of axes"
+                )
+            theirs, ours = (" x ".join(map(str, size[:2])) for size in (turned.shape, shape))
+            self.notes = (f"its size is {theirs}, where the reference's is {ours}; compared is what both have",)
         self.measure(turned)
 
     def whole_path(self, hypothesis: Hypothesis) -> bool:  # noqa: ARG002 - there is nothing but preprocessing
@@ -139,7 +153,30 @@ class _Tensor(Bench):
         return False
 
 
-def _levels(difference: Array, stage: str) -> Levels:
+def _stage_of(tensor: Array, image: UInt8[Array, "H W 3"]) -> str:
+    """Which of STAGES a tensor is, as its shape says; for (S, S, 3) of a square picture, its type."""
+    lengths = sorted(n for n in tensor.shape if n != 1)
+    square = lengths[:1] == [3] and lengths[1:2] == lengths[2:]
+    pixels = tensor.dtype == np.uint8 and tensor.shape == (*resized_size(image.shape[:2], lengths[-1]), 3) if square else True
+    return "transforms.resized" if pixels else "input_image"
+
+
+def _off_by_one(tensor: Float[Array, "..."], shape: tuple[int, ...]) -> Float[Array, "h w 3"] | None:
+    """A resized picture as (h, w, 3) where its sides are those of `shape`, but for a pixel; else None."""
+    squeezed = tensor.squeeze()
+    orders = [] if squeezed.ndim != 3 or len(shape) != 3 else [squeezed, np.moveaxis(squeezed, 0, -1)]
+    near = (x for x in orders if x.shape[2] == 3 and all(abs(a - b) <= 1 for a, b in zip(x.shape[:2], shape[:2], strict=True)))
+    return next(near, None)
+
+
+def _common(first: Array, second: Array) -> tuple[Array, Array]:
+    """Two tensors as far as they overlap from their first elements on."""
+    part = tuple(slice(min(sides)) for sides in zip(first.shape, second.shape, strict=True))
+    return first[part], second[part]
+
+
+def _levels(reference: Array, tensor: Array, stage: str) -> Levels:
+    ours, theirs = _common(reference, tensor)
     std = PIXEL_STD[:, None, None] if stage == "input_image" else 1.0
-    found = np.abs(difference * std)
+    found = np.abs((theirs - ours) * std)
     return Levels(float(found.mean()), float(np.percentile(found, 99)), float(found.max()))

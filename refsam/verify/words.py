@@ -88,10 +88,14 @@ def explanation_in_words(explanation: Explanation) -> list[str]:
     lines = filled(str(explanation), "  ")
     for name, remedy in zip(explanation.names, explanation.remedies, strict=True):
         lines += filled(f"{name}: {remedy}", "    ")
-    if explanation.others:
-        others = (f"{name} {100 * share:.0f} %" for name, share in explanation.others)
-        lines += filled(f"alone they would explain: {', '.join(others)}", "    ")
+    lines += filled(others_in_words(explanation), "    ")
     return lines
+
+
+def others_in_words(explanation: Explanation) -> str:
+    """What further hypotheses would explain alone; nothing where there are none."""
+    others = (f"{name} {100 * share:.0f} %" for name, share in explanation.others)
+    return f"alone they would explain: {', '.join(others)}" if explanation.others else ""
 
 
 def filled(text: str, indent: str = "") -> list[str]:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from verify.mistaken import picture
 
-from refsam import transforms
+from refsam import InputError, transforms
+from refsam.ops.resize import pillow_bilinear
 from refsam.verify.preprocessed import diagnose_preprocessed
 
 SIDE = 64
@@ -115,3 +116,41 @@ def test_one_deviation_for_all_channels_is_known_in_both_forms() -> None:
     scaled = RESIZED.astype(np.float32) / (0.226 * 255)
     assert named(framed(scaled - MEAN / (0.226 * 255))) == {"one std for all channels"}
     assert named(framed(scaled - MEAN / STD)) == {"one std for all channels, but not for the mean"}
+
+
+def test_a_picture_a_row_short_is_searched_as_any_other() -> None:
+    wide = picture(103, 150)  # 43.95 rows at 64
+    short = pillow_bilinear(wide, (43, SIDE))
+    found = diagnose_preprocessed(short, wide)
+    assert found.stage == "transforms.resized"
+    assert found.explanation is not None
+    assert found.explanation.names == ("size rounded down",)
+    assert found.left.max == 0
+    assert "its size is 43 x 64, where the reference's is 44 x 64" in str(found)
+    assert diagnose_preprocessed(short.transpose(2, 0, 1)[None], wide).explanation.names == ("size rounded down",)
+    cut = diagnose_preprocessed(transforms.resize(wide, SIDE)[:-1], wide)
+    assert cut.off.max == 0
+    assert not cut, "a row is missing"
+    with pytest.raises(InputError, match="in some order of axes"):
+        diagnose_preprocessed(short[:-1], wide)
+
+
+def test_a_square_picture_of_whole_levels_is_the_resized_one() -> None:
+    image = picture(150, 150)
+    resized = transforms.resize(image, SIDE)
+    found = diagnose_preprocessed(resized, image)
+    assert found, str(found)
+    assert found.stage == "transforms.resized"
+    bare = diagnose_preprocessed(resized.transpose(2, 0, 1)[None].astype(np.float32), image)
+    assert bare.explanation is not None
+    assert bare.explanation.names == ("0-255 range, not normalised",)
+    frame = np.zeros((SIDE, SIDE, 3), np.uint8)
+    frame[: len(RESIZED)] = RESIZED
+    assert named(frame) == {"0-255 range, not normalised"}, "of a picture that is not square it can be nothing else"
+
+
+def test_what_others_would_explain_alone_is_said(resizes: Mapping[str, np.ndarray]) -> None:
+    found = diagnose_preprocessed(resizes["cv2 LINEAR"], resizes["picture"], "transforms.resized")
+    text = " ".join(str(found).split())
+    name, share = found.explanation.others[0]
+    assert f"alone they would explain: {name} {100 * share:.0f} %" in text
