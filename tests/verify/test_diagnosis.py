@@ -121,6 +121,8 @@ def test_users_can_add_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verdict.explanations[0].names == ("brighter",)
     with pytest.raises(InputError, match="brighter"):
         hypothesis.register(own)
+    with pytest.raises(InputError, match="'BGR' already"):
+        hypothesis.register(replace(own, name="BGR"))
 
 
 def test_names_are_unique() -> None:
