@@ -1,6 +1,7 @@
-"""An outcome as plain values: rounded, sorted, without times and paths."""
+"""An outcome as plain values: rounded, sorted, without times and absolute paths."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,14 @@ def entry_of(outcome: Outcome) -> dict[str, Any]:
     hidden = [name for name in default_stages(model.config) if name not in shown and NEEDS.get(name, "") in ("", *prompts)]
     # A mask prompt is told by its shape.
     asked = {name: np.shape(x) if name == "mask_input" else np.asarray(x).tolist() for name, x in prompts.items()}
-    facts = {"weights_sha256": model.weights_sha256, "prompts": asked, "not_shown": hidden}
+    facts = {"port": port_name(outcome.port), "weights_sha256": model.weights_sha256, "prompts": asked, "not_shown": hidden}
     entry: dict[str, Any] = plain({**outcome.to_dict(), **facts})
     return entry
+
+
+def port_name(name: str) -> str:
+    """The port's name as two machines have it in common: of an absolute path the last part."""
+    return PurePath(name).name if PurePath(name).is_absolute() else name
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from verify.report.outcomes import Mistaken, app, clean, few, outcome, scaled_ne
 
 from refsam.verify.report import record, to_json
 from refsam.verify.report.document import SCHEMA
-from refsam.verify.report.entry import plain
+from refsam.verify.report.entry import plain, port_name
 
 
 def values(document: Any) -> Iterator[Any]:
@@ -45,6 +45,13 @@ def test_the_same_run_gives_the_same_document_in_any_order() -> None:
     again = outcome(Mistaken("clean"))
     first = json.dumps(to_json([clean(), scaled_neck()]))
     assert json.dumps(to_json([scaled_neck(), record(again)])) == first
+
+
+def test_where_a_port_lies_is_not_said() -> None:
+    here, there = (outcome(Mistaken(f"/{folder}/dumps", ("BGR",)), explain=False) for folder in ("home/me", "tmp/you"))
+    assert json.dumps(to_json([here])) == json.dumps(to_json([there]))
+    assert to_json([here])["outcomes"][0]["port"] == "dumps"
+    assert port_name("mine/dumps") == "mine/dumps", "as it was given"
 
 
 def test_what_is_infinite_or_no_number_is_null() -> None:
