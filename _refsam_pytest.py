@@ -23,7 +23,7 @@ OPTIONS: tuple[tuple[str, str, str, bool], ...] = (
     ("point", "X,Y[,LABEL]", "a point in its pixels; again for more (default: one in the middle)", True),
     ("box", "X0,Y0,X1,Y1", "a box in its pixels", False),
     ("stages", "GLOBS", "the stages to look at: glob patterns, separated by commas", False),
-    ("precision", "NAME", "what the port computes in: float32, fp16, bf16, int8 (default: what it says itself)", False),
+    ("precision", "NAME", "float32, fp16, bf16, int8 or int8-fp16: what the port computes in (default: what it says)", False),
     ("report", "DIR", "write report.html, report.json and report.txt there", False),
 )
 """(name, metavar, help, whether there may be several) of --refsam-NAME and of refsam_NAME in the ini file."""

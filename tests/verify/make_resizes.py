@@ -1,6 +1,6 @@
 """Makes tests/verify/data/resizes.npz: one picture as libraries resize it.  Run: python tests/verify/make_resizes.py
 
-Needs the `peer` extra. Beside the results, by "library way", there are the picture that they are of and the versions of the libraries.
+Needs the `peer` extra. Beside the results, by "library way", there are the picture that they are of and the libraries' versions.
 """
 
 from pathlib import Path

@@ -147,7 +147,7 @@ WHAT: dict[str, str] = {
     "align_corners upsampling": "the corner pixels' centres stay on each other",
     "upsampling without half pixel": "the mask moves by half a pixel of the low resolution",
     "mask texture sampled at corners, in one step": "half a pixel to the right and down, and padding bleeds in (the iOS app)",
-    "nearest upsampling": "blocks of 4 x 4 pixels, as in candle",
+    "nearest upsampling": "blocks of 4 x 4 pixels: mode 'nearest'",
     "nearest upsampling, then the mask by Catmull-Rom": "the binary mask is resized, and cut at 100 of 255 (candle)",
     "mask moved down by a pixel": "an index is off by one, or sizes were rounded twice",
     "mask moved up by a pixel": "an index is off by one, or sizes were rounded twice",

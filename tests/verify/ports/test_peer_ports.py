@@ -1,5 +1,6 @@
 """Upstream's own torch code as a port, every stage shown by a forward hook."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,3 +51,23 @@ def test_a_forgotten_eval_is_named() -> None:
     (found,) = verify(open_port(torch_port(training=True), model=tiny()), tiny(), [case], cached=False)
     assert not found
     assert found.verdict.explanations[0].names == ("BatchNorm in training mode",)
+
+
+def test_the_cookbooks_hooks_give_every_stage_of_modules_that_return_pairs() -> None:
+    import peer
+    import torch
+
+    page = (Path(__file__).parents[3] / "docs" / "cookbook" / "function.md").read_text()
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[-1].split("```")[0], names)
+    sam = peer.upstream(TINY, tiny().scope.weights)
+    modules = [name for name, module in sam.named_modules() if peer.is_stage(name, module)]
+    batch = [{"image": torch.zeros(3, 64, 64), "original_size": (64, 64)}]
+    kept: dict[str, np.ndarray] = {}
+    with torch.no_grad():
+        with peer.hooked(sam, lambda name, value: kept.update({name: value})):
+            sam(batch, multimask_output=True)
+        found = names["stages_of"](sam, modules, batch, True)
+    assert {"low_res_masks", "mask_decoder.transformer.keys", "prompt_encoder.sparse_prompt_embeddings"} <= {*found}
+    assert found.keys() == kept.keys()
+    assert all(np.array_equal(found[name], kept[name]) for name in kept)
