@@ -22,6 +22,7 @@ from refsam.verify.hypotheses import float16, known
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.inside import guesses, headroom
 from refsam.verify.masks import binary
+from refsam.verify.pipeline import Pipeline
 from refsam.verify.reference import Reference
 from refsam.verify.steps import encoder_steps
 
@@ -35,7 +36,7 @@ AT_MOST = 4
 _TIE = 1e-3  # of the difference: hypotheses that leave less than this, or than twice what the best one leaves, are tied
 CERTAIN = 0.9
 """What a change of a single tensor has to explain: there are so many of them that one always explains something."""
-_SEEDS = 4
+_SEEDS = 3
 """Hypotheses of preprocessing, the best ones, that are tried with each other one where none explains enough alone."""
 _ALL_BUT = 16.0  # times what rounding leaves over: a squared difference below that is not worth looking at single tensors for
 _WITNESSES = 4
@@ -245,14 +246,24 @@ def _with(bench: Bench, chosen: Sequence[Hypothesis], tried: Iterable[Hypothesis
 def _pair(bench: Bench, alone: Mapping[Hypothesis, float], threads: int) -> tuple[list[Hypothesis], float]:
     """Two that explain nearly all where each alone explains little, as an exchange of channels in a picture upside down.
 
-    Only of preprocessing, where a run costs a resize. Nothing, where one alone explains enough, or no pair nearly all.
+    Only of preprocessing, where a run costs a resize, and without those of the filter alone, whose differences are small beside
+    any other's. Nothing, where one alone explains enough, or no pair nearly all.
     """
     if bench.area != "preprocessing" or max(alone.values(), default=ENOUGH) >= ENOUGH:
         return [], 0.0
-    seeds = sorted(alone, key=lambda h: -alone[h])[:_SEEDS]
-    found = {(seed, h): score for seed in seeds for h, score in _with(bench, [seed], alone, threads).items()}
+    able = [h for h, score in alone.items() if score > -math.inf and not _only_filters(h)]  # the others fail, or do not fit
+    tried = sorted(able, key=lambda h: -alone[h])
+    found: dict[tuple[Hypothesis, Hypothesis], float] = {}
+    for number, seed in enumerate(tried[:_SEEDS]):
+        found |= {(seed, h): score for h, score in _with(bench, [seed], tried[number + 1 :], threads).items()}
     best = max(found, key=lambda pair: found[pair], default=None)
     return ([*best], found[best]) if best is not None and found[best] >= CERTAIN else ([], 0.0)
+
+
+def _only_filters(hypothesis: Hypothesis) -> bool:
+    """Whether it changes nothing but the resize's filter."""
+    changed = hypothesis.apply(Pipeline())
+    return replace(changed, resize=Pipeline().resize) == Pipeline()
 
 
 def _note(bench: Bench, chosen: Sequence[Hypothesis]) -> str:

@@ -78,7 +78,8 @@ class Place:
 
     def normalised(self, pixels: Any) -> Float[Array, "*S 3"]:
         """Grey levels as the model takes them."""
-        result: Array = (np.float32(pixels) - np.float32(self.mean)) / np.float32(self.std)
+        levels, mean, std = (np.asarray(x, np.float32) for x in (pixels, self.mean, self.std))
+        result: Array = (levels - mean) / std
         return result
 
 

@@ -9,6 +9,9 @@ from verify.mistaken import picture
 
 from refsam import InputError, transforms
 from refsam.ops.resize import pillow_bilinear
+from refsam.verify.hypotheses import preprocessing
+from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.pipeline import Pipeline, Place
 from refsam.verify.preprocessed import diagnose_preprocessed
 
 SIDE = 64
@@ -112,6 +115,21 @@ def test_padding_and_normalising_are_found_together() -> None:
     assert named(letterbox.transpose(2, 0, 1)[None]) == {"grey padding", "padding on both sides"}
 
 
+def test_the_fields_of_a_place_are_kept_whatever_comes_after() -> None:
+    places = [h for h in preprocessing.HYPOTHESES if h.apply(Pipeline()).place != Pipeline().place]
+    assert len(places) > 15
+    other = Place(position=preprocessing.centred)
+    for mistake in places:
+        now = mistake.apply(Pipeline(place=other)).place
+        assert now.position is (mistake.apply(Pipeline()).place.position if "position" in changed(mistake) else other.position)
+
+
+def changed(mistake: Hypothesis) -> set[str]:
+    """The fields of the place that a mistake sets."""
+    now, before = vars(mistake.apply(Pipeline()).place), vars(Place())
+    return {name for name in now if now[name] != before[name]}
+
+
 def test_one_deviation_for_all_channels_is_known_in_both_forms() -> None:
     scaled = RESIZED.astype(np.float32) / (0.226 * 255)
     assert named(framed(scaled - MEAN / (0.226 * 255))) == {"one std for all channels"}
@@ -154,3 +172,12 @@ def test_what_others_would_explain_alone_is_said(resizes: Mapping[str, np.ndarra
     text = " ".join(str(found).split())
     name, share = found.explanation.others[0]
     assert f"alone they would explain: {name} {100 * share:.0f} %" in text
+
+
+def test_looking_for_two_at_once_costs_few_resizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    resized = Pipeline.resized
+    monkeypatch.setattr(Pipeline, "resized", lambda *given: calls.append(1) or resized(*given))
+    noise = np.random.RandomState(0).normal(size=(1, 3, SIDE, SIDE))
+    assert named(noise) == set()
+    assert len(calls) < 80, "one for each of some 35 alone, and those of three with others than filters"

@@ -35,11 +35,13 @@ def resize(name: str, remedy: str, parts: tuple[Hypothesis, ...] = (), **without
 def place(name: str, remedy: str, **fields: Any) -> Hypothesis:
     """A hypothesis about normalising and padding, on top of what others say about them."""
 
-    def apply(pipeline: Pipeline) -> Pipeline:
-        now = pipeline.place if isinstance(pipeline.place, Place) else Place()
-        return replace(pipeline, place=replace(now, **fields))
+    return Hypothesis(name, ("preprocessing",), remedy, lambda pipeline: placed(pipeline, **fields))
 
-    return Hypothesis(name, ("preprocessing",), remedy, apply)
+
+def placed(pipeline: Pipeline, **fields: Any) -> Pipeline:
+    """With these fields of its normalising and padding."""
+    now = pipeline.place if isinstance(pipeline.place, Place) else Place()
+    return replace(pipeline, place=replace(now, **fields))
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ def onto_canvas(original: Size, image_size: int) -> Size:
     """As large as fits into a frame of 684 x 1024."""
     scale = min(image_size / original[1], round(CANVAS * image_size) / original[0])
     return max(int(original[0] * scale + 0.5), 1), max(int(original[1] * scale + 0.5), 1)
+
+
+def on_canvas(pipeline: Pipeline) -> Pipeline:
+    """Warped into one frame, which is black before normalising; what is below it is 0 after."""
+    warped = Resize(antialias=False, sampled=resizing.at_corners, between=False)
+    return placed(replace(pipeline, size=onto_canvas, resize=warped), black_rows=CANVAS)
 
 
 # --- normalising and padding ------------------------------------------------------------------------------------------------
@@ -199,9 +207,7 @@ HYPOTHESES = (
     resize("truncated", _ROUND, between=False, levels="truncated"),
     resize("vertical pass first", _ROUND, vertical_first=True),
     changed("size rounded down", _SIZE, size=rounded_down),
-    changed("canvas of 684 x 1024", "scale the longest side to S, whatever the picture's shape", size=onto_canvas,
-            place=Place(black_rows=CANVAS),
-            resize=Resize(antialias=False, sampled=resizing.at_corners, between=False)),
+    Hypothesis("canvas of 684 x 1024", ("preprocessing",), "scale the longest side to S, whatever the shape", on_canvas),
     changed("squashed to a square", "scale the longest side to S and keep the aspect; pad the rest", size=squashed),
     picture("BGR", "give RGB; OpenCV reads BGR", backwards),
     picture("sRGB as linear light", "read pixels as they are stored: no _srgb texture format", linear_light),
