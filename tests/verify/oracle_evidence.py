@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from standin import TINY
-from verify import mutant_calls, mutants, package_port
+from verify import libraries, mutant_calls, mutants, package_port
 from verify.mistaken import case_for, reference, run, tiny
 from verify.trials import Trial, score, trial
 
@@ -93,6 +93,8 @@ def oracle_faults() -> Iterable[str]:
         yield from _misses(trials)
         yield from HEAD
         yield from map(_row, trials)
+    yield from ["", "## A picture as libraries resize it", ""]
+    yield from libraries.table()
 
 
 def share(part: int, whole: int) -> str:

@@ -1,10 +1,10 @@
 """A preprocessed picture alone: mistakes are made here with NumPy, or by libraries, not by the hypotheses that are looked for."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pytest
+from verify.libraries import RESIZES, frozen
 from verify.mistaken import picture
 
 from refsam import InputError, transforms
@@ -20,36 +20,9 @@ RESIZED = transforms.resize(PICTURE, SIDE)
 MEAN, STD = transforms.PIXEL_MEAN, transforms.PIXEL_STD
 
 
-RESIZES = {
-    "cv2 LINEAR": ("no antialias",),  # in fixed point: off by a level here and there
-    "cv2 LINEAR_EXACT": ("no antialias",),
-    "cv2 AREA": ("area resize",),
-    "cv2 CUBIC": ("bicubic resize, no antialias",),
-    "cv2 LANCZOS4": ("Lanczos resize, no antialias",),
-    "cv2 NEAREST": ("nearest resize",),
-    "cv2 NEAREST_EXACT": ("nearest resize at centres",),
-    "PIL BILINEAR": (),
-    "PIL BICUBIC": ("bicubic resize",),
-    "PIL LANCZOS": ("Lanczos resize",),
-    "PIL BOX": ("box resize",),
-    "PIL HAMMING": ("Hamming resize",),
-    "PIL NEAREST": ("nearest resize at centres",),
-    "torchvision uint8": ("rounded once",),
-    "torchvision uint8 no antialias": ("no antialias",),
-    "torchvision float": ("resized without rounding",),
-    "torchvision float no antialias": ("no antialias", "resized without rounding"),
-    "torch bilinear": ("no antialias", "resized without rounding"),
-    "torch bicubic": ("bicubic resize, no antialias", "resized without rounding"),
-    "torch area": ("area resize of whole pixels", "resized without rounding"),
-    "torch nearest": ("nearest resize",),
-    "torch align_corners": ("align_corners resize", "resized without rounding"),
-}
-"""What libraries do (`make_resizes.py`), and what it is called."""
-
-
 @pytest.fixture(scope="module")
 def resizes() -> Mapping[str, np.ndarray]:
-    return dict(np.load(Path(__file__).parent / "data" / "resizes.npz"))
+    return frozen()
 
 
 def framed(pixels: np.ndarray, padding: float | np.ndarray = 0.0) -> np.ndarray:

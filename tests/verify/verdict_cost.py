@@ -29,6 +29,7 @@ PORTS: dict[str, Sequence[str]] = {
     "an encoder with tanh GELU": ("tanh GELU",),
     "a resize without antialias": ("no antialias",),
     "both": ("no antialias", "tanh GELU"),
+    "two of preprocessing, found as a pair": ("BGR", "upside down"),
 }
 """What is wrong with a port that shows `input_image`, `image_encoder`, `low_res_masks`, `iou_predictions` and `masks`."""
 
