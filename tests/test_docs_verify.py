@@ -19,7 +19,7 @@ from verify.ports import onnx_pair
 
 from refsam import checkpoint
 from refsam.cli import main
-from refsam.verify import hypothesis
+from refsam.verify import hypotheses
 from refsam.verify.hypotheses import own
 from refsam.verify.hypotheses.described import WHAT
 
@@ -87,7 +87,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, request:
         photo.resize((90, 120)).save(folder / "photos" / "two.png")
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "my_port", raising=False)  # another test's, or another page's
-    monkeypatch.setattr(hypothesis, "_registered", {})
+    monkeypatch.setattr(hypotheses, "_registered", {})
     return folder
 
 

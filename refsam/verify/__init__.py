@@ -2,7 +2,8 @@
 
 from refsam.verify.comparison import CompareReport, compare
 from refsam.verify.diagnosis import Explanation
-from refsam.verify.hypothesis import Hypothesis, register
+from refsam.verify.hypotheses import register
+from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.outcome import Outcome
 from refsam.verify.ports import Port, open_port
 from refsam.verify.reference import Case, Reference

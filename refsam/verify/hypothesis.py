@@ -1,10 +1,9 @@
-"""A hypothesis: a known mistake as a change of the reference's pipeline. `register` adds one's own."""
+"""A hypothesis: a known mistake as a change of the reference's pipeline. `hypotheses.register` adds one's own."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from refsam.errors import InputError
 from refsam.verify.pipeline import Pipeline
 
 Area = Literal["preprocessing", "prompts", "encoder", "decoder", "postprocessing"]
@@ -27,24 +26,6 @@ class Hypothesis:
     remedy: str
     apply: Callable[[Pipeline], Pipeline]
     parts: "tuple[Hypothesis, ...]" = ()
-
-
-_registered: dict[str, Hypothesis] = {}
-
-
-def register(hypothesis: Hypothesis) -> Hypothesis:
-    """Add a hypothesis to those that every diagnosis tries. Raises InputError where the name is taken."""
-    from refsam.verify.hypotheses import known  # refsam's own are made with this module
-
-    if hypothesis.name in {other.name for other in known()}:
-        raise InputError(f"there is a hypothesis named {hypothesis.name!r} already; give it another name")
-    _registered[hypothesis.name] = hypothesis
-    return hypothesis
-
-
-def registered() -> tuple[Hypothesis, ...]:
-    """Those that were added, in order."""
-    return tuple(_registered.values())
 
 
 def pipeline_of(hypotheses: Iterable[Hypothesis]) -> Pipeline:

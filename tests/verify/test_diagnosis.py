@@ -8,7 +8,7 @@ from standin import TINY
 from verify.mistaken import case_for, reference, run, tiny
 
 from refsam import InputError
-from refsam.verify import hypothesis
+from refsam.verify import hypotheses
 from refsam.verify.bench import Bench
 from refsam.verify.hypotheses import known
 from refsam.verify.hypothesis import Hypothesis, pipeline_of
@@ -110,19 +110,19 @@ def test_a_port_that_shows_only_masks_is_judged_too() -> None:
 
 
 def test_users_can_add_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hypothesis, "_registered", {})
+    monkeypatch.setattr(hypotheses, "_registered", {})
 
     def brighter(image: np.ndarray) -> np.ndarray:
         return np.minimum(image, 205) + np.uint8(50)
 
     own = Hypothesis("brighter", ("preprocessing",), "do not", lambda pipeline: replace(pipeline, picture=brighter))
-    hypothesis.register(own)
+    hypotheses.register(own)
     verdict = judge(reference("points"), run(own.apply(Pipeline()), reference("points").case, tiny()))
     assert verdict.explanations[0].names == ("brighter",)
     with pytest.raises(InputError, match="brighter"):
-        hypothesis.register(own)
+        hypotheses.register(own)
     with pytest.raises(InputError, match="'BGR' already"):
-        hypothesis.register(replace(own, name="BGR"))
+        hypotheses.register(replace(own, name="BGR"))
 
 
 def test_names_are_unique() -> None:

@@ -4,8 +4,11 @@ A hypothesis is a small function from pipeline to pipeline; `diagnosis` looks wh
 reference into the port.
 """
 
+from refsam.errors import InputError
 from refsam.verify.hypotheses import decoder, encoder, float16, postprocessing, preprocessing, prompts
-from refsam.verify.hypothesis import Hypothesis, registered
+from refsam.verify.hypothesis import Hypothesis
+
+_registered: dict[str, Hypothesis] = {}
 
 
 def own() -> tuple[Hypothesis, ...]:
@@ -14,6 +17,14 @@ def own() -> tuple[Hypothesis, ...]:
     return tuple(hypothesis for group in groups for hypothesis in group)
 
 
+def register(hypothesis: Hypothesis) -> Hypothesis:
+    """Add a hypothesis to those that every diagnosis tries. Raises InputError where the name is taken."""
+    if hypothesis.name in {other.name for other in known()}:
+        raise InputError(f"there is a hypothesis named {hypothesis.name!r} already; give it another name")
+    _registered[hypothesis.name] = hypothesis
+    return hypothesis
+
+
 def known() -> tuple[Hypothesis, ...]:
-    """All hypotheses: refsam's own, then those that were registered."""
-    return (*own(), *registered())
+    """All hypotheses: refsam's own, then those that were registered, in order."""
+    return (*own(), *_registered.values())
