@@ -18,7 +18,7 @@ from refsam.verify import Case, Outcome, open_port, verify
 from refsam.verify.ports.port import CHOSEN
 from refsam.verify.precision import to_bf16
 from refsam.verify.reference import _prune
-from refsam.verify.report import record, render_text
+from refsam.verify.report import record, render_text, to_html
 from refsam.verify.steps import all_stages, default_stages
 from refsam.verify.verifying import DECODED, ENCODED, POSTPROCESSED, UNFINISHED
 
@@ -261,6 +261,8 @@ def test_masks_alone_do_not_pass_for_the_model() -> None:
     assert found
     assert found.verdict.report.masks_alone
     assert "no stage was judged; its 3 masks hold at float32" in " ".join(str(found).split())
+    assert "MASKS HOLD, NO STAGE WAS JUDGED" in " ".join(render_text(found).split())
+    assert "No stage was judged: the port shows its masks alone" in to_html([record(found)])
     assert line(record(found)) == "wide: the masks hold, no stage was judged; least mask IoU 1.0000"
 
 

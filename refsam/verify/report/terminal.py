@@ -8,7 +8,7 @@ from refsam.verify.report.text import plain_text
 from refsam.verify.words import WIDTH
 
 STYLES = (
-    (r"(?<=: )HOLDS$", "bold blue"),
+    (r"(?<=: )(?:HOLDS|MASKS HOLD, NO STAGE WAS JUDGED)$", "bold blue"),
     (r"(?<=: )DIFFERS$", "bold red"),
     (r"first differs at", "bold red"),
     (r"^\w.*:$", "bold"),

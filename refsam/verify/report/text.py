@@ -32,7 +32,8 @@ def _head(outcome: Outcome) -> list[str]:
     height, width = outcome.case.size
     name = f"{outcome.case.name!r} " if outcome.case.name else ""
     asked = ", ".join(_prompt(key, value) for key, value in outcome.case.prompts.items() if value is not None)
-    word = "HOLDS" if outcome else "DIFFERS"
+    alone = outcome.verdict.report.masks_alone
+    word = "DIFFERS" if not outcome else "MASKS HOLD, NO STAGE WAS JUDGED" if alone else "HOLDS"
     return filled(f"port {outcome.port!r} on {name}({width} x {height}), {asked or 'no prompt'}: {word}")
 
 

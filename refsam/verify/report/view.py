@@ -62,8 +62,8 @@ class View:
 
     @property
     def ious(self) -> str:
-        """Of the final masks."""
-        return ", ".join(f"{mask['iou']:.3f}" for mask in self.entry["end_to_end"])
+        """Of the final masks; a dash where none can be made."""
+        return ", ".join(number(None) if mask["misfit"] else f"{mask['iou']:.3f}" for mask in self.entry["end_to_end"])
 
     @property
     def missing(self) -> str:
