@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import threading
 import warnings
 from io import BufferedIOBase
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.shared_setting import SharedSetting
 from refsam.types import Array, UInt8
 
 if TYPE_CHECKING:
@@ -27,12 +27,21 @@ MAX_PIXELS = 178_956_970
 _TILE = (256, 4096)  # rows and columns that are converted at once: about a megapixel, so that temporaries stay small
 
 
-_one_at_a_time = threading.Lock()
-"""Warning filters are the whole process's: of two threads that change them, one would put back what the other had set."""
-if hasattr(os, "register_at_fork"):  # a child must not get the lock of a thread that it has not
-    os.register_at_fork(
-        before=_one_at_a_time.acquire, after_in_parent=_one_at_a_time.release, after_in_child=_one_at_a_time.release
-    )
+_ANY_WARNING = "(?s:.*)(?#refsam.images)"
+"""A pattern of messages that is nobody else's, so that its filter can be taken away again among those of others."""
+
+
+def _ignore_warnings() -> None:
+    warnings.filterwarnings("ignore", message=_ANY_WARNING)
+
+
+def _heed_warnings() -> None:
+    filters: Any = warnings.filters  # a list, although it is declared as less
+    filters[:] = [entry for entry in filters if getattr(entry[1], "pattern", None) != _ANY_WARNING]
+
+
+# Filters are the whole process's: of two threads with a `catch_warnings` of their own, one would restore what the other had set.
+_silence = SharedSetting(_ignore_warnings, _heed_warnings)
 
 
 def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
@@ -54,9 +63,7 @@ def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
     name = _name(source)
     if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
         raise InputError(f"cannot read the image {name}: {_no_file(Path(source))}")
-    with _one_at_a_time, warnings.catch_warnings():
-        # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels.
-        warnings.simplefilter("ignore")
+    with _silence.changed():  # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels
         try:
             return _read(source, name, ground)
         except (InputError, MemoryError):

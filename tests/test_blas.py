@@ -165,7 +165,7 @@ def test_a_fork_waits_for_a_thread_that_is_just_entering() -> None:
     taken, let_go = threading.Event(), threading.Event()
 
     def enter_slowly() -> None:
-        with blas._single_thread.lock:
+        with blas._single_thread.setting._lock:
             taken.set()
             let_go.wait(0.2)
 
@@ -174,7 +174,7 @@ def test_a_fork_waits_for_a_thread_that_is_just_entering() -> None:
     taken.wait(60)
     child = os.fork()
     if child == 0:
-        os._exit(0 if blas._single_thread.lock.acquire(timeout=20) else 1)
+        os._exit(0 if blas._single_thread.setting._lock.acquire(timeout=20) else 1)
     thread.join(60)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

@@ -242,6 +242,20 @@ def test_threads_that_read_pictures_leave_the_warning_filters_as_they_are(tmp_pa
     assert warnings.filters == before
 
 
+class Nested(io.BytesIO):
+    """A file that reads another picture while it is read itself, as an archive's may."""
+
+    def read(self, *size):
+        read_image(io.BytesIO(png(2, 2, bytes(2 * 7))))
+        return super().read(*size)
+
+
+def test_a_file_may_read_another_picture_while_it_is_read():
+    content = png(2, 2, bytes(2 * 7))
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(read_image, Nested(content)).result(60).shape == (2, 2, 3)
+
+
 def test_a_file_object_is_named_where_it_has_a_name(tmp_path):
     with pytest.raises(InputError, match="from an open file"):
         read_image(io.BytesIO(b"nothing"))

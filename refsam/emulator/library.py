@@ -136,4 +136,5 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="refsam-emulator")
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a pool's threads stay in the parent: the child would wait for ever
+if hasattr(os, "register_at_fork"):  # a pool's threads stay in the parent: the child would wait for ever
+    os.register_at_fork(after_in_child=_pool.cache_clear)
