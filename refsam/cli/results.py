@@ -1,6 +1,7 @@
 """What `refsam segment` found, as a table, as JSON, as pictures and as COCO's run-length code."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -208,16 +209,16 @@ def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | N
             raise InputError(f"cannot make the folder {folder}: {existing} is a file")
         if existing != folder:
             check_writable(above[above.index(existing) - 1], folder=True)
-    places = [path.resolve() for path in paths]
+    places, given_places = ([Path(os.path.realpath(path)) for path in some] for some in (paths, inputs))
     for path, place in zip(paths, places, strict=True):
-        if places.count(place) > 1:
+        if places.count(place) > 1 and not place.is_char_device():  # /dev/null takes all
             raise InputError(f"two outputs have the same name {path}")
         if is_stdout(path):  # where the command prints its answer, with --json or without
             raise InputError(f"cannot write {path}: the answer is printed there; name a file, or /dev/fd/3 and end with 3>&1 >&2")
-        for given in inputs:
-            if place == given.resolve():
+        for given, given_place in zip(inputs, given_places, strict=True):
+            if place == given_place:
                 raise InputError(f"{path} is an input; it is not overwritten. Give the output another name")
-            if path in folders and place in given.resolve().parents:
+            if path in folders and place in given_place.parents:
                 raise InputError(f"{path} has the input {given} in it; it is not replaced. Name another folder")
         if path.parent != folder and not path.parent.is_dir():
             raise InputError(f"cannot write {path}: there is no folder {path.parent}")

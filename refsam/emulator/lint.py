@@ -107,7 +107,8 @@ def refuse_line_directives(source: str) -> None:
 
 def refuse_what_has_no_library(source: str, signatures: list[Signature]) -> None:
     """Raise error on kernels without Metal's library: `kernel` and `device` are macros of it here."""
-    if signatures and not re.search(r"^\s*#\s*include\s*<(?:metal_\w+)>", without_comments(source), re.MULTILINE):
+    library = r"^\s*(?:#|%:)\s*(?:include|import)\s*[<\"]metal_\w+[>\"]"
+    if signatures and not re.search(library, without_comments(source, strings=True), re.MULTILINE):
         raise refusal(signatures[0].line, "the emulator needs a line `#include <metal_stdlib>` before this kernel")
 
 

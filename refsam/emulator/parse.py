@@ -176,7 +176,7 @@ def _argument(text: str, line: int, kernel: str) -> Argument:
         return Argument(kind, name, attribute, _slot(kind, shown, number, line))
     if attribute not in BUILT_IN:
         raise refusal(line, f"kernel '{kernel}': attribute [[{attribute}]] of `{shown}` is unknown to the emulator")
-    kind = kind.removeprefix("const ")
+    kind = kind.removeprefix("const ").removeprefix("metal::")
     if not re.fullmatch(r"(uint|ushort)" + ("" if attribute in SCALAR_ONLY else "[23]?"), kind):
         raise refusal(line, f"kernel '{kernel}': [[{attribute}]] cannot be of type `{kind}`")
     return Argument(kind, name, attribute, None)

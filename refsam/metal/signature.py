@@ -63,10 +63,12 @@ class Layout:
     columns: int = 1
 
 
-_TYPE = r"(?:unsigned(?:\s+(?:int|short|char|long))?|\w+(?:\s*<[^<>]*>)?)"
+_TYPE = r"(?:unsigned(?:\s+(?:int|short|char|long))?|(?:struct\s+)?(?:metal::)?\w+(?:\s*<.*>)?)"
+_BEFORE = r"((?:(?:const|volatile)\s+)*)"
 _ARGUMENT = re.compile(
-    rf"\s*(const\s+)?(device|constant)\s+(const\s+)?({_TYPE})\s*(const\s*)?([*&])\s*(?:(?:__)?restrict\s+)?(\w+)"
-    r"\s*\[\[\s*buffer\s*\(\s*(\d+)\s*\)\s*\]\]\s*"
+    rf"\s*{_BEFORE}(device|constant)\s+{_BEFORE}({_TYPE})\s*((?:(?:const|volatile)\s*)*)([*&])"
+    r"\s*(?:(?:const|(?:__)?restrict(?:__)?)\s+)*(\w+)\s*\[\[\s*buffer\s*\(\s*(\d+)\s*\)\s*\]\]\s*",
+    re.DOTALL,
 )
 
 
@@ -95,12 +97,13 @@ def _argument(kernel: str, declaration: str) -> Argument:
             f"kernel {kernel}: `{shown}` is not understood; a buffer is `device T *name [[buffer(0)]]`, or constant, or T &"
         )
     early, space, const, kind, late, mark, name, number = match.groups()
-    return Argument(int(number), name, _own_name(kind), space == "device" and not (early or const or late), mark == "&")
+    constant = space == "constant" or "const" in early + const + late
+    return Argument(int(number), name, _own_name(kind), not constant, mark == "&")
 
 
 def _own_name(kind: str) -> str:
-    """`uint` of `unsigned int` and `uint32_t`, `float4` of `vec<float, 4>`."""
-    kind = " ".join(kind.split())
+    """`uint` of `unsigned int` and `uint32_t`, `float4` of `metal::float4` and `vec<float, 4>`, `P` of `struct P`."""
+    kind = " ".join(kind.split()).removeprefix("struct ").removeprefix("metal::")
     if vector := re.fullmatch(r"vec ?< ?(.+?) ?, ?([234]) ?>", kind):
         return _own_name(vector[1]) + vector[2]
     return _ALIASES.get(kind, kind)

@@ -1,12 +1,13 @@
 """Which candidate is the best, and how it is described."""
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refsam.cli.prompts import Prompt
-from refsam.cli.results import Result, candidate_summary, candidate_table, write_picture
+from refsam.cli.results import Result, candidate_summary, candidate_table, check_places, write_picture
 from refsam.errors import InputError
 from refsam.masks import rle_to_mask
 
@@ -64,3 +65,13 @@ def test_a_candidate_has_cocos_box_and_code(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert ["best" in line for line in lines if "0." in line] == [False, True, False]
     assert "empty" in lines[-2]
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="this system has no /dev/null")
+def test_what_takes_everything_may_be_named_twice() -> None:
+    check_places([Path("/dev/null"), Path("/dev/null")], [])
+
+
+def test_a_link_that_leads_to_itself_is_replaced_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    check_places([tmp_path / "loop"], [tmp_path / "input"])

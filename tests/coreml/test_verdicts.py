@@ -15,8 +15,9 @@ from standin import standin_weights
 
 from refsam import coreml
 from refsam.coreml.arithmetic import PRECISIONS, Arithmetic
-from refsam.coreml.mil import compute
-from refsam.coreml.types import Literal, Operation, TensorType
+from refsam.coreml.mil import Program, compute
+from refsam.coreml.spec import Model
+from refsam.coreml.types import Block, Feature, Literal, Operation, Output, TensorType
 from refsam.coreml.verdicts import PackageVerdict, RunVerdict, executor, judge_package, judge_run, package
 from refsam.coreml.verdicts.package import epsilon_faults
 from refsam.errors import InputError, PackageError
@@ -303,3 +304,22 @@ def test_verdicts_free_what_they_no_longer_need(
     judge_run(program, given, dump) if verdict == "run" else judge_package(program, model, given)
     assert len(alive) > 150
     assert most < (60 if verdict == "run" else 30)
+
+
+def test_a_quotient_that_nearly_is_a_half_may_be_rounded_either_way() -> None:
+    """An executor that divides in float16 gets another neighbour now and then, and is right."""
+    kind = {name: TensorType(name, ()) for name in ("fp16", "string")}
+    constants = [
+        Operation("const", {}, (Output("s", kind["fp16"]),), {"val": Literal(kind["fp16"], np.float16(0.0235))}),
+        Operation("const", {}, (Output("d", kind["string"]),), {"val": Literal(kind["string"], "int8")}),
+    ]
+    inputs = {"input": ("x",), "scale": ("s",), "output_dtype": ("d",)}
+    quantize = Operation("quantize", inputs, (Output("y", TensorType("int8", (2000,))),))
+    main = Block((), ("y",), (*constants, quantize))
+    given = Output("x", TensorType("fp16", (2000,)))
+    program = Program("x.mlpackage", Model(8, "CoreML7", (Feature("x", "fp16", (2000,)),), (), {}, (given,), main))
+    x = np.random.default_rng(0).standard_normal(2000).astype(np.float16)
+    shown = np.clip(np.round(x / np.float16(0.0235)), -128, 127).astype(np.int8)
+    assert judge_run(program, {"x": x}, {"y": shown}, None)
+    shown[7] += 2
+    assert not judge_run(program, {"x": x}, {"y": shown}, None)

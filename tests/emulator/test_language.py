@@ -92,3 +92,24 @@ def test_a_fault_in_a_template_has_the_template_s_line() -> None:
     wrong = TEMPLATE.replace("i <= n - 1", "i <= n")
     with pytest.raises(emulator.error, match=r"program_source:14:35: error: kernel 'turned_f', group 0, thread 8: array index"):
         device.kernel(wrong).function("turned_f")(9, device.buffer(64))
+
+
+GENERATED = """
+#import <metal_stdlib>
+using metal::uint;
+struct P { metal::float4x4 m; metal::int32_t n; metal::half2x3 h; };
+kernel void k(device metal::float4 *y [[buffer(0)]], constant P &p [[buffer(1)]], metal::uint i [[thread_position_in_grid]]) {
+    if (i == 0) y[i] = p.m * metal::float4(1.0f, 2.0f, 3.0f, metal::float3(4.0f).x) + float(p.n);
+}
+"""
+
+
+@pytest.mark.parametrize("options", MODES, ids=str)
+def test_names_with_their_namespace_as_generators_write_them(options) -> None:
+    device = emulator.Device(**options)
+    y = device.buffer(16)
+    p = np.zeros(28, np.float32)
+    p[:16] = np.arange(16)
+    p[16:17].view(np.int32)[:] = 5
+    device.kernel(GENERATED).function("k")(1, y, p)
+    np.testing.assert_array_equal(np.frombuffer(y, np.float32), np.arange(16).reshape(4, 4).T @ [1, 2, 3, 4] + 5)

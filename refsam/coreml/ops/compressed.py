@@ -40,11 +40,13 @@ def dequantize(c: Arithmetic, input: Array, scale: Array, zero_point: Array | No
 
 
 @op("quantize")
-def quantize(input: Array, scale: Array, output_dtype: str, zero_point: Array | None = None, axis: Any = None) -> Array:
+def quantize(
+    c: Arithmetic, input: Array, scale: Array, output_dtype: str, zero_point: Array | None = None, axis: Any = None
+) -> Array:
     """x / scale, rounded to the even neighbour where both are as near, + zero_point, within int8's or uint8's range."""
     if output_dtype not in ("int8", "uint8"):
         raise UnsupportedOp(f"quantize to {output_dtype!r:.40} is not one of MIL's; there are int8 and uint8")
-    whole = np.round(input / _along(input, scale, axis))
+    whole = np.round(c.step(input / _along(input, scale, axis)))
     whole = whole if zero_point is None else whole + _along(input, zero_point, axis).astype(whole.dtype)
     limits = np.iinfo(output_dtype)
     return np.clip(whole, limits.min, limits.max).astype(output_dtype)

@@ -207,6 +207,8 @@ class _Judge:
         moves = OPS[operation.type].moves and len(span) == 1
         measured = 0.0 if moves else self.k * _greatest(np.asarray(rounded).astype(np.float64) - exact)
         allowed = np.zeros_like(exact) if moves else _half_unit(exact, half, kind) + measured
+        if operation.type == "quantize":  # the last bit of a quotient that nearly is a half decides between neighbours
+            allowed = np.maximum(allowed, 1.0)
         magnitude = _greatest(exact)
         if half:  # what is beyond float16 becomes infinity
             exact = np.where(np.abs(exact) >= LARGEST + 16, np.copysign(np.inf, exact), exact)
