@@ -37,9 +37,9 @@ EQUIVALENT: dict[str, str] = {
     "matmul: line 92: `0.0f` -> `1.0f` in `As[i][j] = m0 + i < p.M && k0 + j < p.K ? a[(m0 + i) * a_m + ("
     "k0 + j) * a_k] : 0.0f;`": "the other factor is 0 there (or the row is not stored)",
     "tile: line 7: `1` -> `2` in `constant constexpr uint A_ROW = BM / 4 + 1;  // float4s in a row of a t"
-    "ile; one is empty, so that a column meets all banks`": "rows of the tile lie further apart in threadgroup memory, no more",
+    "ile; one is empty, so that a column is not all in one bank`": "rows lie further apart in threadgroup memory, no more",
 }
-"""Fault -> why no result that the kernel promises changes."""
+"""Fault of evidence.py's seed -> why no result that the kernel promises changes."""
 
 
 @dataclass(frozen=True)

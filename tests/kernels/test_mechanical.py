@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from kernels.evidence import FAULTS, SEED
 from kernels.mechanical import EQUIVALENT, broken, mutants, outcome, same_number, sites
 from kernels.mutants import caught_by
 
@@ -26,6 +27,11 @@ def test_a_seed_gives_the_same_faults_everywhere() -> None:
     assert first == again
     assert len({mutant.name for mutant in first}) == 20
     assert broken(3) == broken(3) != broken(4)
+
+
+def test_faults_that_are_said_to_change_nothing_are_of_these_files() -> None:
+    """Their names have the line in them: who changes it, looks again."""
+    assert EQUIVALENT.keys() <= {mutant.name for mutant in mutants(SEED, FAULTS)}
 
 
 def test_every_random_fault_can_be_planted(tmp_path) -> None:
