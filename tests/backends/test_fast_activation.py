@@ -69,6 +69,12 @@ def test_more_than_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(fast_gelu(x), whole)
 
 
+@pytest.mark.parametrize("size", [2 * BLOCK - 1, 2 * BLOCK + 1, 3 * BLOCK - 15])
+def test_a_size_that_is_nearly_whole_blocks(size: int) -> None:
+    x = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    np.testing.assert_array_equal(fast_gelu(x)[-40:], fast_gelu(x[-40:]))
+
+
 def test_the_scale_is_the_neighbours_business() -> None:
     x = np.linspace(-3, 3, 101).astype(np.float32)
     y = x * np.float32(SCALE)
