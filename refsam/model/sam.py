@@ -106,7 +106,12 @@ class MobileSam:
         return self.with_scope(dataclasses.replace(self.scope, trace=trace))
 
     def with_scope(self, scope: Scope) -> "MobileSam":
-        """The same model on another scope: with a trace, hooks, other operations or other weights of its dtype."""
+        """The same model on another scope: with a trace, hooks, other operations or other weights of its dtype.
+
+        `dataclasses.replace` hands the memo on, where the weights are others too: it holds what was made of this model's.
+        """
+        if scope.weights is not self.scope.weights and scope.memo is self.scope.memo:
+            scope = dataclasses.replace(scope, memo={})
         model = object.__new__(MobileSam)
         model.__dict__.update(self.__dict__, scope=scope)
         model.__dict__.pop("image_pe", None)  # computed anew: its stage is recorded, and by what the scope has

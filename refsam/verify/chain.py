@@ -65,7 +65,7 @@ class _Uses:
     def noting(self, model: MobileSam) -> MobileSam:
         """The model, which adds to `names` as it runs."""
         weights = NotingWeights(model.scope.weights, self.names.add)
-        return model.with_scope(replace(model.scope, ops=_NotingOps(self.names), weights=weights, memo={}))
+        return model.with_scope(replace(model.scope, ops=_NotingOps(self.names), weights=weights))
 
 
 class _NotingOps(Ops):

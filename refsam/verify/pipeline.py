@@ -136,10 +136,7 @@ class Pipeline:
 
     def model(self, base: MobileSam) -> MobileSam:
         """`base` (float32) with this pipeline's weights, operations and functions."""
-        changed = self.weights is not as_it_is
-        tensors = self.weights(base.scope.weights) if changed else base.scope.weights
-        scope = replace(base.scope, weights=tensors, ops=PipelineOps(self), memo={} if changed else base.scope.memo)
-        return base.with_scope(scope)
+        return base.with_scope(replace(base.scope, weights=self.weights(base.scope.weights), ops=PipelineOps(self)))
 
 
 class PipelineOps(Ops):

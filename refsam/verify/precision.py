@@ -158,5 +158,5 @@ def at_precision(model: MobileSam, precision: Precision) -> MobileSam:
     """A float32 model with its weights, and the results of its own operations, rounded to a precision."""
     weights = {name: precision.weights(tensor) for name, tensor in model.scope.weights.items()}
     ops = model.scope.ops if precision.values is to_float32 else RoundingOps(precision.values, model.scope.ops)
-    rounded = model.with_scope(replace(model.scope, weights=weights, ops=ops, memo={}))
+    rounded = model.with_scope(replace(model.scope, weights=weights, ops=ops))
     return rounded if precision.values is to_float32 else hooked(rounded, values=precision.values, replaced=True)

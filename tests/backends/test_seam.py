@@ -1,5 +1,6 @@
 """How a backend replaces model functions: when the replacement runs, what is prepared, what is shared."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from standin import TINY, standin_weights
 
 from refsam import MobileSam, Trace
+from refsam.backends.fast import FastOps
 from refsam.model import tiny_vit
 from refsam.ops import Ops
 from refsam.scope import Scope, qualified_name
@@ -84,3 +86,12 @@ def test_what_is_prepared_is_made_once_for_all_scopes_of_a_model() -> None:
     assert (model.scope / "image_encoder.neck.2").prepared(double) is not first
     assert made == [(name, 1), (name, 2), ("image_encoder.neck.2", 1)]
     assert (MobileSam(standin_weights(TINY), TINY).scope / name).prepared(double) is not first
+
+
+def test_other_weights_are_computed_with_and_not_what_was_made_of_the_old_ones() -> None:
+    models = [MobileSam(standin_weights(TINY, seed), TINY, FastOps(1)) for seed in (0, 1)]
+    old, new = (model.encode_image(INPUT) for model in models)
+    other = models[0].with_scope(replace(models[0].scope, weights=models[1].scope.weights))
+    np.testing.assert_array_equal(other.encode_image(INPUT), new)
+    np.testing.assert_array_equal(models[0].encode_image(INPUT), old)
+    assert other.with_scope(replace(other.scope, trace=Trace())).scope.memo is other.scope.memo
