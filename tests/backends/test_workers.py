@@ -87,16 +87,21 @@ def test_several_callers_share_the_threads_and_none_waits_for_another() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_computes_on_without_the_threads_that_it_lost() -> None:
-    workers, done = Workers(2), []
-    workers.map(lambda scratch: None, [(), ()])  # starts the thread
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    workers, together = Workers(3), threading.Barrier(3)
+    workers.map(lambda scratch: together.wait(60) and None, [()] * 3)  # starts the threads
     child = os.fork()
     if child == 0:
+        left = None
         try:
-            workers.map(lambda scratch, number: done.append(number), [(number,) for number in range(5)])
+            together = threading.Barrier(3)
+            for _ in range(5):
+                workers.map(lambda scratch: together.wait(20) and None, [()] * 3)
+            left = workers._pool._work_queue.qsize()
         finally:
-            os._exit(0 if sorted(done) == list(range(5)) else 1)
+            os._exit(0 if left == 0 else 1)
     assert os.waitpid(child, 0)[1] == 0
+    workers.map(lambda scratch: together.wait(60) and None, [()] * 3)
 
 
 def test_memory_taken_in_a_task_is_free_for_the_next_one() -> None:

@@ -3,7 +3,9 @@
 Results do not depend on the number of threads because tasks do not: which thread runs a task is chance, what it computes is not.
 """
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +25,11 @@ class Workers:
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = thread_count(threads)
+        self._start_pool()
+        _all.add(self)
+
+    def _start_pool(self) -> None:
+        """Its threads start as they are needed."""
         self._pool = ThreadPoolExecutor(self.threads - 1, "refsam") if self.threads > 1 else None
 
     def __reduce__(self) -> tuple[Callable[[int], "Workers"], tuple[int]]:
@@ -42,7 +49,7 @@ class Workers:
         finally:
             queue.stop()
             # One that never began has nothing to do any more. Waiting for it would be waiting for ever where the pool's threads
-            # are busy with a caller of their own, or were lost in a fork.
+            # are busy with a caller of their own.
             running = [future for future in futures if not future.cancel()]
             errors = [error for future in running if (error := future.exception()) is not None]
         if errors:
@@ -67,6 +74,19 @@ class Workers:
     def sharing(self) -> Iterator[bool]:
         """Whether `empty` gives, within this block, memory that is wanted back: what outlives the block has to be copied."""
         yield False
+
+
+_all: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+def _start_pools() -> None:
+    """In the child of a fork, where the threads of all pools are lost."""
+    for workers in _all:
+        workers._start_pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_pools)
 
 
 class Queue(Protocol):
