@@ -30,6 +30,10 @@ class Scope:
     name: str = ""
     memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, in this process or another one, makes what is prepared anew: copied arrays would not be views of the weights."""
+        return {**vars(self), "memo": {}}
+
     def __truediv__(self, child: str | int) -> "Scope":
         return replace(self, name=f"{self.name}.{child}" if self.name else str(child))
 

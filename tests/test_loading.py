@@ -78,6 +78,8 @@ def test_a_model_can_be_given_to_another_process(file: Path, copied: Any) -> Non
     x = np.random.default_rng(0).normal(size=(1, 3, TINY.image_size, TINY.image_size)).astype(np.float32)
     expected = model.encode_image(x)  # with all that is made at the first run
     twin = copied(model)
+    assert model.scope.memo
+    assert not twin.scope.memo  # which is the weights again
     np.testing.assert_array_equal(twin.encode_image(x), expected)
     assert twin.weights_sha256 == model.weights_sha256
 

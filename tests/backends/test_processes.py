@@ -1,7 +1,9 @@
 """Helper processes: the same bits as threads, and threads wherever helpers cannot be used or are lost."""
 
+import copy
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -476,3 +478,16 @@ def test_weights_are_read_only_so_that_copies_of_them_stay_true() -> None:
     assert len(found) > 100
     assert not any(array.flags.writeable for array in found)
     assert all(tensor.flags.writeable for tensor in ours.scope.weights.values())  # the model's own are left alone
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["copy", "pickle"])
+def test_a_copy_of_a_used_model_uses_helpers_of_its_own(workers: Counting, copied: Any) -> None:
+    ours = model(workers)
+    expected = embed(ours, picture())
+    twin = copied(ours)
+    try:
+        assert np.array_equal(embed(twin, picture()), expected)
+        assert twin.scope.ops.workers.shared
+        assert all(twin.scope.ops.workers.shared)
+    finally:
+        processes.end(os.getpid(), twin.scope.ops.workers._helpers)
