@@ -75,7 +75,8 @@ def to_map(x: Float[Array, "B N C"]) -> Float[Array, "B C H W"]:
 
 def to_tokens(x: Float[Array, "B C H W"]) -> Float[Array, "B N C"]:
     """A feature map -> tokens in reading order."""
-    return x.reshape(*x.shape[:2], -1).swapaxes(1, 2)
+    batch, channels, height, width = x.shape
+    return x.reshape(batch, channels, height * width).swapaxes(1, 2)
 
 
 def grid_side(tokens: int) -> int:

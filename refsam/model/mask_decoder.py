@@ -47,8 +47,8 @@ def predict_masks(
     )
     upscaled = output_upscaling(s / "output_upscaling", pixels.swapaxes(1, 2).reshape(dense.shape))
     vectors = hypernetworks(s / "output_hypernetworks_mlps", tokens[:, 1 : 1 + config.num_mask_tokens])
-    masks = vectors @ upscaled.reshape(*upscaled.shape[:2], -1)
-    masks = masks.reshape(*masks.shape[:2], *upscaled.shape[2:])
+    batch, channels, height, width = upscaled.shape
+    masks = (vectors @ upscaled.reshape(batch, channels, height * width)).reshape(batch, vectors.shape[1], height, width)
     return masks, mlp(s / "iou_prediction_head", tokens[:, 0], config.iou_head_depth)
 
 

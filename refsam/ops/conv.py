@@ -16,8 +16,8 @@ def conv2d(
     size = weight.shape[-1]
     padded = _pad(x, padding)
     patches = padded[..., ::stride, ::stride] if size == 1 else _patches(padded, size, stride)
-    columns = patches.reshape(len(x), weight[0].size, -1)
     height, width = patches.shape[-2:]
+    columns = patches.reshape(len(x), weight[0].size, height * width)
     y = (weight.reshape(len(weight), -1) @ columns).reshape(len(x), len(weight), height, width)
     return y if bias is None else y + bias[:, None, None]
 
@@ -43,7 +43,7 @@ def conv_transpose2d(
     """Each pixel becomes a 2x2 patch of its own (stride 2: patches do not overlap).  Upstream: torch.nn.ConvTranspose2d."""
     batch, channels, height, width = x.shape
     outputs = weight.shape[1]
-    patches = weight.reshape(channels, -1).T @ x.reshape(batch, channels, -1)  # (B, D*2*2, H*W)
+    patches = weight.reshape(channels, -1).T @ x.reshape(batch, channels, height * width)  # (B, D*2*2, H*W)
     patches = patches.reshape(batch, outputs, 2, 2, height, width).transpose(0, 1, 4, 2, 5, 3)
     return patches.reshape(batch, outputs, 2 * height, 2 * width) + bias[:, None, None]
 

@@ -7,7 +7,7 @@ import pytest
 from golden.cases import mask_prompt
 from standin import TINY, standin_weights
 
-from refsam import CheckpointError, InputError, MobileSam, Trace
+from refsam import CheckpointError, InputError, MobileSam, Trace, backends
 from refsam.config import MOBILE_SAM
 from refsam.ops import Ops
 
@@ -53,6 +53,22 @@ def test_tokens_of_each_kind_of_prompt(model: MobileSam, prompts: dict[str, Any]
     assert sparse.shape == (batch, tokens, 32)
     assert dense.shape == (batch, 32, 4, 4)
     assert sparse.dtype == dense.dtype == np.float32
+
+
+@pytest.mark.parametrize("backend", ["reference", "fast"])
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"points": (np.zeros((0, 2, 2)), np.zeros((0, 2), np.int64))},
+        {"boxes": np.zeros((0, 4))},
+        {"masks": np.zeros((0, 1, 16, 16))},
+    ],
+)
+def test_no_prompts_have_no_masks(backend: str, prompts: dict[str, Any]) -> None:
+    model = MobileSam(standin_weights(TINY), TINY, backends.create(backend, 2))
+    sparse, dense = model.encode_prompts(**prompts)
+    masks, scores = model.decode_masks(model.encode_image(INPUT), model.image_pe, sparse, dense)
+    assert (masks.shape, scores.shape) == ((0, 3, 16, 16), (0, 3))
 
 
 def test_one_mask_is_the_first_and_three_are_the_others(model: MobileSam) -> None:
