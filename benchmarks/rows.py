@@ -1,8 +1,8 @@
 """What a run leaves: rows of samples, with what they were taken on, as JSON that can be merged, judged and drawn."""
 
 import json
-import math
-from collections.abc import Iterable
+import reprlib
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
@@ -121,38 +121,92 @@ class Document:
         runs, rows = document.get("runs"), document.get("rows")
         if not isinstance(runs, dict) or not isinstance(rows, list):
             raise InputError(f"{source}: runs has to be an object and rows a list")
-        return cls(runs, tuple(_row(source, index, entry, runs) for index, entry in enumerate(rows)))
+        _check_runs(source, runs)
+        found = tuple(_row(source, index, entry, runs) for index, entry in enumerate(rows))
+        _check_tasks(source, found)
+        return cls(runs, found)
 
+
+LARGEST = 1e30
+"""Of any number: nothing that is measured is beyond it, and sums and quotients of such numbers are floats."""
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= LARGEST
+
+
+def _are_positive(values: Any) -> bool:
+    return isinstance(values, list) and all(_is_number(x) and x > 0 for x in values)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(x, str) for x in values)
+
+
+Kind = tuple[Callable[[Any], bool], str]
+"""Whether a value is of it, and what it is called."""
+
+TEXT: Kind = (lambda x: isinstance(x, str), "text")
+TEXTS: Kind = (_are_texts, "a list of texts")
+OBJECT: Kind = (lambda x: isinstance(x, dict), "an object")
+FLAG: Kind = (lambda x: isinstance(x, bool), "true or false")
+NUMBER: Kind = (_is_number, "a number")
+NUMBER_OR_NULL: Kind = (lambda x: x is None or _is_number(x), "a number or null")
+COUNT: Kind = (lambda x: _is_number(x) and isinstance(x, int) and x >= 0, "a whole number from 0 on")
+POSITIVE: Kind = (_are_positive, "positive numbers")
+SOME_POSITIVE: Kind = (lambda x: _are_positive(x) and bool(x), "positive numbers")
 
 NEEDED = ("row", "contender", "run", "seconds")
-TEXTS = ("row", "contender", "run")
-NUMBERS = ("seconds", "peaks")
+
+FIELDS: dict[str, Kind] = {
+    **dict.fromkeys(("row", "contender", "run"), TEXT),
+    **dict.fromkeys(("seconds", "peaks"), POSITIVE),
+    **dict.fromkeys(("rejected", "macs", "bytes"), COUNT),
+    **dict.fromkeys(("parts", "notes"), OBJECT),
+    "disturbed": FLAG,
+    "difference": NUMBER_OR_NULL,
+}
 
 
 def _row(source: str, index: int, entry: Any, runs: Iterable[str]) -> Row:
     """The row, its own fields checked, the derived ones left out."""
-
-    def refuse(reason: str) -> InputError:
-        return InputError(f"{source}: row {index} {reason}")
-
+    place = f"{source}: row {index}"
     if not isinstance(entry, dict) or any(name not in entry for name in NEEDED):
-        raise refuse(f"lacks one of {', '.join(NEEDED)}")
+        raise InputError(f"{place} lacks one of {', '.join(NEEDED)}")
     known = {"peaks": [], "parts": {}, "notes": {}, **{x.name: entry[x.name] for x in fields(Row) if x.name in entry}}
-    if not all(isinstance(known[name], str) for name in TEXTS):
-        raise refuse(f"has something other than text in {', '.join(TEXTS)}")
-    for name in ("parts", "notes"):
-        if not isinstance(known[name], dict):
-            raise refuse(f"has something other than an object in {name}")
-    for name, values in (*((name, known[name]) for name in NUMBERS), *known["parts"].items()):
-        if not isinstance(values, list) or not all(_is_positive(x) for x in values):
-            raise refuse(f"has something other than positive numbers in {name}")
+    for name, value in known.items():
+        _check(place, name, value, FIELDS[name])
+    for objects, kind in (("parts", SOME_POSITIVE), ("notes", NUMBER)):
+        for name, value in known[objects].items():
+            _check(place, name, value, kind)
     if not known["seconds"]:
-        raise refuse("has no seconds")
+        raise InputError(f"{place} has no seconds")
     if known["run"] not in runs:
-        raise refuse(f"is of a run {known['run']!r} that the file does not describe")
+        raise InputError(f"{place} is of a run {known['run']!r} that the file does not describe")
     parts = {name: tuple(values) for name, values in known["parts"].items()}
-    return Row(**{**known, "parts": parts, **{name: tuple(known[name]) for name in NUMBERS}})
+    return Row(**{**known, "parts": parts, **{name: tuple(known[name]) for name in ("seconds", "peaks")}})
 
 
-def _is_positive(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) and x > 0
+def _check_runs(source: str, runs: dict[str, Any]) -> None:
+    """Of what a run was taken on, what the tables go into."""
+    for key, run in runs.items():
+        _check(f"{source}: runs", key, run, OBJECT)
+        place = f"{source}: run {key}"
+        _check(place, "unset_in_workers", run.get("unset_in_workers", []), TEXTS)
+        _check(place, "versions", run.get("versions", {}), OBJECT)
+        for contender, versions in run.get("versions", {}).items():
+            _check(place, contender, versions, OBJECT)
+
+
+def _check_tasks(source: str, rows: Iterable[Row]) -> None:
+    """A task's rows are of one run: those of two cannot be compared."""
+    runs: dict[str, str] = {}
+    for row in rows:
+        if runs.setdefault(row.row, row.run) != row.run:
+            raise InputError(f"{source}: {row.row} has rows of two runs, {runs[row.row]!r} and {row.run!r}")
+
+
+def _check(place: str, name: str, value: Any, kind: Kind) -> None:
+    fits, what = kind
+    if not fits(value):
+        raise InputError(f"{place} has something other than {what} in {name}: {reprlib.repr(value)}")

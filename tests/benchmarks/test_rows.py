@@ -77,6 +77,18 @@ def damaged(made_up, tmp_path, change) -> str:
         (lambda d: d["rows"][0].update(notes=[]), "an object in notes"),
         (lambda d: d["rows"][0].update(parts={"load": [0]}), "positive numbers in load"),
         (lambda d: d["rows"][0].update(run="gone"), "a run 'gone'"),
+        (lambda d: d["rows"][0].update(seconds=[10**400]), "positive numbers in seconds: [1000"),
+        (lambda d: d["rows"][0].update(parts={"load": []}), "positive numbers in load: []"),
+        (lambda d: d["rows"][0].update(macs="x"), "a whole number from 0 on in macs: 'x'"),
+        (lambda d: d["rows"][0].update(rejected=-1), "a whole number from 0 on in rejected: -1"),
+        (lambda d: d["rows"][0].update(disturbed="no"), "true or false in disturbed: 'no'"),
+        (lambda d: d["rows"][0].update(difference="x"), "a number or null in difference: 'x'"),
+        (lambda d: d["rows"][0].update(notes={"batch": "four"}), "a number in batch: 'four'"),
+        (lambda d: d["runs"].update(r=3), "an object in r: 3"),
+        (lambda d: d["runs"].update(r={"versions": []}), "an object in versions: []"),
+        (lambda d: d["runs"].update(r={"versions": {"fast": 3}}), "an object in fast: 3"),
+        (lambda d: d["runs"].update(r={"unset_in_workers": [3]}), "a list of texts in unset_in_workers: [3]"),
+        (lambda d: (d["runs"].update(b={}), d["rows"][0].update(run="b")), "has rows of two runs, 'b' and "),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(change, told, made_up, tmp_path) -> None:
