@@ -102,6 +102,18 @@ def test_flat_logits_are_wholly_inside_or_outside(value):
     assert np.all(upsampling.postprocess_masks(WORKERS[1], logits, *sizes((90, 130))) == (value > 0))
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # infinity less itself, in the definition
+def test_a_logit_that_is_no_number_spoils_what_it_spoils_in_the_definition(value):
+    logits, size = blobs(2), sizes((90, 130))
+    logits[0, 0, 3, 3] = value
+    masks, scores = (f(WORKERS[3], logits, *size) for f in (upsampling.postprocess_masks, upsampling.stability_scores))
+    np.testing.assert_array_equal(masks, transforms.postprocess_masks(logits, *size))
+    np.testing.assert_array_equal(scores, transforms.stability_scores(logits, *size))
+    assert masks[0, 0].any()
+
+
 def test_a_tile_is_left_out_only_where_rounding_cannot_matter(monkeypatch):
     """With computed tiles forbidden, logits a hair above the threshold are not decided, and those well above it are."""
     monkeypatch.setattr(upsampling, "_logits", None)  # calling it would fail

@@ -80,6 +80,8 @@ def postprocess_masks(
     threshold: float = 0.0,
 ) -> Bool[Array, "B M H W"]:
     """`transforms.postprocess_masks`, except where a logit is within rounding of the threshold."""
+    if not _are_finite(low_res_masks):
+        return transforms.postprocess_masks(low_res_masks, input_size, original_size, image_size, threshold)
     masks = np.zeros((*low_res_masks.shape[:2], *original_size), np.bool_)  # the system's own zeros: outside costs nothing
     cut = layout(low_res_masks.shape[-1], image_size, input_size, original_size)
     jobs = _jobs(workers, low_res_masks, cut)
@@ -98,6 +100,8 @@ def stability_scores(
     offset: float = 1.0,
 ) -> Float[Array, "B M"]:
     """`transforms.stability_scores`, except for pixels whose logit is within rounding of a threshold."""
+    if not _are_finite(low_res_masks):
+        return transforms.stability_scores(low_res_masks, input_size, original_size, image_size, threshold, offset)
     cut = layout(low_res_masks.shape[-1], image_size, input_size, original_size)
     thresholds = (threshold + offset, threshold - offset)
     batch, several, *sides = low_res_masks.shape
@@ -110,6 +114,11 @@ def stability_scores(
         jobs = _jobs(workers, masks[part], cut)
         workers.map(_count, [(job, cut.tiles, thresholds, place) for (_, job), place in zip(jobs, places, strict=True)])
     return transforms.ratio(*np.moveaxis(counts.sum(axis=1).reshape(batch, several, 2), -1, 0))
+
+
+def _are_finite(logits: Float[Array, "B M L L"]) -> bool:
+    """Whether a zero among the matrices' weights leaves a logit out: it does not where that is infinite or NaN."""
+    return bool(np.isfinite(logits.min(initial=0)) and np.isfinite(logits.max(initial=0)))
 
 
 @lru_cache(maxsize=8)
