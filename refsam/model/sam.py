@@ -58,6 +58,7 @@ class MobileSam:
 
     Prompts here are in the padded input frame (pixels of the S x S square) and batched, as in upstream's modules; images and
     prompts in their own pixels are SamPredictor's business. Arrays are taken in any float dtype and computed in the model's.
+    Underflow is harmless here, and no error where the host has made it one (`np.seterr`).
 
     Args:
         tensors: the weights under upstream's names.
@@ -98,7 +99,7 @@ class MobileSam:
     @cached_property
     def image_pe(self) -> Float[Array, "1 D E E"]:
         """The positional encoding of the embedding's cell centres. Upstream: PromptEncoder.get_dense_pe."""
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(under="ignore"):
             return self._cast(dense_pe(self.scope / "prompt_encoder", self.config.embedding_size))
 
     def traced(self, trace: Trace) -> "MobileSam":
@@ -127,7 +128,7 @@ class MobileSam:
         Raises InputError where the shape is not (1, 3, S, S).
         """
         self._expect("input_image", input_image, (1, 3, self.config.image_size, self.config.image_size))
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(under="ignore"):
             return tiny_vit(self.scope / "image_encoder", self._cast(input_image), self.config)
 
     def encode_prompts(
@@ -156,7 +157,7 @@ class MobileSam:
         if len(batches) > 1:
             raise InputError(f"points, boxes and masks of one call have {sorted(batches)} prompts; give as many of each")
         checked = None if points is None or coords is None else (coords, point_labels(points[1], coords.shape[:2]))
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(under="ignore"):
             return prompt_encoder(self.scope / "prompt_encoder", checked, boxes, masks, self.config)
 
     def decode_masks(
@@ -179,7 +180,7 @@ class MobileSam:
         features, position, tokens = (self._cast(x) for x in (image_embeddings, image_pe, sparse))
         maps = self._cast_broadcast(dense)
         s = self.scope / "mask_decoder"
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(under="ignore"):
             return mask_decoder(s, features, position, tokens, maps, multimask_output, self.config)
 
     def _prompt(self, name: str, x: Any, shape: tuple[int | None, ...]) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from standin import TINY, standin_weights
 
-from refsam import MobileSam, Trace
+from refsam import MobileSam, SamPredictor, Trace, backends
 from refsam.backends.fast import FastOps
 from refsam.model import tiny_vit
 from refsam.ops import Ops
@@ -95,3 +95,23 @@ def test_other_weights_are_computed_with_and_not_what_was_made_of_the_old_ones()
     np.testing.assert_array_equal(other.encode_image(INPUT), new)
     np.testing.assert_array_equal(models[0].encode_image(INPUT), old)
     assert other.with_scope(replace(other.scope, trace=Trace())).scope.memo is other.scope.memo
+
+
+@pytest.mark.parametrize(("backend", "threads"), [("reference", 1), ("fast", 1), ("fast", 3)])
+def test_underflow_is_no_error_where_the_host_makes_it_one(backend: str, threads: int) -> None:
+    """Weights so large that softmax and GELU have next to nothing in them."""
+    weights = standin_weights(TINY)
+    with np.errstate(all="raise"):
+        model = MobileSam({**weights, **_loud(weights)}, TINY, backends.create(backend, threads))
+        for seed in range(3):
+            predictor = SamPredictor(model)
+            predictor.set_image(np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8))
+            masks, _, logits = predictor.predict([[9, 9]], [1], box=[3, 4, 40, 41])
+            predictor.predict(mask_input=logits[:1])
+            predictor.stability_scores(logits[None])
+            assert masks.shape == (3, 48, 64)
+        assert np.geterr()["under"] == "raise"
+
+
+def _loud(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: tensor * 30 for name, tensor in weights.items() if name.endswith(("qkv.weight", "q_proj.weight"))}

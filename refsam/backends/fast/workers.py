@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol
 
+import numpy as np
+
 from refsam.backends.fast import layout, scratch
 from refsam.backends.fast.scratch import Scratch
 from refsam.blas import one_blas_thread
@@ -123,7 +125,7 @@ def work(task: Callable[..., None], queue: Queue) -> None:
     """Do the tasks that the queue hands out to this thread. An exception stops the queue."""
     mine = scratch.of_thread()
     try:
-        with one_blas_thread():
+        with one_blas_thread(), np.errstate(under="ignore"):  # each thread has settings of its own
             for arguments in queue:
                 with mine.frame():
                     task(mine, *arguments)
