@@ -2,7 +2,7 @@
 
     {"do": "hello"}                        -> {"groups": [...], "versions": {...}}
     {"do": "prepare", "row": R, "save": P} -> {"notes": {...}}      runs once to warm up; the result goes to P as .npy
-    {"do": "run"}                          -> {"seconds": s, "cpu": s, "parts": {...}, "notes": {...}}
+    {"do": "run"}                          -> {"seconds": s, "cpu": s, "passed": s, "parts": {...}, "notes": {...}}
     {"do": "stop"}                         -> ends
 
 A question that fails is answered by {"error": "..."}.
@@ -61,7 +61,8 @@ class Worker:
         seconds, result = _timed(self.run, self.repeats)
         cpu = own_seconds() - cpu
         timed = result if isinstance(result, Timed) else Timed(seconds)
-        return {"seconds": timed.seconds, "cpu": cpu, "parts": timed.parts, "notes": self.contender.notes}
+        told = {"seconds": timed.seconds, "cpu": cpu, "parts": timed.parts, "notes": self.contender.notes}
+        return {**told, "passed": seconds * self.repeats}
 
 
 def _timed(run: Run, repeats: int) -> tuple[float, Any]:

@@ -31,6 +31,13 @@ def test_disturbed_samples_are_counted_and_marked_where_there_are_few_others() -
     assert (row.parts, row.peaks) == ({"a": (0.5, 0.7)}, (3.0, 4.0))
 
 
+def test_a_contender_is_slow_by_the_time_that_passes() -> None:
+    samples = Samples(replies=[(reply(160.0, passed=10.0), True)] * 3)  # everything mode: part of the points, multiplied
+    plan = Plan([], [], 5, 31.0, {}, MOBILE_SAM, {}, lambda _: None, lambda _: None)
+    assert samples.seconds == 30
+    assert not session._is_over([samples], plan)
+
+
 @pytest.mark.parametrize(
     ("times", "idle_turns", "taken"),
     [

@@ -58,6 +58,7 @@ def test_a_row_s_argument_notes_and_own_times_come_through() -> None:
     ready, sample = talk(Counting(), {"do": "prepare", "row": "decoder/64"}, {"do": "run"})
     assert ready == {"notes": {"batch": 64}}
     assert (sample["seconds"], sample["parts"]) == (7.0, {"part": 3.0})
+    assert 0 < sample["passed"] < 7
 
 
 def test_a_question_that_fails_is_answered_and_the_next_one_too() -> None:
