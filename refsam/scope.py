@@ -31,7 +31,7 @@ class Scope:
     memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy, in this process or another one, makes what is prepared anew: copied arrays would not be views of the weights."""
+        """A copy, in this process or another one, makes what is prepared anew, which is the weights once more."""
         return {**vars(self), "memo": {}}
 
     def __truediv__(self, child: str | int) -> "Scope":

@@ -35,8 +35,8 @@ def empty(*shape: int) -> Float[Array, "*N"]:
 
 
 def spans(length: int, step: int, unit: int = 1) -> Iterator[tuple[int, int]]:
-    """(start, stop) of consecutive parts, as equal as can be, all but the last a multiple of `unit`, and none longer than `step` or
-    one unit, whichever is more."""
+    """(start, stop) of consecutive parts, as equal as can be: all but the last are multiples of `unit`, none is longer
+    than `step`, or than one unit where that is more."""
     units = -(-length // unit)
     parts = max(-(-units // max(step // unit, 1)), 1)
     return pairwise([*(units * part // parts * unit for part in range(parts)), length])
