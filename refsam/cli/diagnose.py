@@ -1,7 +1,7 @@
 """`refsam diagnose`: dumps of a port, or one preprocessed tensor, and why they are not the reference's."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json
@@ -14,9 +14,9 @@ from refsam.loading import WEIGHTS_VARIABLE
 from refsam.types import Array, UInt8
 from refsam.verify import Case
 from refsam.verify.comparison import K
+from refsam.verify.groups import INPUT, OTHER, group_of
 from refsam.verify.ports.dumps import DumpPort, _Dumps
 from refsam.verify.preprocessed import STAGES, Preprocessed, diagnose_preprocessed
-from refsam.verify.report.stage_map import INPUT, OTHER, group_of
 
 
 def diagnose(
@@ -63,6 +63,11 @@ class PictureDumps(DumpPort):
     def _shown(self, path: Path, found: _Dumps, case: Case) -> dict[str, Array]:
         found.metadata.pop("prompts", None)
         return super()._shown(path, found, case)
+
+    def _telling(self, types: Mapping[str, str]) -> Mapping[str, str]:
+        """The type of the tensor that is looked at, whatever its name."""
+        name = preprocessed_among(types)
+        return {} if name is None else {name: types[name]}
 
 
 def needs_model(dumps: Path, tasks: Sequence[Task]) -> bool:

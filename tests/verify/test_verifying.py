@@ -237,6 +237,18 @@ def test_a_functions_halves_declare_their_precision() -> None:
     assert "precision: bf16, as all floats are bfloat16" in found.notes
 
 
+@pytest.mark.parametrize("besides", ["masks", "helper"])
+def test_a_half_that_is_no_stage_computed_in_floats_declares_nothing(besides: str) -> None:
+    def port(image: np.ndarray, **prompts: Any) -> dict[str, Any]:
+        shown = refsam.trace(MODEL, image, stages="image_encoder,masks", **prompts)
+        halves = shown["masks"].astype(np.float16) if besides == "masks" else np.zeros(3, np.float16)
+        return {"image_encoder": shown["image_encoder"] * (1 + 1e-3), besides: halves}
+
+    found = outcome(port, explain=False)
+    assert not found
+    assert found.verdict.report.precision == "float32"
+
+
 def test_what_a_port_raises_is_its_own_and_has_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
         raise ValueError("size mismatch")

@@ -17,7 +17,7 @@ from refsam.model.sam import MobileSam
 from refsam.tracing import read_arrays
 from refsam.types import Array
 from refsam.verify.ports.dumped_case import check_case
-from refsam.verify.ports.port import BF16, arrays, only, precision_of_types, renamed
+from refsam.verify.ports.port import BF16, arrays, only, precision_of_types, renamed, telling
 from refsam.verify.precision import precision_of
 from refsam.verify.reference import Case
 
@@ -41,7 +41,7 @@ class DumpPort:
 
     Args:
         path: a folder, or one .npz, .npy or .safetensors file (such as a trace).
-        precision: what computed them; None: what the manifest says, else fp16 or bf16 where some floats are of it, else float32.
+        precision: what computed them; None: what the manifest says, else fp16 or bf16 where a stage is of it, else float32.
         weights_sha256: of the weights that they are judged by, "" for unknown ones: a trace says which it was made with.
 
     Raises InputError where there is nothing there.
@@ -69,13 +69,17 @@ class DumpPort:
         """The tensors, where they are the case's; the precision and the notes follow."""
         check_case(path, renamed(found.tensors)[0], found.metadata, case)
         declared = self.declared or found.precision
-        own, note = ("", ()) if declared else precision_of_types(found.types())
+        own, note = ("", ()) if declared else precision_of_types(self._telling(found.types()))
         self.precision, self.notes = declared or own or "float32", note
         made_with = found.metadata.get("weights_sha256")
         if made_with and self.weights_sha256 and made_with != self.weights_sha256:
             these = f"these are {self.weights_sha256[:12]}..."
             self.notes = (*self.notes, f"weights: the trace was made with another file (sha256 {made_with[:12]}...); {these}")
         return arrays(found.tensors)
+
+    def _telling(self, types: Mapping[str, str]) -> Mapping[str, str]:
+        """Of the types of all tensors those that tell the precision."""
+        return telling(types)
 
 
 class _Dumps:

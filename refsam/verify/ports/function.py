@@ -19,6 +19,7 @@ from refsam.verify.ports.port import (
     parameters,
     precision_of_types,
     running,
+    telling,
     type_name,
 )
 from refsam.verify.reference import Case
@@ -39,7 +40,7 @@ class FunctionPort:
     Args:
         function: the port.
         image_size: S.
-        precision: what it computes in; None: fp16 or bf16 where some of the floats that it returns are of it, else float32.
+        precision: what it computes in; None: fp16 or bf16 where a stage that it returns is of it, else float32.
         name: for people; by default the function's own.
 
     Raises InputError where its parameters are others.
@@ -94,7 +95,7 @@ class FunctionPort:
             wanted = "stage names with arrays are needed, or what SamPredictor.predict returns"
             raise InputError(f"{self.name} returned a {type(result).__name__}; {wanted}")
         types = {str(name): type_name(value) for name, value in result.items()}
-        own, note = ("", ()) if self.declared else precision_of_types(types)
+        own, note = ("", ()) if self.declared else precision_of_types(telling(types, self.given))
         self.precision = self.declared or own or "float32"
         self.notes = (*(() if self.preprocesses else (PREPROCESSED, COORDINATES)), *note)
         return arrays(result)

@@ -13,6 +13,7 @@ import numpy as np
 from refsam import transforms
 from refsam.errors import InputError, RefsamError
 from refsam.types import Array
+from refsam.verify.groups import OTHER, group_of
 from refsam.verify.reference import Case
 
 PREPROCESSED = "preprocessing: the reference's; the port was given input_image"
@@ -163,8 +164,16 @@ _HALVES = {BF16: "bf16", "float16": "fp16"}
 """Types of two bytes and the precision that they tell, the coarser first."""
 
 
+def telling(types: Mapping[str, str], given: Collection[str] = ()) -> dict[str, str]:
+    """The types that tell what a port computes in: those of the model's stages under any of their names. Not of masks, which are
+    not computed in floats, nor of other names, nor of `given`, what the port was handed."""
+    stages = {name: ALIASES.get(name, name) for name in types}
+    none = ("masks", *given)
+    return {name: types[name] for name, stage in stages.items() if stage not in none and group_of(stage) != OTHER}
+
+
 def precision_of_types(types: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """The precision that the types of a port's stages tell, and a note of it; "" where none is a half.
+    """The precision that types tell (those of `telling`), and a note of it; "" where none is a half.
 
     A port that computes in halves often takes its input and hands over its answers in float32, so one half is enough.
     """
