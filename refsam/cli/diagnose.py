@@ -16,6 +16,7 @@ from refsam.verify import Case
 from refsam.verify.comparison import K
 from refsam.verify.groups import INPUT, OTHER, group_of
 from refsam.verify.ports.dumps import DumpPort, _Dumps
+from refsam.verify.ports.port import renamed
 from refsam.verify.preprocessed import STAGES, Preprocessed, diagnose_preprocessed
 
 
@@ -74,7 +75,7 @@ def needs_model(dumps: Path, tasks: Sequence[Task]) -> bool:
     """Whether there is more in the dumps than one tensor that may be a preprocessed picture."""
     if len(tasks) != 1:
         return True
-    shown = PictureDumps(dumps).run(Case(read_image(tasks[0].path), name=tasks[0].name), ())
+    shown, _ = renamed(PictureDumps(dumps).run(Case(read_image(tasks[0].path), name=tasks[0].name), ()))
     return any(group_of(name) not in (INPUT, OTHER) for name in shown) or preprocessed_among(shown) is None
 
 

@@ -247,6 +247,15 @@ def test_diagnose_of_another_stage_uses_the_weights_of_the_environment(run, dump
     assert "image_encoder" in out
 
 
+def test_diagnose_knows_stages_by_upstreams_names(run, dumps):
+    Path("upstream").mkdir()
+    np.save("upstream/input_image.npy", np.load("dumps/input_image.npy"))
+    np.save("upstream/image_embeddings.npy", np.zeros_like(np.load("dumps/image_encoder.npy")))
+    code, out, _ = run("diagnose", "upstream", *CLICK)
+    assert code == 1
+    assert "first differs at image_encoder" in out
+
+
 def test_diagnose_of_a_trace_without_weights_looks_at_the_picture_alone(run, folder, monkeypatch):
     assert run("trace", *CLICK[1:], "--stages", "input_image,low_res_masks", "--out", "trace.safetensors")[0] == 0
     monkeypatch.delenv("REFSAM_WEIGHTS")

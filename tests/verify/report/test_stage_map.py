@@ -5,8 +5,8 @@ from standin import TINY
 from verify.report.outcomes import app, clean
 
 from refsam.config import Config
-from refsam.verify.report.entry import entry_of
 from refsam.verify.groups import GROUPS, OTHER, group_of
+from refsam.verify.report.entry import entry_of
 from refsam.verify.report.stage_map import level_of, stage_map, strip
 from refsam.verify.steps import default_stages
 
