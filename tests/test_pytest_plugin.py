@@ -124,6 +124,29 @@ def test_one_test_for_each_stage_and_picture(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*::test_stage[[]second-low_res_masks[]] PASSED*"])
 
 
+def test_stages_that_the_port_was_handed_are_skipped(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        from refsam.testing import assert_port_holds
+
+        def test_stage(refsam_port, refsam_stage):
+            assert_port_holds(refsam_port, refsam_stage)
+        """
+    )
+    suite.makepyfile(
+        encoder_port="""
+        import refsam
+
+        def port(input_image, **prompts):
+            return {"image_encoder": refsam.load("tiny.safetensors").encode_image(input_image)}
+        """
+    )
+    result = run(suite, "--refsam-port", "encoder_port:port", "-rs")
+    assert result.parseoutcomes()["passed"] == 1
+    assert set(result.parseoutcomes()) == {"passed", "skipped"}
+    result.stdout.fnmatch_lines(["SKIPPED*the port shows no input_image of its own"])
+
+
 def test_a_pattern_that_no_stage_has_is_no_run_without_tests(suite: pytest.Pytester) -> None:
     suite.makepyfile("def test_stage(refsam_port, refsam_stage): ...")
     result = run(suite, "--refsam-stages", "image_encoder,low_res_msks")
