@@ -194,6 +194,24 @@ def test_what_a_port_was_given_is_not_its_own() -> None:
     assert [result.stage for result in outcome(encoder, Case(CASE.image)).verdict.report.stages] == ["image_encoder"]
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_input_that_a_function_returns_changed_is_its_own(in_place: bool) -> None:
+    def port(input_image: np.ndarray) -> dict[str, np.ndarray]:
+        swapped = input_image[:, ::-1].copy()
+        if in_place:
+            input_image[...] = swapped
+        taken = input_image if in_place else swapped
+        return {"input_image": taken, "image_encoder": MODEL.encode_image(taken)}
+
+    found = outcome(port, Case(CASE.image), explain=False)
+    assert not found
+    assert found.verdict.report.first == "input_image"
+    turned = outcome(
+        lambda input_image: {**encoder(input_image), "input_image": input_image[0].transpose(1, 2, 0)}, Case(CASE.image)
+    )
+    assert [result.stage for result in turned.verdict.report.stages] == ["image_encoder"]
+
+
 def test_a_port_that_rounds_more_than_it_says_is_told_where_it_would_hold() -> None:
     def halved(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
         embedding = refsam.trace(MODEL, image, stages="image_encoder", **prompts)["image_encoder"]

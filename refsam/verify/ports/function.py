@@ -9,6 +9,7 @@ from refsam import transforms
 from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
+from refsam.verify.difference import align
 from refsam.verify.ports.port import (
     COORDINATES,
     PREPROCESSED,
@@ -35,7 +36,8 @@ class FunctionPort:
     `SamPredictor.predict` (`point_coords` (N, 2), `point_labels` (N,), `box` (4,), `mask_input` (1, L, L), `multimask_output`)
     in the pixels of the picture that it was given (`**prompts` takes them all); and `stages`, the names that are wanted.
 
-    It returns stage name -> array, or what `SamPredictor.predict` returns: masks, iou_predictions, low_res_masks.
+    It returns stage name -> array, or what `SamPredictor.predict` returns: masks, iou_predictions, low_res_masks. An input_image
+    that it returns changed is judged as its own.
 
     Args:
         function: the port.
@@ -70,8 +72,8 @@ class FunctionPort:
         if self.preprocesses:
             return self._stages(self._called(case.image, options))
         given = input_image(case, self.image_size)
-        found = self._stages(self._called(given, self._in_input_frame(options, case)))
-        return {"input_image": given, **found}
+        result = self._called(given.copy(), self._in_input_frame(options, case))  # which it may change in place
+        return {"input_image": given, **self._stages(result, given)}
 
     def _called(self, picture: Array, options: Mapping[str, Any]) -> Any:
         with running(self.name):
@@ -88,17 +90,25 @@ class FunctionPort:
                 scaled[name] = corners.reshape(np.shape(options[name]))
         return scaled
 
-    def _stages(self, result: Any) -> dict[str, Array]:
+    def _stages(self, result: Any, handed: Array | None = None) -> dict[str, Array]:
+        """What the function returned. An input_image that is another than the one that it was handed is its own."""
         if isinstance(result, tuple | list) and len(result) == len(_RESULTS):
             result = dict(zip(_RESULTS, result, strict=True))
         if not isinstance(result, Mapping):
             wanted = "stage names with arrays are needed, or what SamPredictor.predict returns"
             raise InputError(f"{self.name} returned a {type(result).__name__}; {wanted}")
         types = {str(name): type_name(value) for name, value in result.items()}
+        shown = arrays(result)
+        self.given = () if handed is None or _is_another(handed, shown.get("input_image")) else ("input_image",)
         own, note = ("", ()) if self.declared else precision_of_types(telling(types, self.given))
         self.precision = self.declared or own or "float32"
         self.notes = (*(() if self.preprocesses else (PREPROCESSED, COORDINATES)), *note)
-        return arrays(result)
+        return shown
+
+
+def _is_another(handed: Array, returned: Array | None) -> bool:
+    """Whether an array came back changed, and not in another order of its axes alone."""
+    return returned is not None and not np.array_equal(handed, align(handed, returned)[0])
 
 
 def open_function(words: tuple[str, ...], *, model: MobileSam, precision: str | None = None) -> FunctionPort:
