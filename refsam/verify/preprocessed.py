@@ -11,7 +11,7 @@ from refsam.figures import relative_l2
 from refsam.transforms import PIXEL_STD, resized_size
 from refsam.types import Array, Float, UInt8
 from refsam.verify.bench import Bench
-from refsam.verify.comparison import K
+from refsam.verify.comparison import K, checked_k
 from refsam.verify.diagnosis import Explanation, search
 from refsam.verify.difference import align
 from refsam.verify.hypotheses import known
@@ -107,8 +107,9 @@ def diagnose_preprocessed(
     A resized picture of whole numbers is told from an encoder's input of the same shape, (S, S, 3), by its type, uint8. One whose
     sides are off by a pixel is compared as far as it goes; it never holds.
 
-    Raises InputError where it is neither, or not finite, or the precision is unknown.
+    Raises InputError where it is neither, or not finite, the precision is unknown, or k is not above 0.
     """
+    checked_k(k)
     given = np.asarray(tensor)
     if given.dtype.kind not in "iuf" or given.size == 0 or not np.isfinite(given).all():
         raise InputError(f"the tensor is of dtype {given.dtype} and shape {given.shape}; finite numbers are needed")

@@ -154,3 +154,9 @@ def test_looking_for_two_at_once_costs_few_resizes(monkeypatch: pytest.MonkeyPat
     noise = np.random.RandomState(0).normal(size=(1, 3, SIDE, SIDE))
     assert named(noise) == set()
     assert len(calls) < 80, "one for each of some 35 alone, and those of three with others than filters"
+
+
+@pytest.mark.parametrize("k", [0, -1, np.nan, np.inf])
+def test_a_k_that_measures_nothing_is_an_error(k: float) -> None:
+    with pytest.raises(InputError, match="above 0"):
+        diagnose_preprocessed(framed(RESIZED), PICTURE, "input_image", k=k)
