@@ -20,6 +20,7 @@ from refsam.verify.hypothesis import Hypothesis, area_of, pipeline_of
 from refsam.verify.local import predict_on
 from refsam.verify.pipeline import Pipeline, Pixels
 from refsam.verify.reference import Reference
+from refsam.verify.single import narrowed
 from refsam.verify.steps import TWO_WAY_BLOCK, Step, encoder_steps, shortened, step_of
 
 _ROUNDING = 2.0**-22  # relative L2 that a run in float32 costs at least: what is left over below that needs no explanation
@@ -198,12 +199,12 @@ class Bench:
         return float(np.linalg.norm(np.nan_to_num(error, nan=0.0, posinf=0.0, neginf=0.0)))
 
     def value(self, pipeline: Pipeline) -> Array:
-        """What the reference gives here under a pipeline."""
+        """What the reference gives here under a pipeline; of one mask, where the port shows one of several."""
         if self.area == "preprocessing":
             return self._preprocessed(pipeline)
         if self.area == "postprocessing":
             return self._masks(pipeline)
-        return self.captured(pipeline)
+        return narrowed({self.stage: self.captured(pipeline)}, {self.stage: self.target})[0][self.stage]
 
     def _preprocessed(self, pipeline: Pipeline) -> Array:
         """Pipelines that differ only in what they do to the resized pixels share these."""

@@ -24,6 +24,7 @@ from refsam.verify.inside import guesses, headroom
 from refsam.verify.masks import binary
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.reference import Reference
+from refsam.verify.single import narrowed
 from refsam.verify.steps import encoder_steps
 
 ENOUGH = 0.75
@@ -106,7 +107,8 @@ def diagnose(
         threads: hypotheses tried at once.
     """
     tried = tuple(known() if hypotheses is None else hypotheses)
-    known_stages = aligned(reference.truth, candidate)
+    truth, _ = narrowed(reference.truth, candidate)
+    known_stages = aligned(truth, candidate)
     found: list[Explanation] = []
 
     expected = {result.stage: result.local.expected for result in report.stages if result.local is not None}
@@ -115,7 +117,7 @@ def diagnose(
         target = _target(candidate, known_stages, stage, reference.case.size)
         return Bench(reference, known_stages, stage, target, expected.get(stage), _budget(report, stage))
 
-    entering = _entering(report, reference.truth["low_res_masks"].shape[1])
+    entering = _entering(report, truth["low_res_masks"].shape[1])
     deeper = hypotheses is None
     chosen: dict[str, Sequence[Hypothesis]] = {}
 
@@ -157,7 +159,7 @@ def _target(candidate: Mapping[str, Array], known: Mapping[str, Array], stage: s
 def _entering(report: CompareReport, masks: int) -> list[str]:
     """The stages where differences enter, first to last. What is infinite or NaN spreads: only its first stage counts.
 
-    `masks` is how many the reference has at the picture's size.
+    `masks` is how many those make that the port's logits are held against.
     """
     if report.first is None:
         return []

@@ -15,6 +15,7 @@ from refsam.verify.hooks import hooked
 from refsam.verify.pipeline import mask_as_it_is, normalize_and_pad
 from refsam.verify.precision import model_of_precision, precision_of
 from refsam.verify.reference import Case, Reference
+from refsam.verify.single import narrowed
 from refsam.verify.steps import Step, encoder_steps, step_of
 
 Scale = Callable[[Array, Size, int], Array]
@@ -55,7 +56,7 @@ def local_errors(
 
     Args:
         reference: its model and case; its `truth` stands in where the candidate has no inputs of its own.
-        candidate: stage name -> finite array in the stage's shape.
+        candidate: stage name -> finite array in the stage's shape, or that of one of several masks (`single.narrowed`).
         precision: the candidate's.
         threads: segments computed at once.
         quick: decides, where it can, about an encoder that shows only its result: float64 would take seven times as long.
@@ -72,9 +73,10 @@ def local_errors(
         with np.errstate(all="ignore"):  # float16 may overflow
             segment.run(_forced(precise, rounded), rounded)
         segment.run(_forced(reference.model, exact), exact)
+        truths, coarse = (narrowed(feed.computed, candidate)[0] for feed in (exact, rounded))
         return {
-            name: LocalError(relative_l2(truth, candidate[name]), _rounding(truth, rounded.computed[name], floor))
-            for name, truth in exact.computed.items()
+            name: LocalError(relative_l2(truth, candidate[name]), _rounding(truth, coarse[name], floor))
+            for name, truth in truths.items()
         }
 
     with one_blas_thread(), ThreadPoolExecutor(threads) as pool:

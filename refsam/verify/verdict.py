@@ -13,6 +13,7 @@ from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import Quick, local_errors
 from refsam.verify.reference import Reference
+from refsam.verify.single import narrowed
 from refsam.verify.words import in_words
 
 
@@ -70,7 +71,7 @@ def judge(
     """
     budget, size = reference.budget(precision), reference.case.size
     report = compare(reference.truth, candidate, precision=precision, k=k, budget=budget, size=size)
-    known = aligned(reference.truth, candidate)
+    known = aligned(narrowed(reference.truth, candidate)[0], candidate)
     if stages is not None:
         report = _only(report, stages)
     if report or not explain:

@@ -37,6 +37,20 @@ def test_a_clean_port_is_left_alone(case: str, precision: str) -> None:
     assert verdict.explanations == ()
 
 
+@pytest.mark.parametrize("name", ["points not scaled", "half a pixel missing"])
+def test_a_port_that_shows_one_of_several_masks_is_diagnosed(name: str) -> None:
+    (mistake,) = [h for h in PLANTED if h.name == name]
+    made = reference("points")
+    full = run(mistake.apply(Pipeline()), made.case, tiny())
+    whole = {stage: full[stage] for stage in ("input_image", "image_encoder")}
+    one = {stage: full[stage][:, 1:2] for stage in ("low_res_masks", "iou_predictions", "masks")}
+    verdict = judge(made, {**whole, **one})
+    assert verdict.report.first == "low_res_masks"
+    assert verdict.report["low_res_masks"].local is not None
+    assert [e.names for e in verdict.explanations] == [(name,)]
+    assert verdict.explanations[0].explained > 0.99
+
+
 def test_mistakes_together_are_named_together() -> None:
     mistakes = [h for h in PLANTED if h.name in ("no antialias, no half pixel", "BGR")]
     pipeline = Pipeline()
