@@ -167,6 +167,12 @@ class Reference:
                 _prune(path.parent, CACHE_BYTES)
         return self
 
+    def load_or_measure_besides(self, precision: str) -> None:
+        """The same for a further precision; the truth's metadata remain those of the first one."""
+        metadata = dict(self.truth.metadata)
+        self.load_or_measure(precision)
+        self.truth.metadata.update(metadata)
+
 
 def _prune(folder: Path, most: int) -> None:
     """Remove the oldest references until the others take no more than `most` bytes. Another process may do the same."""

@@ -27,8 +27,8 @@ from refsam.verify.verdict import Verdict, judge
 POSTPROCESSED = "masks: the reference's postprocessing of the port's low_res_masks"
 DECODED = "masks: the reference's decoder and postprocessing on the port's image_encoder"
 ENCODED = "masks: the reference's model on the port's input_image"
-_COARSEST = 16
-"""Times what a coarser unit alone would make of a budget: no stage's is more."""
+_COARSEST = 2e4
+"""The greatest required k at float32 that rounding to fp16 may be the reason of: its unit is 8192 of float32's."""
 UNFINISHED = "masks: the reference's own, as the port shows nothing that they could be made of"
 
 
@@ -87,7 +87,8 @@ def verify(
             quick=models.quick,
             stages=[name for name in own if stages is None or name in wanted],
         )
-        coarser = tuple(_coarser(reference, candidate, verdict)) if explain and precision is None else ()
+        named = precision or getattr(port, "declared", None)
+        coarser = tuple(_coarser(reference, candidate, verdict, cached)) if explain and not named else ()
         masks, source, lacking = _final_masks(candidate, reference, models.quick)
         truth = reference.truth["low_res_masks"][0]
         ends = mask_differences(truth, masks, case.size, model.config.image_size, reference.margin(declared, k))
@@ -103,17 +104,19 @@ def verify(
         yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
 
 
-def _coarser(reference: Reference, candidate: Mapping[str, Array], verdict: Verdict) -> Iterator[str]:
-    """That a port which does not hold at float32 would at fp16. Its budget is not measured where it could not be enough."""
-    report, coarse = verdict.report, precision_of("fp16")
-    enough = _COARSEST * coarse.unit / precision_of("float32").unit
-    if report or report.precision != "float32" or report.required_k > enough * report.k:
+def _coarser(reference: Reference, candidate: Mapping[str, Array], verdict: Verdict, cached: bool) -> Iterator[str]:
+    """That a port which does not hold at float32 would at fp16. Its budget costs several runs, so it is not measured where a
+    mistake has a name, or where it could not be enough."""
+    report, coarse = verdict.report, "fp16"
+    explained = any(explanation.names for explanation in verdict.explanations)
+    if report.precision != "float32" or not report.failing or explained or report.required_k > _COARSEST:
         return
+    if cached:
+        reference.load_or_measure_besides(coarse)
     stages = [*(result.stage for result in report.stages), *(["masks"] if report.masks else [])]
-    found = judge(reference, candidate, precision=coarse.name, k=report.k, explain=False, stages=stages).report
+    found = judge(reference, candidate, precision=coarse, k=report.k, explain=False, stages=stages).report
     if found:
-        would = f"all would hold at --precision fp16, required k {found.required_k:.2g}"
-        yield f"precision: float32, as nothing declares another; {would}"
+        yield f"precision: judged at float32; would hold at --precision fp16, required k {found.required_k:.2g}"
 
 
 class _Models(NamedTuple):

@@ -17,7 +17,7 @@ from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
 from refsam.verify.ports.port import CHOSEN
 from refsam.verify.precision import to_bf16
-from refsam.verify.reference import _prune
+from refsam.verify.reference import Reference, _prune
 from refsam.verify.report import record, render_text, to_html
 from refsam.verify.steps import all_stages, default_stages
 from refsam.verify.verifying import DECODED, ENCODED, POSTPROCESSED, UNFINISHED
@@ -219,9 +219,55 @@ def test_a_port_that_rounds_more_than_it_says_is_told_where_it_would_hold() -> N
 
     found = outcome(halved)
     assert not found
-    assert any("all would hold at --precision fp16, required k 0." in note for note in found.notes)
-    assert not any("--precision" in note for note in outcome(halved, precision="float32", explain=False).notes)
-    assert not any("--precision" in note for note in outcome(mirrored, Case(CASE.image)).notes)
+    said = "precision: judged at float32; would hold at --precision fp16, required k 0."
+    assert any(note.startswith(said) for note in found.notes)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The precisions whose budgets are asked for."""
+    asked: list[str] = []
+    budget = Reference.budget
+    monkeypatch.setattr(Reference, "budget", lambda self, precision: asked.append(precision) or budget(self, precision))
+    return asked
+
+
+def halves(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+    shown = refsam.trace(MODEL, image, stages="input_image,image_encoder", **prompts)
+    return {name: value.astype(np.float16).astype(np.float32) for name, value in shown.items()}
+
+
+def renormalised(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+    x = refsam.trace(MODEL, image, stages="input_image", **prompts)["input_image"]
+    return {"input_image": x[:, ::-1]}
+
+
+def inverted(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+    return {"masks": ~refsam.trace(MODEL, image, stages="masks", **prompts)["masks"]}
+
+
+def test_fp16_is_not_measured_where_it_is_not_the_reason(measured: list[str], tmp_path: Path) -> None:
+    for port in (mirrored, renormalised, inverted):  # far off, of a known mistake, and with no stage to judge
+        assert not outcome(port, CASE if port is not mirrored else Case(CASE.image))
+    np.savez(tmp_path / "stages.npz", **halves(CASE.image, **CASE.prompts))
+    assert not outcome(tmp_path / "stages.npz", precision="float32")
+    (found,) = verify(open_port(tmp_path / "stages.npz", model=tiny(), precision="float32"), tiny(), [CASE], cached=False)
+    assert not found
+    (tmp_path / "manifest.json").write_text('{"precision": "float32", "tensors": []}')
+    assert not outcome(tmp_path)
+    assert {*measured} == {"float32"}
+
+
+def test_the_budget_of_a_precision_that_is_tried_is_cached(measured: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def halved(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        return {"image_encoder": halves(image, **prompts)["image_encoder"]}
+
+    model = MobileSam(MODEL.scope.weights, TINY, metadata={"weights_sha256": "2" * 64})
+    first = next(verify(open_port(halved, model=model), model, [CASE]))
+    assert "fp16" in measured
+    assert first.reference.truth.metadata["budget_precision"] == "float32"
+    monkeypatch.setattr(Reference, "_drawn", None)
+    assert next(verify(open_port(halved, model=model), model, [CASE])).notes == first.notes
 
 
 class Tensor:

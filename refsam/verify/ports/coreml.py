@@ -49,7 +49,7 @@ class CoreMLPort:
         inside: bool = False,
     ) -> None:
         self.model = model
-        self.precision = precision or declared(programs)
+        self.declared, self.precision = precision, precision or declared(programs)
         own = MobileSam(model.scope.weights, model.config, dtype="float32").image_pe if image_pe is None else image_pe
         self.image_pe = image_pe
         self.parts = PackageParts(runs, own)

@@ -50,7 +50,7 @@ class DumpPort:
     def __init__(self, path: Path, precision: str | None = None, weights_sha256: str = "") -> None:
         if not path.exists():
             raise InputError(f"there are no dumps {path}")
-        self.path, self.declared, self.weights_sha256 = path, precision, weights_sha256
+        self.path, self.asked, self.declared, self.weights_sha256 = path, precision, precision, weights_sha256
         self.name, self.precision = str(path), precision or "float32"
         self.notes: tuple[str, ...] = ()
         self._answered = ""
@@ -68,9 +68,9 @@ class DumpPort:
     def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
         """The tensors, where they are the case's; the precision and the notes follow."""
         check_case(path, renamed(found.tensors)[0], found.metadata, case)
-        declared = self.declared or found.precision
-        own, note = ("", ()) if declared else precision_of_types(self._telling(found.types()))
-        self.precision, self.notes = declared or own or "float32", note
+        self.declared = self.asked or found.precision
+        own, note = ("", ()) if self.declared else precision_of_types(self._telling(found.types()))
+        self.precision, self.notes = self.declared or own or "float32", note
         made_with = found.metadata.get("weights_sha256")
         if made_with and self.weights_sha256 and made_with != self.weights_sha256:
             these = f"these are {self.weights_sha256[:12]}..."

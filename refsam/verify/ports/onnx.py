@@ -131,7 +131,7 @@ class OnnxPort:
         self.encoder, self.decoder, self.model, self.layout = encoder, decoder, model, layout
         graphs = [graph for graph in (encoder, decoder) if graph is not None]
         self.halves = [graph.path.name for graph in graphs if graph.halves] if precision is None else []
-        self.precision = precision or ("fp16" if self.halves else "float32")
+        self.declared, self.precision = precision, precision or ("fp16" if self.halves else "float32")
         self.name = " + ".join(graph.path.name for graph in graphs)
         self.takes_pixels = encoder is not None and _takes_pixels(encoder, model.config.image_size)
         before = "transforms.resized" if self.takes_pixels else "input_image"

@@ -31,7 +31,7 @@ class Port(Protocol):
         notes: what the reference does in its place and how its results were read, one sentence each; complete after `run`.
 
     It may also have `given`, the names of stages that the reference made and `run` hands on: they are inputs of what is judged,
-    and not judged.
+    and not judged; and `declared`, the precision that somebody has named (an option, a manifest), "" or None where nobody has.
     """
 
     name: str
