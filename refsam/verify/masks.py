@@ -21,11 +21,15 @@ computes in a coarser type stores in it what the first resize gives, one roundin
 def binary(masks: Array, size: Size | None = None) -> Bool[Array, "M H W"]:
     """A port's masks (H, W), (M, H, W) or (1, M, H, W), of any numbers, as booleans: inside is above 0. Where they have the
     picture's size with the masks behind it, (H, W, M) or (1, H, W, M), they are taken so."""
-    given = np.asarray(masks)
-    if size is not None and given.shape[-2:] != size and given.shape[-3:-1] == size:
-        given = np.moveaxis(given, -1, -3)
+    given = masks_first(np.asarray(masks), size)
     found: Bool[Array, "M H W"] = np.reshape(given > 0, (math.prod(given.shape[:-2]), *given.shape[-2:]))
     return found
+
+
+def masks_first(masks: Array, size: Size | None) -> Array:
+    """Masks of the picture's size, (H, W, M) or (1, H, W, M), with the masks' axis before the picture's; others as they are."""
+    behind = size is not None and masks.shape[-2:] != size and masks.shape[-3:-1] == size
+    return np.moveaxis(masks, -1, -3) if behind else masks
 
 
 def masks_of_logits(
@@ -40,13 +44,13 @@ def masks_of_logits(
 
     Args:
         truth: the reference's low_res_masks; where it has none, its masks, and then rounding excuses no pixel.
-        candidate: "masks" as in `binary`; without them there is nothing to compare.
+        candidate: "masks" as in `binary`; without them, or without anything of the truth's, there is nothing to compare.
         size: (height, width) of the picture.
         budget: what rounding to the precision costs the truth's logits.
         precision: what the candidate computes in.
         k: how many budgets are allowed.
     """
-    if "masks" not in candidate:
+    if "masks" not in candidate or not ("low_res_masks" in truth or "masks" in truth):
         return ()
     masks = binary(candidate["masks"], size)
     if "low_res_masks" not in truth:

@@ -138,7 +138,11 @@ def test_of_all_four_masks_those_that_the_prompt_asks_for_are_taken(three: bool)
         )
         return {name: np.concatenate([one[name], more[name]], axis=1) for name in answers}
 
+    def behind(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        return {"masks": port(image, **prompts)["masks"][0].transpose(1, 2, 0)}
+
     answers = ("low_res_masks", "iou_predictions", "masks")
+    assert outcome(behind, Case(CASE.image, {**CASE.prompts, "multimask_output": three}))
     found = outcome(port, Case(CASE.image, {**CASE.prompts, "multimask_output": three}))
     assert found
     assert found.notes == (CHOSEN.format(count=4),)

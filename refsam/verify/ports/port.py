@@ -14,6 +14,7 @@ from refsam import transforms
 from refsam.errors import InputError, RefsamError
 from refsam.types import Array
 from refsam.verify.groups import OTHER, group_of
+from refsam.verify.masks import masks_first
 from refsam.verify.reference import Case
 
 PREPROCESSED = "preprocessing: the reference's; the port was given input_image"
@@ -126,6 +127,7 @@ def asked_for(shown: Mapping[str, Array], case: Case, count: int) -> tuple[Mappi
     taken = {}
     for name, axes in _OF_MASKS.items():
         value = np.asarray(shown.get(name, 0))
+        value = masks_first(value, case.size) if name == "masks" else value
         axis = next((axis for axis in axes if value.ndim >= -axis and value.shape[axis] == count), None)
         if axis is not None:
             taken[name] = np.take(value, range(count)[chosen_masks(case)], axis)
