@@ -13,7 +13,7 @@ from refsam.tracing import Trace
 from refsam.types import Array, Size
 from refsam.verify.difference import Difference, difference, transposed
 from refsam.verify.local import LocalError
-from refsam.verify.masks import masks_of_logits
+from refsam.verify.masks import binary, masks_of_logits
 from refsam.verify.precision import precision_of
 from refsam.verify.single import narrowed
 
@@ -95,6 +95,12 @@ class CompareReport:
     def required_k(self) -> float:
         """The k at which every stage would hold."""
         return max((result.required_k for result in self.stages), default=0.0)
+
+    @property
+    def own_logits(self) -> bool:
+        """Whether the masks are held against what the candidate's own logits give: where it shows those of all its masks."""
+        logits = [result.difference for result in self.stages if result.stage == "low_res_masks"]
+        return any(found.comparable and found.shape[1] >= len(self.masks) for found in logits)
 
     @property
     def unused(self) -> tuple[str, str] | None:
@@ -189,12 +195,15 @@ def compare(
     measured = _stored_budget(reference, precision) if budget is None else budget
     whole = reference
     reference, number = narrowed(whole, candidate)
-    costs = {name: max(measured.get(name, UNMEASURED * unit), unit) * _smaller(whole[name], reference[name]) for name in whole}
+    floors = {name: max(measured.get(name, UNMEASURED * unit), unit) for name in whole}
+    costs = {name: cost * _smaller(whole[name], reference[name]) for name, cost in floors.items()}
     shared = [name for name in reference if name in candidate and name != "masks"]
     results = tuple(_result(name, reference[name], candidate[name], costs[name], k) for name in shared)
     size = _size(reference) if size is None else size
-    masks = () if size is None else masks_of_logits(reference, candidate, size, costs, precision, k)
-    if number is not None:
+    one = size is not None and "masks" in candidate and len(binary(candidate["masks"], size)) == 1
+    logits = reference if one else whole  # a single one's, as handed on for the next prompt, may come with all masks
+    masks = () if size is None else masks_of_logits(logits, candidate, size, costs if one else floors, precision, k)
+    if number is not None and one:
         masks = tuple(replace(mask, number=number) for mask in masks)
     if not shared and not masks:
         names = ", ".join(list(candidate)[:5]) or "none"

@@ -165,8 +165,7 @@ def _entering(report: CompareReport, masks: int) -> list[str]:
         return []
     broken = [result.stage for result in report.stages if result.difference.nan or result.difference.inf]
     entering = [result.stage for result in report.stages if result.local_fault and result.stage not in broken[1:]]
-    own_logits = any(result.stage == "low_res_masks" and result.difference.comparable for result in report.stages)
-    if own_logits and not all(mask.holds for mask in report.masks):  # held against what these logits should give
+    if report.own_logits and not all(mask.holds for mask in report.masks):  # held against what these logits should give
         entering.append("masks")
     # Masks of another count or size have nothing that the model's could be held against.
     fit = len(report.masks) == masks and not any(mask.misfit for mask in report.masks)

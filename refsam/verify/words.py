@@ -29,8 +29,7 @@ def _agreement(report: CompareReport, port: str) -> list[str]:
 
 def _first_difference(report: CompareReport, port: str) -> list[str]:
     names = [result.stage for result in report.stages]
-    own_logits = any(result.stage == "low_res_masks" and result.difference.comparable for result in report.stages)
-    of = " of its own logits" if own_logits else ""
+    of = " of its own logits" if report.own_logits else ""
     masks = [line for mask in report.masks if not mask.holds for line in mask_in_words(mask, of)]
     masks += [] if report.unused is None else filled(UNUSED.format(*report.unused), "  ")
     head = filled(f"{port} first differs at {report.first}")

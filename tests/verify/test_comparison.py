@@ -95,6 +95,38 @@ def test_masks_of_an_unknown_picture_are_not_compared_and_told() -> None:
         compare(truth, {"masks": np.ones((3, 5, 6))})
 
 
+def test_masks_of_a_reference_that_has_nothing_to_hold_them_against_are_told() -> None:
+    stages = {"image_encoder": np.ones(2)}
+    report = compare(stages, {**stages, "masks": np.ones((3, 5, 6))}, size=(5, 6))
+    assert report
+    assert report.missing == ("masks",)
+
+
+@pytest.mark.parametrize("of_logits", [False, True])
+def test_a_score_is_held_against_that_of_its_mask(of_logits: bool) -> None:
+    made, port = reference("points"), clean()
+    truth = {name: made.truth[name] for name in ("iou_predictions", "low_res_masks" if of_logits else "masks")}
+    size, budget = made.case.size, made.budget("float32")
+    for number in range(3):
+        shown = {"masks": port["masks"][0, 0], "iou_predictions": port["iou_predictions"][:, number : number + 1]}
+        report = compare(truth, shown, budget=budget, size=size)
+        assert (report.first is None) == (number == 0)
+        assert report.masks[0].number == 0
+
+
+def test_logits_of_one_mask_may_come_with_all_masks() -> None:
+    """As they are handed on for the next prompt."""
+    made, port = reference("points"), clean()
+    shown = {"low_res_masks": port["low_res_masks"][:, 1:2], "masks": port["masks"]}
+    budget, size = made.budget("float32"), made.case.size
+    report = compare(made.truth, shown, budget=budget, size=size)
+    assert report
+    assert [mask.number for mask in report.masks] == [0, 1, 2]
+    wrong = compare(made.truth, {**shown, "masks": ~port["masks"]}, budget=budget, size=size)
+    assert wrong.first == "masks"
+    assert "of its own logits" not in in_words(wrong)
+
+
 def test_a_stage_of_another_shape_does_not_come_before_an_earlier_one() -> None:
     made, port = reference("points"), clean()
     wrong = {"image_encoder": 2 * port["image_encoder"], "low_res_masks": port["low_res_masks"][:, :2]}
