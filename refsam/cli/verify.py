@@ -22,7 +22,7 @@ from refsam.loading import weights_path
 from refsam.threads import thread_count
 from refsam.verify import verify as verified
 from refsam.verify.comparison import K
-from refsam.verify.report import Record, in_colour, record, to_json
+from refsam.verify.report import Record, in_colour, not_judged, record, to_json
 
 Factor = Annotated[float, Parameter(name=["-k", "--k"], help="How many rounding budgets a stage may be off.")]
 Stages = Annotated[
@@ -188,8 +188,8 @@ def line(made: Record) -> str:
     name, ends = entry["picture"]["name"], entry["end_to_end"]
     misfit = next((mask["misfit"] for mask in ends if mask["misfit"]), "")
     masks = f"masks: {misfit}" if misfit else f"least mask IoU {min(mask['iou'] for mask in ends):.4f}"
-    if made and entry["masks_alone"]:
-        return f"{name}: the masks hold, no stage was judged; {masks}"
+    if made.masks_alone:
+        return f"{name}: {made.headline}; {masks}"
     if made:
         return f"{name}: holds, required k {entry['required_k']:.2g}; {masks}"
     return f"{name}: differs first at {entry['first']}{_why(made)}; {masks}"
@@ -205,7 +205,7 @@ def summary(records: Sequence[Record]) -> str:
     if len(records) == 1:
         return records[0].text
     failing = [made for made in records if not made]
-    lines = [f"{len(records) - len(failing)} of {len(records)} pictures hold"]
+    lines = ["; ".join([f"{len(records) - len(failing)} of {len(records)} pictures hold", *not_judged(records)])]
     for (first, why), count in Counter((made.entry["first"], _why(made)) for made in failing).most_common():
         lines.append(f"  {count} differ first at {first}{why}")
     return "\n".join([*lines, *([failing[0].text] if failing else [])])

@@ -149,6 +149,7 @@ class CompareReport:
             "stages": [_row(result) for result in self.stages],
             "masks": [asdict(mask) | {"holds": mask.holds} for mask in self.masks],
             "missing": list(self.missing),
+            "unused": None if self.unused is None else list(self.unused),
             "metadata": dict(self.metadata),
         }
 

@@ -12,6 +12,11 @@ WIDTH = 80
 UNUSED = "{0} holds although {1} before it does not: that {1} is not what the port computes with"
 
 
+def headline(holds: bool, masks_alone: bool) -> str:
+    """A verdict in a word, or in a few where only masks hold."""
+    return "differs" if not holds else "masks hold, no stage was judged" if masks_alone else "holds"
+
+
 def in_words(report: CompareReport, port: str = "the port") -> str:
     """One line where all holds; else where the port first differs, by how much, and how much was allowed."""
     return "\n".join(_agreement(report, port) if report else _first_difference(report, port))

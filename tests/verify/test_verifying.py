@@ -1,6 +1,7 @@
 """Ports are put to cases: what they show is judged, and what they leave out is said."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from verify.mistaken import cases, tiny
 
 import refsam
 from refsam import MobileSam, SamPredictor
-from refsam.cli.verify import line
+from refsam.cli.verify import line, summary
 from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
 from refsam.verify.ports.port import CHOSEN
@@ -342,8 +343,35 @@ def test_masks_alone_do_not_pass_for_the_model() -> None:
     assert found.verdict.report.masks_alone
     assert "no stage was judged; its 3 masks hold at float32" in " ".join(str(found).split())
     assert "MASKS HOLD, NO STAGE WAS JUDGED" in " ".join(render_text(found).split())
-    assert "No stage was judged: the port shows its masks alone" in to_html([record(found)])
-    assert line(record(found)) == "wide: the masks hold, no stage was judged; least mask IoU 1.0000"
+    made = record(found)
+    assert line(made) == "wide: masks hold, no stage was judged; least mask IoU 1.0000"
+    assert summary([made, made]) == "2 of 2 pictures hold; no stage was judged of 2"
+    chosen = record(outcome("reference", stages="masks"))  # which shows all stages
+    for shown in (made, chosen):
+        page = to_html([shown])
+        assert "No stage was judged; the port's masks hold at float32" in page
+        assert badges(page) == ["masks hold, no stage was judged"] * 2
+    assert badges(to_html([made, made])) == ["all 2 hold, no stage was judged of 2", *["masks hold, no stage was judged"] * 4]
+
+
+def badges(page: str) -> list[str]:
+    return re.findall(r'class="badge \w+">([^<]+)', page)
+
+
+def test_what_the_port_does_not_compute_with_is_in_all_reports() -> None:
+    def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        names = ("transforms.point_coords", "low_res_masks", "iou_predictions")
+        shown = dict(refsam.trace(MODEL, image, stages=",".join(names), **prompts))
+        return {**shown, names[0]: shown[names[0]] + 0.5}
+
+    made = record(outcome(port, hypotheses=()))
+    assert made.entry["unused"] == ["low_res_masks", "transforms.point_coords"]
+    assert "that transforms.point_coords is not what the port computes with" in to_html([made])
+    assert "that transforms.point_coords is not what the port computes with" in " ".join(made.text.split())
+
+
+def test_what_a_port_was_given_is_not_called_hidden() -> None:
+    assert "input_image" not in record(outcome(encoder, Case(CASE.image))).entry["not_shown"]
 
 
 @pytest.mark.parametrize("result", [None, {"masks": "inside"}, {"masks": np.array([{}])}, {3: np.zeros(3)}, (1, 2)])

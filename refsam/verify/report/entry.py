@@ -17,10 +17,11 @@ NEEDS = {"transforms.boxes": "box", "transforms.point_coords": "point_coords"}
 
 
 def entry_of(outcome: Outcome) -> dict[str, Any]:
-    """`Outcome.to_dict` with what was asked, of which weights, and which stages the port does not show."""
+    """`Outcome.to_dict` with what was asked, of which weights, and which stages the port neither shows nor was given."""
     model, prompts = outcome.reference.model, {name: x for name, x in outcome.case.prompts.items() if x is not None}
-    shown = {result.stage for result in outcome.verdict.report.stages} | ({"masks"} & set(outcome.candidate))
-    hidden = [name for name in default_stages(model.config) if name not in shown and NEEDS.get(name, "") in ("", *prompts)]
+    hidden = [
+        name for name in default_stages(model.config) if name not in outcome.candidate and NEEDS.get(name, "") in ("", *prompts)
+    ]
     # A mask prompt is told by its shape.
     asked = {name: np.shape(x) if name == "mask_input" else np.asarray(x).tolist() for name, x in prompts.items()}
     facts = {"port": port_name(outcome.port), "weights_sha256": model.weights_sha256, "prompts": asked, "not_shown": hidden}

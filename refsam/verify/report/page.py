@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 
 from refsam.verify.outcome import Outcome
-from refsam.verify.report.record import Record, records
+from refsam.verify.report.record import Record, not_judged, records
 from refsam.verify.report.stage_map import HIDDEN, LEVELS, stage_map
 from refsam.verify.report.view import View
 
@@ -53,8 +53,9 @@ def _title(made: Sequence[Record]) -> str:
 def _headline(made: Sequence[Record]) -> str:
     differing = sum(not record for record in made)
     if len(made) == 1:
-        return "differs" if differing else "holds"
-    return f"{differing} of {len(made)} differ" if differing else f"all {len(made)} hold"
+        return made[0].headline
+    hold = f"{differing} of {len(made)} differ" if differing else f"all {len(made)} hold"
+    return ", ".join([hold, *not_judged(made)])
 
 
 def _detailed(views: Sequence[View]) -> list[View]:

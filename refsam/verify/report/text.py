@@ -8,7 +8,7 @@ from refsam.verify.comparison import StageResult
 from refsam.verify.outcome import Outcome
 from refsam.verify.report.entry import entry_of
 from refsam.verify.report.stage_map import strip
-from refsam.verify.words import explanation_in_words, filled, in_words, mask_in_words
+from refsam.verify.words import explanation_in_words, filled, headline, in_words, mask_in_words
 
 _MOST = 10  # stages that are listed
 
@@ -32,8 +32,7 @@ def _head(outcome: Outcome) -> list[str]:
     height, width = outcome.case.size
     name = f"{outcome.case.name!r} " if outcome.case.name else ""
     asked = ", ".join(_prompt(key, value) for key, value in outcome.case.prompts.items() if value is not None)
-    alone = outcome.verdict.report.masks_alone
-    word = "DIFFERS" if not outcome else "MASKS HOLD, NO STAGE WAS JUDGED" if alone else "HOLDS"
+    word = headline(bool(outcome), outcome.verdict.report.masks_alone).upper()
     return filled(f"port {outcome.port!r} on {name}({width} x {height}), {asked or 'no prompt'}: {word}")
 
 

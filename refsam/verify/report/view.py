@@ -6,6 +6,7 @@ from typing import Any
 
 from refsam.verify.report.record import Record
 from refsam.verify.report.stage_map import level_of, own_k
+from refsam.verify.words import UNUSED
 
 
 class View:
@@ -18,7 +19,7 @@ class View:
 
     def __init__(self, number: int, made: Record) -> None:
         self.number, self.entry, self.pictures = number, made.entry, made.pictures
-        self.holds = bool(made)
+        self.holds, self.headline = bool(made), made.headline
         self.name = made.entry["picture"]["name"] or f"picture {number + 1}"
         self.rows = [Row(row, made.entry["k"]) for row in made.entry["stages"]]
 
@@ -64,6 +65,11 @@ class View:
     def ious(self) -> str:
         """Of the final masks; a dash where none can be made."""
         return ", ".join(number(None) if mask["misfit"] else f"{mask['iou']:.3f}" for mask in self.entry["end_to_end"])
+
+    @property
+    def unused(self) -> str:
+        """That a stage holds behind one that does not, in words."""
+        return UNUSED.format(*self.entry["unused"]) if self.entry["unused"] else ""
 
     @property
     def missing(self) -> str:
