@@ -20,6 +20,7 @@ from refsam.loading import WEIGHTS_VARIABLE, load
 from refsam.model.sam import MobileSam
 from refsam.types import Array
 from refsam.verify import Case, Outcome, Port, Reference, open_port, verify
+from refsam.verify.ports.port import arrays, precision_of_types, telling, type_name
 from refsam.verify.reference import in_float64
 from refsam.verify.report import Record, record, render_text, to_html, to_json
 from refsam.verify.steps import all_stages, default_stages, matching
@@ -86,12 +87,13 @@ class Settings:
 
 
 class Shown:
-    """A port that has run already: the stages that a test hands over."""
+    """A port that has run already: the stages that a test hands over. Without a precision their types tell it."""
 
-    notes: tuple[str, ...] = ()
-
-    def __init__(self, stages: Mapping[str, Array], name: str, precision: str) -> None:
-        self.stages, self.name, self.precision = stages, name, precision
+    def __init__(self, stages: Mapping[str, Any], name: str, precision: str | None = None) -> None:
+        types = telling({str(stage): type_name(value) for stage, value in stages.items()})
+        own, self.notes = ("", ()) if precision else precision_of_types(types)
+        self.name, self.declared, self.precision = name, precision, precision or own or "float32"
+        self.stages = arrays(stages)
 
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:  # noqa: ARG002 - as it was handed over
         """The stages."""
@@ -149,10 +151,10 @@ class Session:
         with _plainly():
             return self._verified(self.port, case, self.settings.precision, self.settings.stages or None)
 
-    def compare(self, case: Case, stages: Mapping[str, Array], name: str, precision: str | None) -> Outcome:
+    def compare(self, case: Case, stages: Mapping[str, Any], name: str, precision: str | None) -> Outcome:
         """Of stages that a test hands over."""
         with _plainly():
-            declared = precision or self.settings.precision or "float32"
+            declared = precision or self.settings.precision
             return self._verified(Shown(stages, name, declared), case, declared, None)
 
     def _verified(self, port: Port, case: Case, precision: str | None, stages: str | None) -> Outcome:

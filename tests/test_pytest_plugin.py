@@ -173,6 +173,45 @@ def test_stages_that_the_test_has_itself_and_the_reference(suite: pytest.Pyteste
     assert [(entry["port"], entry["precision"]) for entry in outcomes] == [("again", "fp16"), ("port", "float32")]
 
 
+def test_stages_of_the_test_are_read_as_those_of_other_ports(suite: pytest.Pytester) -> None:
+    """Halves tell their precision, and a framework's bfloat16 is widened."""
+    suite.makepyfile(
+        """
+        import numpy as np
+        import refsam
+        from refsam.verify.precision import to_bf16
+
+        class Tensor:
+            dtype = "torch.bfloat16"
+
+            def __init__(self, values):
+                self.values = values
+
+            def detach(self):
+                return self
+
+            def cpu(self):
+                return self
+
+            def float(self):
+                return self.values
+
+            def __array__(self, dtype=None, copy=None):
+                raise TypeError("Got unsupported ScalarType BFloat16")
+
+        def test_mine(refsam_case, refsam_compare, refsam_model):
+            mine = refsam.trace(refsam_model, refsam_case.image, stages="image_encoder", **refsam_case.prompts)["image_encoder"]
+            halves = refsam_compare({"image_encoder": mine.astype(np.float16)})
+            assert halves and halves.verdict.report.precision == "fp16"
+            assert "precision: fp16, as all floats are float16" in halves.notes
+            assert not refsam_compare({"image_encoder": mine.astype(np.float16)}, precision="float32")
+            coarser = refsam_compare({"image_encoder": Tensor(to_bf16(mine))})
+            assert coarser and coarser.verdict.report.precision == "bf16"
+        """
+    )
+    run(suite).assert_outcomes(passed=1)
+
+
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
