@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam import backends, transforms
+from refsam.errors import InputError
 from refsam.mask_difference import MaskDifference
 from refsam.model.sam import MobileSam
 from refsam.tracing import Trace
@@ -85,7 +86,7 @@ def verify(
             explain=explain,
             threads=threads,
             quick=models.quick,
-            stages=[name for name in own if stages is None or name in wanted],
+            stages=own if stages is None else _asked_for(port, own, wanted),
         )
         named = precision or getattr(port, "declared", None)
         coarser = tuple(_coarser(reference, candidate, verdict, cached)) if explain and not named else ()
@@ -102,6 +103,15 @@ def verify(
             *_nearest(masks, ends, reference.truth["iou_predictions"]),
         )
         yield Outcome(port.name, case, reference, candidate, verdict, notes, masks, ends)
+
+
+def _asked_for(port: Port, own: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Of what a port shows of its own what is wanted. Raises InputError where that is only what it was handed."""
+    judged = [name for name in own if name in wanted]
+    handed = [name for name in getattr(port, "given", ()) if name in wanted]
+    if handed and not judged:
+        raise InputError(f"{' and '.join(handed)}: handed to the port, and not judged; of its own it shows {', '.join(own[:5])}")
+    return judged
 
 
 def _coarser(reference: Reference, candidate: Mapping[str, Array], verdict: Verdict, cached: bool) -> Iterator[str]:

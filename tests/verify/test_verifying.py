@@ -1,5 +1,6 @@
 """Ports are put to cases: what they show is judged, and what they leave out is said."""
 
+import ast
 import os
 import re
 from dataclasses import replace
@@ -16,7 +17,7 @@ from refsam import MobileSam, SamPredictor
 from refsam.cli.verify import line, summary
 from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
-from refsam.verify.ports.port import CHOSEN
+from refsam.verify.ports.port import CHOSEN, arrays, type_name
 from refsam.verify.precision import to_bf16
 from refsam.verify.reference import Reference, _prune
 from refsam.verify.report import record, render_text, to_html
@@ -197,6 +198,8 @@ def test_what_a_port_was_given_is_not_its_own() -> None:
     assert found.verdict.report.first == "image_encoder"
     assert "image_embeddings was taken for image_encoder" in found.notes
     assert [result.stage for result in outcome(encoder, Case(CASE.image)).verdict.report.stages] == ["image_encoder"]
+    with pytest.raises(InputError, match="input_image: handed to the port, and not judged; of its own it shows image_encoder"):
+        outcome(encoder, Case(CASE.image), stages="input_image")
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -296,6 +299,34 @@ class Tensor:
         raise TypeError("Got unsupported ScalarType BFloat16")
 
 
+class Named:
+    """A type that says more of itself than its name, as TensorFlow's do."""
+
+    name = "bfloat16"
+
+    def __str__(self) -> str:
+        return "<dtype: 'bfloat16'>"
+
+
+class Eager:
+    """Of TensorFlow: no method that changes its type; as an array it is of one that NumPy was taught."""
+
+    dtype = Named()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.ones(3)
+
+
+def test_types_have_their_names() -> None:
+    assert [type_name(x) for x in (np.zeros(1, np.float16), Tensor(np.zeros(1)), Eager(), 3)] == [
+        "float16",
+        "bfloat16",
+        "bfloat16",
+        "",
+    ]
+    assert arrays({"image_encoder": Eager()})["image_encoder"].dtype == np.float32
+
+
 def test_a_functions_halves_declare_their_precision() -> None:
     def port(input_image: np.ndarray) -> dict[str, Any]:
         return {"image_encoder": Tensor(to_bf16(MODEL.encode_image(input_image)))}
@@ -324,6 +355,8 @@ def test_what_a_port_raises_is_its_own_and_has_a_place(tmp_path: Path, monkeypat
 
     with pytest.raises(InputError, match=r"port failed: ValueError: size mismatch \(.*test_verifying\.py:\d+\)"):
         outcome(port)
+    with pytest.raises(InputError, match=r"SyntaxError: .*\(.*ast\.py:\d+\)"):
+        outcome(lambda image, **prompts: ast.literal_eval("1 +"))
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "unfinished_port.py").write_text("\ndef port(:\n")
     with pytest.raises(InputError, match=r"unfinished_port:port failed: SyntaxError: .*unfinished_port\.py:2\)"):

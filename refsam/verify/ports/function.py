@@ -108,7 +108,10 @@ class FunctionPort:
 
 def _is_another(handed: Array, returned: Array | None) -> bool:
     """Whether an array came back changed, and not in another order of its axes alone."""
-    return returned is not None and not np.array_equal(handed, align(handed, returned)[0])
+    if returned is None:
+        return False
+    taken, _ = align(handed, returned)
+    return taken is None or not np.array_equal(handed, taken)
 
 
 def open_function(words: tuple[str, ...], *, model: MobileSam, precision: str | None = None) -> FunctionPort:

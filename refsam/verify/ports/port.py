@@ -5,6 +5,7 @@ import inspect
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -191,7 +192,7 @@ def precision_of_types(types: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
 def type_name(value: Any) -> str:
     """What an array or a tensor of any framework calls its numbers, without the framework: "bfloat16" of "torch.bfloat16"."""
     dtype = getattr(value, "dtype", "")
-    return str(dtype.name if isinstance(dtype, np.dtype) else dtype).rpartition(".")[2]
+    return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
 
 
 @contextmanager
@@ -211,8 +212,8 @@ def _reason(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """The file and line that an error is about."""
-    if isinstance(error, SyntaxError):
+    """The file and line that an error is about: of a module that cannot be read its own; text that is no file has none."""
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
         return f"{error.filename}:{error.lineno}"
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"{frame.filename}:{frame.lineno}"
@@ -233,6 +234,9 @@ def arrays(given: Mapping[str, Any]) -> dict[str, Array]:
 def _array(value: Any) -> Array:
     """NumPy has no bfloat16: it is widened, which changes no number."""
     held = value.detach().cpu() if hasattr(value, "detach") else value
-    if type_name(held) == BF16:
-        held = held.float() if hasattr(held, "float") else held.astype(np.float32)
-    return np.asarray(held)
+    if type_name(held) != BF16:
+        return np.asarray(held)
+    if hasattr(held, "float"):
+        return np.asarray(held.float())
+    read = held if hasattr(held, "astype") else np.asarray(held)  # TensorFlow's tensors have neither
+    return np.asarray(read.astype(np.float32))
