@@ -13,6 +13,7 @@ from refsam.verify.comparison import StageResult
 from refsam.verify.difference import aligned
 from refsam.verify.outcome import Outcome
 from refsam.verify.report.maps import SIDE, as_map, heat, magnitude, photo, pixels, shrunk, smaller
+from refsam.verify.single import narrowed
 
 PHOTO_SIDE = 560
 """Longest side of a photograph in pixels."""
@@ -86,7 +87,8 @@ def _with_prompt(small: UInt8[Array, "h w 3"], outcome: Outcome) -> UInt8[Array,
 def _heatmaps(outcome: Outcome) -> Iterator[Heatmap]:
     """Where differences enter first, then the other stages that do not hold; of a port that holds, ALWAYS."""
     report = outcome.verdict.report
-    known = aligned(outcome.reference.truth, outcome.candidate)
+    truth, _ = narrowed(outcome.reference.truth, outcome.candidate)
+    known = aligned(truth, outcome.candidate)
     entering = [result for result in report.stages if result.local_fault]
     failing = [result for result in report.failing if not result.local_fault]
     chosen = [*entering, *failing] or [result for result in report.stages if result.stage in ALWAYS]
@@ -94,7 +96,7 @@ def _heatmaps(outcome: Outcome) -> Iterator[Heatmap]:
     for result in chosen:
         if drawn == MOST_MAPS:
             return
-        if result.stage in known and (found := _heatmap(result, outcome.reference.truth[result.stage], known[result.stage])):
+        if result.stage in known and (found := _heatmap(result, truth[result.stage], known[result.stage])):
             drawn += 1
             yield found
 

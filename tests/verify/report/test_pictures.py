@@ -6,10 +6,15 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from standin import TINY
+from verify.mistaken import cases, run, tiny
 from verify.report.outcomes import app, clean, scaled_neck
 
 from refsam.ops.window import window_partition
 from refsam.transforms import normalize_and_pad
+from refsam.verify import open_port, verify
+from refsam.verify.pipeline import Pipeline
+from refsam.verify.report import record
 from refsam.verify.report.maps import SIDE, as_map, heat, magnitude, photo, pixels, smaller
 from refsam.verify.report.pictures import FLIPPED, MOST_MAPS, PHOTO_SIDE, PORT, REFERENCE, mask_picture, pictures_of
 
@@ -96,3 +101,10 @@ def test_the_worst_pictures_fit_into_three_megabytes() -> None:
     heatmap = heat(noise.uniform(size=(SIDE, SIDE)), 1.0)
     drawn = photo(noise.randint(0, 256, (PHOTO_SIDE, PHOTO_SIDE, 3)).astype(np.uint8))
     assert 3 * MOST_MAPS * len(heatmap) + 4 * len(drawn) < 3_000_000, "the photograph and three masks"
+
+
+def test_logits_of_one_of_several_masks_have_a_map() -> None:
+    logits = run(Pipeline(), cases(TINY)["points"], tiny())["low_res_masks"]
+    port = open_port(lambda image, **prompts: {"low_res_masks": 1.1 * logits[:, 1:2]}, model=tiny())
+    (found,) = verify(port, tiny(), [cases(TINY)["points"]], cached=False, explain=False)
+    assert [drawn.stage for drawn in record(found).pictures.heatmaps] == ["low_res_masks"]
