@@ -19,6 +19,14 @@ _MAX_LINKS = 40
 """As many links in a row as Linux follows."""
 
 
+def can_name_a_file(name: str) -> bool:
+    """Whether the system could have a file of this name: none has a NUL, or half of a surrogate pair, in it."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.

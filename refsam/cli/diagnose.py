@@ -1,7 +1,7 @@
 """`refsam diagnose`: dumps of a port, or one preprocessed tensor, and why they are not the reference's."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json
@@ -15,7 +15,7 @@ from refsam.types import Array, UInt8
 from refsam.verify import Case
 from refsam.verify.comparison import K
 from refsam.verify.groups import INPUT, OTHER, group_of
-from refsam.verify.ports.dumps import DumpPort, _Dumps
+from refsam.verify.ports.dumps import PictureDumps, preprocessed_among
 from refsam.verify.ports.port import renamed
 from refsam.verify.preprocessed import STAGES, Preprocessed, diagnose_preprocessed
 
@@ -58,31 +58,12 @@ def diagnose(
     return OK if found else DIFFERENCE
 
 
-class PictureDumps(DumpPort):
-    """Dumps of which only what was made of the picture is looked at, so that they may be of any prompt."""
-
-    def _shown(self, path: Path, found: _Dumps, case: Case) -> dict[str, Array]:
-        found.metadata.pop("prompts", None)
-        return super()._shown(path, found, case)
-
-    def _telling(self, types: Mapping[str, str]) -> Mapping[str, str]:
-        """The type of the tensor that is looked at, whatever its name."""
-        name = preprocessed_among(types)
-        return {} if name is None else {name: types[name]}
-
-
 def needs_model(dumps: Path, tasks: Sequence[Task]) -> bool:
     """Whether there is more in the dumps than one tensor that may be a preprocessed picture."""
     if len(tasks) != 1:
         return True
     shown, _ = renamed(PictureDumps(dumps).run(Case(read_image(tasks[0].path), name=tasks[0].name), ()))
     return any(group_of(name) not in (INPUT, OTHER) for name in shown) or preprocessed_among(shown) is None
-
-
-def preprocessed_among(shown: Collection[str]) -> str | None:
-    """The name of the tensor of preprocessing, or of the only one that there is."""
-    only = next(iter(shown)) if len(shown) == 1 else None
-    return next((stage for stage in STAGES if stage in shown), only)
 
 
 def preprocessed(

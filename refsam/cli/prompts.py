@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 
 from refsam.config import Config
 from refsam.errors import InputError
+from refsam.files import can_name_a_file
 from refsam.formats.npz_file import UNREADABLE
 from refsam.images import read_image
 from refsam.masks import mask_to_logits
@@ -229,11 +229,7 @@ def _string(what: str, value: Any) -> str:
 
 def _file_name(what: str, value: Any) -> str:
     name = _string(what, value)
-    try:
-        unfit = b"\0" in os.fsencode(name)
-    except UnicodeEncodeError:  # half of a surrogate pair
-        unfit = True
-    if unfit:
+    if not can_name_a_file(name):
         raise InputError(f"{what} is {json.dumps(name)[:80]}; that cannot be the name of a file")
     return name
 

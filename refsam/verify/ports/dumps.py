@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.files import can_name_a_file
 from refsam.formats.npz_file import UNREADABLE
 from refsam.formats.stored import decode
 from refsam.model.sam import MobileSam
@@ -19,6 +19,7 @@ from refsam.types import Array
 from refsam.verify.ports.dumped_case import check_case
 from refsam.verify.ports.port import BF16, arrays, only, precision_of_types, renamed, telling
 from refsam.verify.precision import precision_of
+from refsam.verify.preprocessed import STAGES
 from refsam.verify.reference import Case
 
 MANIFEST = "manifest.json"
@@ -80,6 +81,25 @@ class DumpPort:
     def _telling(self, types: Mapping[str, str]) -> Mapping[str, str]:
         """Of the types of all tensors those that tell the precision."""
         return telling(types)
+
+
+class PictureDumps(DumpPort):
+    """Dumps of which only what was made of the picture is looked at, so that they may be of any prompt."""
+
+    def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
+        found.metadata.pop("prompts", None)
+        return super()._shown(path, found, case)
+
+    def _telling(self, types: Mapping[str, str]) -> Mapping[str, str]:
+        """The type of the tensor that is looked at, whatever its name."""
+        name = preprocessed_among(types)
+        return {} if name is None else {name: types[name]}
+
+
+def preprocessed_among(shown: Collection[str]) -> str | None:
+    """The name of the tensor of preprocessing, or of the only one that there is."""
+    only = next(iter(shown)) if len(shown) == 1 else None
+    return next((stage for stage in STAGES if stage in shown), only)
 
 
 class _Dumps:
@@ -219,17 +239,9 @@ def _json(path: Path) -> Any:
 def _inside(manifest: Path, name: Any) -> Path:
     """A file that a manifest names: one in its folder."""
     folder = manifest.parent
-    if not _may_name_a_file(name) or not (folder / name).resolve().is_relative_to(folder.resolve()):
+    if not isinstance(name, str) or not can_name_a_file(name) or not (folder / name).resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{manifest}: the file {name!r} is not in the manifest's folder")
-    return folder / str(name)
-
-
-def _may_name_a_file(name: Any) -> bool:
-    """Whether the system could have a file of this name: none has a NUL, or half of a surrogate pair, in it."""
-    try:
-        return isinstance(name, str) and b"\0" not in os.fsencode(name)
-    except UnicodeEncodeError:
-        return False
+    return folder / name
 
 
 def _raw(manifest: Path, entry: Mapping[str, Any], file: Path) -> Array:
