@@ -69,13 +69,45 @@ def test_in_training_batches_of_like_pictures_pass_as_they_are(models) -> None:
     assert torch.linalg.norm(trained - given) < 0.01 * torch.linalg.norm(given)
 
 
-@pytest.mark.parametrize("wanted", [(2, 2, 3, 1), (1, 1, 3, 1), (1, 5, 3, 1)])
-def test_what_cannot_grow_is_refused(wanted: tuple[int, int, int, int]) -> None:
+def test_blocks_that_end_with_gelu_pass_what_they_get_and_learn_different_things(models) -> None:
+    """Two more of stage 0: each changes a number by at most 0.014; and their scales, zero now, have gradients."""
+    import torch
+
+    from weights.train.grow import grown, name
+    from weights.train.model import normalise
+
+    sam, _, pictures = models
+    larger, given = grown(sam, (3, 2, 2, 1), pictures), {}
+    for model, last in ((sam, 0), (larger, 2)):
+        block = model.get_submodule(name(0, last))
+        block.register_forward_hook(lambda _module, _given, output, last=last: given.update({last: output}))
+        model.encode(normalise(pictures[1])).square().sum().backward()
+    assert 0 < float((given[2] - given[0]).abs().max()) < 2 * 0.014
+    assert float(given[0].abs().max()) > 1
+    scales = [larger.get_submodule(name(0, block)).conv3.bn.weight for block in (1, 2)]
+    assert not any(scale.any() for scale in scales)
+    assert all(float(scale.grad.abs().max()) > 0 for scale in scales)
+    assert torch.linalg.norm(scales[0].grad - scales[1].grad) > 0.1 * torch.linalg.norm(scales[0].grad)
+
+
+@pytest.mark.parametrize(("wanted", "stage"), [((0, 2, 3, 1), 0), ((1, 1, 3, 1), 1), ((1, 5, 2, 1), 2)])
+def test_a_stage_does_not_lose_blocks(wanted: tuple[int, int, int, int], stage: int) -> None:
     from weights.train.grow import new_blocks
 
-    with pytest.raises(ValueError, match=r"depths \(1, 2, 3, 1\) cannot grow to .*: stage [01] may have from"):
+    with pytest.raises(ValueError, match=rf"depths \(1, 2, 3, 1\) cannot grow to .*: stage {stage} has {stage + 1} blocks"):
         new_blocks((1, 2, 3, 1), wanted)
-    assert new_blocks((1, 2, 3, 1), (1, 3, 5, 1)) == [(1, 2), (2, 3), (2, 4)]
+    assert new_blocks((1, 2, 3, 1), (3, 2, 5, 1)) == [(0, 1), (0, 2), (2, 3), (2, 4)]
+
+
+def test_a_checkpoint_has_the_blocks_that_it_was_kept_with(models, tmp_path) -> None:
+    import torch
+
+    from weights.train.stored import stored
+
+    larger = models[1]
+    torch.save({"step": 7, "ema": larger.state_dict()}, tmp_path / "larger.pt")
+    opened, steps = stored(tmp_path / "larger.pt")
+    assert (opened.config.depths, steps) == ((1, 3, 3, 1), 7)
 
 
 def test_new_blocks_have_a_rate_of_their_own(models) -> None:

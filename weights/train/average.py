@@ -31,6 +31,8 @@ def main() -> None:
     parser.add_argument("weights", type=Path, nargs="+")
     args = parser.parse_args()
     models, steps = zip(*map(stored, args.weights), strict=True)
+    if len(depths := {sam.config.depths for sam in models}) > 1:
+        parser.error(f"models of different depths have no mean: {', '.join(map(str, sorted(depths)))}")
     save(args.to, {"step": max(steps), "size": DEMO.image_size, "ema": mean([sam.state_dict() for sam in models])})
     print(f"{args.to.name}: the mean of {len(models)}, step {max(steps)}")
 

@@ -34,11 +34,13 @@ def at_size(config: Config, size: int) -> Config:
 class Sam(nn.Module):
     """image_encoder, prompt_encoder, mask_decoder: the state dict has upstream's names.
 
-    After `look_at` it computes a square of a picture; positions stay those in the picture.
+    After `look_at` it computes a square of a picture; positions stay those in the picture. With `bfloat16` it computes in that
+    (torch.autocast); weights and results stay float32.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, bfloat16: bool = False) -> None:
         super().__init__()
+        self.bfloat16 = bfloat16
         size, grid, dim = config.image_size, config.embedding_size, config.prompt_embed_dim
         self.config, self.grid, self.corner = config, grid, (0, 0)
         self.image_encoder = TinyViT(
@@ -83,10 +85,15 @@ class Sam(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Normalised, padded pictures (B, 3, S, S) -> embeddings (B, C, S/16, S/16)."""
         enc, grid = self.image_encoder, self.grid
-        x = enc.patch_embed(x)
-        for layer in enc.layers:
-            x = layer(x)
-        return enc.neck(x.unflatten(1, (grid, grid)).permute(0, 3, 1, 2))
+        with self.precision():
+            x = enc.patch_embed(x)
+            for layer in enc.layers:
+                x = layer(x)
+            return enc.neck(x.unflatten(1, (grid, grid)).permute(0, 3, 1, 2)).float()
+
+    def precision(self) -> torch.autocast:
+        """What `encode` and `decode` compute in."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)
 
     def dense_pe(self) -> Tensor:
         """The positional encoding of the embedding's cells (1, C, G, G)."""
@@ -107,9 +114,10 @@ class Sam(nn.Module):
         fixed = torch.cat([dec.iou_token.weight, dec.mask_tokens.weight])
         tokens = torch.cat([fixed.expand(count, -1, -1), sparse], 1)
         src = embeddings.repeat_interleave(count // embeddings.shape[0], 0) + dense
-        hs, src = two_way(dec.transformer, src, self.dense_pe(), tokens)
-        hyper = torch.stack([mlp(hs[:, 1 + i]) for i, mlp in enumerate(dec.output_hypernetworks_mlps)], 1)
-        return upscale(dec.output_upscaling, src, hyper), dec.iou_prediction_head(hs[:, 0])
+        with self.precision():
+            hs, src = two_way(dec.transformer, src, self.dense_pe(), tokens)
+            hyper = torch.stack([mlp(hs[:, 1 + i]) for i, mlp in enumerate(dec.output_hypernetworks_mlps)], 1)
+            return upscale(dec.output_upscaling, src, hyper).float(), dec.iou_prediction_head(hs[:, 0]).float()
 
 
 def fit_biases(state: dict[str, Tensor], sam: Sam) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ from .stored import stored
 
 WARM_UP = 200  # steps from random weights
 NEW_MOMENTS = 50  # steps of warm-up from trained weights, while the optimizer knows no gradients yet
+NEW_HEAD = 300  # steps that a new auxiliary head learns by itself, before its loss reaches trained weights
 NEW_RATE = 3.0  # of blocks that `grow.py` has added, times the rate of the others
 BOXES = 0.5  # of the first prompts are boxes
 ROUNDS = (0.3, 0.25, 0.15, 0.15, 0.15)  # how often a step trains, beside the first round, none or the n-th corrective one
@@ -60,6 +61,7 @@ class Options:
     head: Path | None = None
     new: tuple[str, ...] = ()
     keep_statistics: bool = False
+    bfloat16: bool = False
     ema: float = 0.999
     cooled_ema: float = 0.98  # the falling learning rate averages by itself
 
@@ -187,10 +189,11 @@ def worker(rank: int, o: Options) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=o.processes)
     torch.set_num_threads(o.threads or max(1, (os.cpu_count() or 2) // o.processes))
     torch.manual_seed(0)
-    sam = Sam(at_size(DEMO, o.size)).look_where_clicked()
+    sam = Sam(at_size(DEMO, o.size), o.bfloat16).look_where_clicked()
     head = GroupingHead(sam.config.prompt_embed_dim)
     both = nn.ModuleList([sam, head])
-    ema, opt, number, born, warm_up = copy.deepcopy(sam), optimizer(both, o.lr, o.new), 0, 0, WARM_UP
+    ema, opt, number, born = copy.deepcopy(sam), optimizer(both, o.lr, o.new), 0, 0
+    warm_up = head_alone = WARM_UP
     newest = o.folder / "checkpoint.pt"
     if newest.exists():
         state = torch.load(newest, map_location="cpu", weights_only=True)
@@ -201,7 +204,7 @@ def worker(rank: int, o: Options) -> None:
         opt.load_state_dict(fit_moments(state["optimizer"], opt))
     elif o.start is not None:
         trained, number = stored(o.start)
-        born, warm_up = number, NEW_MOMENTS
+        born, warm_up, head_alone = number, NEW_MOMENTS, NEW_MOMENTS if o.head else NEW_HEAD
         sam.load_state_dict(fit_biases(trained.state_dict(), sam))
         ema.load_state_dict(sam.state_dict())
         if o.head is not None:
@@ -214,7 +217,8 @@ def worker(rank: int, o: Options) -> None:
     photos = photo_scenes(labelled_photos(), o.folder)
     loader = Loader(o.folder / "pool", [rank, number], kinds(o), o.size, photos, o.plain)
     shared = np.random.default_rng(number)  # the same on every process: how many rounds
-    own = np.random.default_rng([rank, number])
+    own = np.random.default_rng([rank, number, 1])  # of other numbers than the loader's
+    torch.manual_seed(number * o.processes + rank)  # which pixels the auxiliary loss compares: others on every process
     started = saved = time.monotonic()
     average = torch.zeros(6)
     while True:
@@ -227,7 +231,7 @@ def worker(rank: int, o: Options) -> None:
         sam.look_at(size, tuple(shared.integers(0, (o.size - size) // 16 + 1, 2).tolist()))
         begin_step(sam, o.keep_statistics)
         extra = int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS))
-        parts = step(sam, head, batch, own, extra, grouped=warm == 1)
+        parts = step(sam, head, batch, own, extra, grouped=number - born >= head_alone - 1)
         share_gradients(both)
         norm = torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         opt.step()
@@ -244,7 +248,8 @@ def worker(rank: int, o: Options) -> None:
             print(f"{time.strftime('%H:%M:%S')} step {number} lr {lr:.1e} loss {losses} norm {norm:.2f}", flush=True)
         if rank == 0 and (time.monotonic() - saved > 240 or last):
             saved = time.monotonic()
-            name = "checkpoint.pt" if lr >= o.lr or warm < 1 else "cooled.pt"
+            falling = o.cooldown and float(clock[0]) > 60 * (o.minutes - o.cooldown)
+            name = "cooled.pt" if falling else "checkpoint.pt"
             things = {"model": sam, "head": head, "ema": ema, "optimizer": opt}
             save(o.folder / name, {"step": number, "size": o.size} | {k: v.state_dict() for k, v in things.items()})
         if last:
@@ -275,6 +280,7 @@ def main() -> None:
         "--new", nargs="+", default=(), metavar="BLOCK", help=f"what learns {NEW_RATE:g} times as fast: blocks from grow.py"
     )
     parser.add_argument("--keep-statistics", action="store_true", help="BatchNorm's stay as they are: for small batches")
+    parser.add_argument("--bfloat16", action="store_true", help="products of 16 bits: faster where the CPU has avx512_bf16")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="per process; 0: as many as there are cores for each")
     parser.add_argument("--paint", type=float, default=2.0, help="new scenes a second; 0: only those painted before")
