@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from refsam import resources
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, printable
 
-Only = Annotated[str | None, Parameter(help="Rows to time: patterns such as 'encoder,decoder/*', or '*' (default: the goals').")]
+Only = Annotated[str | None, Parameter(help="Rows to time: patterns such as `encoder,decoder/*`, or `*` (default: the goals').")]
 Contenders = Annotated[str | None, Parameter(help="Who takes part, as names with commas (default: fast, machine and the peers).")]
 Weights = Annotated[str | None, Parameter(help="A file, mobile_sam or demo (default: random ones of MobileSAM's size).")]
 Rounds = Annotated[int, Parameter(help="Samples of each contender in each row.")]

@@ -57,4 +57,4 @@ def print_package(verdict: PackageVerdict) -> None:
         print(f"overflows float16 on these inputs: {one_line(name)}, {factor:.3g} times its greatest number")
     worst = max((found.error for found in verdict.found), default=0.0)
     print(f"{verdict.part}: {len(verdict.found)} results are refsam's, the worst off by {worst:.1e} (relative L2)")
-    print(f"faults of less than {verdict.budget:.0e} are hidden by the precision of the weights")
+    print(f"in operations with weights, faults of less than {verdict.budget:.0e} are hidden by their precision")

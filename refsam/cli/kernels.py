@@ -28,7 +28,7 @@ app = App(name="kernels", help="Metal kernels, on a Mac's GPU or emulated: test,
 app.command(run)
 app.command(forward)
 
-Pattern = Annotated[str, Parameter(help="Glob pattern of cases: 'matmul/*', '*/windows'.")]
+Pattern = Annotated[str, Parameter(help="Glob pattern of cases: `matmul/*`, `*/windows`.")]
 Large = Annotated[bool, Parameter(negative=(), help="The cases of MobileSAM's real size as well.")]
 Out = Annotated[Path | None, Parameter(help="Write the JSON document to this file too.")]
 Rounds = Annotated[int, Parameter(help="Each case runs so often; the median counts.")]

@@ -33,7 +33,7 @@ def coreml_package_faults() -> Iterable[str]:
     yield ""
     yield "Each is written into a copy of a package (model.mlmodel or weight.bin) of the tests' tiny model, which is then held against"
     yield "refsam. *Off*: relative L2 of the value that refsam has there. Below the budget (2e-3 for float16 weights, 2e-5 for float32)"
-    yield "a fault is hidden by the precision of the weights; its own error is given all the same."
+    yield "a fault in an operation with weights is hidden by their precision; its own error is given all the same."
     yield ""
     yield "| fault | weights | operation | named | off |"
     yield "|---|---|---|---|--:|"

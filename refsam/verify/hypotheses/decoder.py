@@ -197,7 +197,7 @@ HYPOTHESES = (
     function("score token behind the mask tokens", "tokens: score, four masks, prompts", _PREDICT, score_token_last),
     function("upscaling without its norm", _UP, "mask_decoder.output_upscaling", without_norm),
     function("upscaling without its last GELU", _UP, "mask_decoder.output_upscaling", without_last_gelu),
-    op("GELU for ReLU", "the two-way MLP and the hypernetworks have ReLU", ("decoder",), relu=Ops.gelu),
+    op("GELU for ReLU", "the two-way MLP, the hypernetworks and the IoU head have ReLU", ("decoder",), relu=Ops.gelu),
     op("conv_transpose with x and y exchanged", "kernels of conv_transpose are (in, out, y, x)", ("decoder",),
        conv_transpose2d=transposed_phases),
 )  # fmt: skip

@@ -78,7 +78,7 @@ WHAT: dict[str, str] = {
     "SiLU for GELU": "x * sigmoid(x)",
     "ReLU for GELU": "the other common activation",
     "GELU left out": "a fused activation that was lost",
-    "ReLU left out": "the same in the decoder's MLPs",
+    "ReLU left out": "a fused activation that was lost, in the decoder's MLPs",
     "BatchNorm in training mode": "statistics of the one picture: .eval() forgotten before exporting",
     "BatchNorm epsilon 1e-3": "TensorFlow's default",
     "BatchNorm epsilon 0": "folded into the convolution without it",

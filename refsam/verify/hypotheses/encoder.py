@@ -223,7 +223,7 @@ HYPOTHESES = (
     op("SiLU for GELU", _GELU, gelu=silu),
     op("ReLU for GELU", _GELU, gelu=Ops.relu),
     op("GELU left out", _GELU, gelu=as_it_is),
-    op("ReLU left out", "the two-way MLP and the hypernetworks have ReLU", ("decoder",), relu=as_it_is),
+    op("ReLU left out", "the two-way MLP, the hypernetworks and the IoU head have ReLU", ("decoder",), relu=as_it_is),
     op("BatchNorm in training mode", _BN, ENCODER, batch_norm=batch_statistics),
     op("BatchNorm epsilon 1e-3", _EPS, ENCODER, batch_norm=partial(Ops.batch_norm, eps=1e-3)),
     op("BatchNorm epsilon 0", _EPS, ENCODER, batch_norm=partial(Ops.batch_norm, eps=0.0)),
