@@ -62,6 +62,21 @@ def _storage(identity: Any) -> Storage:
     return Storage(key, storage_type.dtype, *check_shape(key, [count]))
 
 
+def _noting(storages: dict[str, Storage]) -> Callable[[Any], Storage]:
+    """As `_storage`, and every storage is kept in `storages`: whatever names one again has to describe it in the same way.
+
+    Views are checked against a description, and its data may have been read by another's.
+    """
+
+    def note(identity: Any) -> Storage:
+        storage = _storage(identity)
+        if storages.setdefault(storage.key, storage) != storage:
+            raise CheckpointError(f"the torch file has two storages {storage.key} that differ; it is damaged")
+        return storage
+
+    return note
+
+
 def _tensor(storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -> View:
     if not isinstance(storage, Storage):
         raise TypeError
@@ -104,7 +119,7 @@ def read_zip(file: BufferedIOBase, size: int) -> Stored:
     pickle = root + "data.pkl"
     if entries[pickle].size > MAX_HEADER:
         raise CheckpointError(f"its data.pkl has {entries[pickle].size} bytes; a state dict needs far less than {MAX_HEADER}")
-    state = Machine(zip_stored.content(file, pickle, entries[pickle]), NAMES, _storage).run()
+    state = Machine(zip_stored.content(file, pickle, entries[pickle]), NAMES, _noting({})).run()
     order = root + "byteorder"
     little = order not in entries or zip_stored.content(file, order, entries[order]) != b"big"
 
@@ -130,16 +145,9 @@ def _zip_root(names: list[str]) -> str:
 
 def read_legacy(file: BufferedIOBase, size: int) -> Stored:
     """The tensors of a .pt file of torch before 1.6: magic, version, system, state, keys, then the storages one by one."""
+    # Every storage counts, also those of an optimizer: the data of all of them lie in the file, one after another.
     storages: dict[str, Storage] = {}
-
-    def note(identity: Any) -> Storage:
-        """Every storage counts, also those of an optimizer: the data of all of them lie in the file, one after another."""
-        storage = _storage(identity)
-        if storages.setdefault(storage.key, storage) != storage:
-            raise CheckpointError(f"the old torch file has two storages {storage.key} that differ; it is damaged")
-        return storage
-
-    machine = Machine(file.read(MAX_HEADER), NAMES, note)
+    machine = Machine(file.read(MAX_HEADER), NAMES, _noting(storages))
     _, _, system, state, keys = (machine.run() for _ in range(5))
     if not isinstance(system, dict) or not isinstance(keys, list):
         raise CheckpointError("the old torch file is damaged: it lacks its list of storages")
@@ -172,6 +180,8 @@ def _stored(state: Any, load: Callable[[Storage], bytes], byteorder: str) -> Sto
         """A storage is read once, and kept only while another tensor waits for it."""
         key = view.storage.key
         raw = kept.pop(key, None) or load(view.storage)
+        if len(raw) != view.storage.nbytes:  # the strides below would leave the memory
+            raise CheckpointError("the file ended while it was read: it is being changed")
         uses[key] -= 1
         if uses[key] > 0:
             kept[key] = raw

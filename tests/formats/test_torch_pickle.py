@@ -131,6 +131,31 @@ def test_storages_of_a_legacy_file_have_one_size_each_and_fit_into_it():
         read(torch_files.legacy_file(value, {"a": array, "b": array}))
 
 
+@pytest.mark.core
+@pytest.mark.parametrize(
+    "claim", [np.zeros(1 << 18, "f4"), np.zeros(1 << 18, "f8"), np.zeros(1, "f8")], ids=["longer", "other", "one"]
+)
+@pytest.mark.parametrize("write", [zip_file, torch_files.legacy_file])
+def test_no_tensor_reads_beyond_the_data_that_another_one_read(write, claim):
+    """Both name storage 0; the first describes it truly, and the second by what it would like to see of the memory behind."""
+    flat = np.ones(1, "f4")
+    value = {"a": tensor(storage("0", flat, None), (1,), (1,)), "b": tensor(storage("0", claim, None), claim.shape, (1,))}
+    data = {"0": flat.tobytes()} if write is zip_file else {"0": flat}
+    with pytest.raises(CheckpointError, match="two storages 0 that differ"):
+        values(write(value, data))
+
+
+@pytest.mark.parametrize("write", [torch_zip, torch_legacy])
+def test_a_file_that_becomes_shorter_while_it_is_read_is_refused(write):
+    raw = write({"a": ARRAYS["a"]})
+    file = io.BytesIO(raw)
+    kind = torch_pickle.read_legacy if write is torch_legacy else torch_pickle.read_zip
+    entry = kind(file, len(raw)).tensors["a"]
+    file.truncate(raw.index(ARRAYS["a"].tobytes()) + 4)
+    with pytest.raises(CheckpointError, match=r"is being changed|checksum"):
+        entry.read()
+
+
 class Evil:
     """Pickles to a call; unpickled by Python it would run the command."""
 
