@@ -5,7 +5,6 @@ The formats are one table; what a file is, its first bytes tell, not its name.
 
 import hashlib
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -15,7 +14,7 @@ import numpy as np
 
 from refsam import files
 from refsam.config import Config, infer
-from refsam.errors import CheckpointError
+from refsam.errors import CheckpointError, InputError
 from refsam.formats import foreign_models, safetensors_file, torch_pickle
 from refsam.formats.stored import Stored, StoredTensor
 from refsam.parameters import is_unused, parameter_shapes
@@ -83,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> Checkpoint:
     try:
         with _open(place) as file:
             return _load(file, place)
-    except CheckpointError as error:
+    except InputError as error:
         raise CheckpointError(f"{place}: {str(error)[:LONGEST]}") from None
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from None
@@ -138,15 +137,9 @@ def file_sha256(file: BufferedIOBase) -> str:
 
 
 def _open(path: Path) -> BufferedIOBase:
-    """Only a regular file: opening a pipe would wait for ever, and a device never ends."""
-    try:
-        kind = path.stat().st_mode
-    except ValueError as error:  # a zero byte in the name
-        raise CheckpointError(f"this cannot be the name of a file ({error})") from None
-    if stat.S_ISDIR(kind):
+    if path.is_dir():
         raise CheckpointError("this is a folder; give the .safetensors or .pt file in it")
-    if not stat.S_ISREG(kind):
-        raise CheckpointError("this is a device or a pipe, not a file")
+    files.check_regular(path)
     return path.open("rb")
 
 

@@ -12,6 +12,7 @@ from refsam.files import atomic_write
 from refsam.formats import safetensors_file
 from refsam.images import MAX_PIXELS, pixels_sha256
 from refsam.predictor import SamPredictor
+from refsam.tracing import read_arrays
 from refsam.transforms import resized_size
 from refsam.types import Array, Float, Size, UInt8
 
@@ -93,20 +94,18 @@ class Embedding:
 
 
 def _open(path: str | Path) -> tuple[dict[str, str], Array]:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        if Path(path).stat().st_size > MAX_BYTES:
-            raise InputError(f"{path} is larger than any embedding ({MAX_BYTES >> 20} MiB)")
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("refsam") != KIND or list(file.keys()) != ["image_embeddings"]:
-                raise InputError(f"{path} is a safetensors file but not an embedding; refsam embed writes one")
-            return metadata, file.get_tensor("image_embeddings")
+        size = Path(path).stat().st_size
     except FileNotFoundError:
         raise InputError(f"there is no embedding {path}; refsam embed writes one") from None
-    except (OSError, SafetensorError, TypeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise InputError(f"{path} cannot be read as an embedding: {error}") from None
+    if size > MAX_BYTES:
+        raise InputError(f"{path} is larger than any embedding ({MAX_BYTES >> 20} MiB)")
+    arrays, metadata, bf16 = read_arrays(path)
+    if metadata.get("refsam") != KIND or list(arrays) != ["image_embeddings"] or bf16:
+        raise InputError(f"{path} is a safetensors file but not an embedding; refsam embed writes one")
+    return metadata, arrays["image_embeddings"]
 
 
 def _size(text: str) -> Size | None:

@@ -27,6 +27,21 @@ def can_name_a_file(name: str) -> bool:
         return False
 
 
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise InputError where what is at `path` is no file to read: opening a pipe would wait for ever, and a device never ends.
+
+    The message lacks the path: the caller, who knows what it should be, names it. Raises OSError where nothing is there.
+    """
+    try:
+        kind = Path(path).stat().st_mode
+    except ValueError as error:  # a zero byte in the name
+        raise InputError(f"this cannot be the name of a file ({error})") from None
+    if stat.S_ISDIR(kind):
+        raise InputError("this is a folder, not a file")
+    if not stat.S_ISREG(kind):
+        raise InputError("this is a device or a pipe, not a file")
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from refsam.errors import CheckpointError, InputError, RefsamError
-from refsam.files import atomic_write
+from refsam.files import atomic_write, check_regular
 from refsam.formats import safetensors_file
 from refsam.types import Array
 
@@ -89,6 +89,7 @@ def read_arrays(path: str | Path) -> tuple[dict[str, Array], dict[str, str], fro
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             names = list(file.keys())

@@ -194,6 +194,11 @@ def test_a_list_of_stages_that_does_not_fit(tmp_path: Path, order: dict[str, str
     assert "damaged trace" in refused(path)
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "device or a pipe" in refused(tmp_path / "pipe")
+
+
 def test_a_type_that_numpy_does_not_have(tmp_path: Path) -> None:
     path = tmp_path / "t"
     entry = {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}

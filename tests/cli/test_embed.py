@@ -126,6 +126,23 @@ def test_files_that_are_no_embedding_are_refused(tmp_path, standin):
         assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [("F8_E4M3", 8), ("F8_E5M2", 8), ("F8_E8M0", 8), ("F4", 4), ("BF16", 16)])
+def test_features_of_a_type_that_numpy_does_not_have_are_refused(tmp_path, dtype, bits):
+    entry = {"dtype": dtype, "shape": [1, 2, 1, 1], "data_offsets": [0, bits // 4]}
+    header = json.dumps({"__metadata__": {"refsam": "embedding"}, "image_embeddings": entry}).encode()
+    (tmp_path / "e").write_bytes(len(header).to_bytes(8, "little") + header + bytes(bits // 4))
+    with pytest.raises(InputError, match=str(tmp_path / "e")):
+        Embedding.load(tmp_path / "e")
+
+
+def test_a_pipe_is_not_waited_for_and_a_name_may_be_none(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="device or a pipe"):
+        Embedding.load(tmp_path / "pipe")
+    with pytest.raises(InputError, match="cannot be read as an embedding"):
+        Embedding.load("a\0b")
+
+
 def test_the_file_is_plain_safetensors(run, folder):
     run("embed", "picture.png", "--out", "e.safetensors")
     assert list(load_file("e.safetensors")) == ["image_embeddings"]
