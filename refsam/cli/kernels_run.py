@@ -13,6 +13,7 @@ from refsam.cli.kernels_device import DeviceOptions
 from refsam.cli.results import check_places
 from refsam.errors import InputError
 from refsam.files import atomic_write
+from refsam.formats import npz_file
 from refsam.metal import sources
 from refsam.metal.runner import Runner
 from refsam.metal.signature import Argument, arguments, declares, encode, fields, layout, pack
@@ -100,12 +101,12 @@ def _dtype(name: str) -> np.dtype[Any]:
 
 def _array(path: Path, dtype: np.dtype[Any]) -> Array:
     """A file's content: .npy says its own type, which the runner holds against the buffer's; other bytes are read as `dtype`."""
-    try:
-        loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.fromfile(path, np.uint8)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     if path.suffix == ".npy":
-        return np.ascontiguousarray(loaded)
+        return np.ascontiguousarray(npz_file.read_npy(path))
+    try:
+        loaded = np.fromfile(path, np.uint8)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     if loaded.size % dtype.itemsize:
         raise InputError(f"{path} has {loaded.size} bytes, which are no whole number of {dtype.name}")
     return loaded.view(dtype)

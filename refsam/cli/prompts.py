@@ -2,7 +2,6 @@
 
 import json
 import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from cyclopts import Parameter
 from refsam.config import Config
 from refsam.errors import InputError
 from refsam.files import can_name_a_file
-from refsam.formats.npz_file import UNREADABLE
+from refsam.formats import npz_file
 from refsam.images import read_image
 from refsam.masks import mask_to_logits
 from refsam.types import Array, Float, Size
@@ -240,21 +239,14 @@ def _list(values: Sequence[float]) -> str:
 
 def _npz_logits(path: Path, side: int) -> Float[Array, "1 L L"]:
     """The best-scored mask of an earlier run's logits, which has to be of one prompt: another's mask would be a wrong answer."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > MAX_NPZ_BYTES:
-                raise InputError(f"{path} unpacks to more than {MAX_NPZ_BYTES >> 20} MiB")
-        with np.load(path, allow_pickle=False) as arrays:
-            logits = np.asarray(arrays["low_res_masks"], np.float64)
-            scores = np.asarray(arrays["iou_predictions"], np.float64) if "iou_predictions" in arrays else np.zeros(1)
-    except FileNotFoundError:
-        raise InputError(f"there is no mask file {path}") from None
-    except InputError:
-        raise
-    except KeyError:
-        raise InputError(f"{path} has no array low_res_masks; refsam segment --logits writes one") from None
-    except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as .npz: {error}") from None
+    arrays = npz_file.read(path, MAX_NPZ_BYTES, ("low_res_masks", "iou_predictions"))
+    if "low_res_masks" not in arrays:
+        raise InputError(f"{path} has no array low_res_masks; refsam segment --logits writes one")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise InputError(f"{path}: {name} is of {array.dtype}, which cannot be read as numbers; float32 is needed")
+    logits = arrays["low_res_masks"].astype(np.float64)
+    scores = arrays.get("iou_predictions", np.zeros(1)).astype(np.float64)
     if logits.shape[-2:] != (side, side) or logits.size != scores.size * side * side or not np.isfinite(logits).all():
         raise InputError(f"{path}: low_res_masks is {logits.shape}; (prompts, masks, {side}, {side}) with a score each is needed")
     prompts = math.prod(logits.shape[:-3])

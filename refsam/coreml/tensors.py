@@ -13,10 +13,12 @@ import numpy as np
 
 from refsam.coreml.types import BY_NAME, TensorType
 from refsam.errors import CheckpointError, InputError
-from refsam.files import atomic_write
+from refsam.files import atomic_write, check_regular
 from refsam.formats import npz_file, safetensors_file
-from refsam.formats.npz_file import UNREADABLE
 from refsam.types import Array
+
+MAX_BYTES = 16 << 30
+"""Of what an .npz unpacks to."""
 
 
 def read(path: str | os.PathLike[str], types: Mapping[str, TensorType]) -> dict[str, Array]:
@@ -27,22 +29,32 @@ def read(path: str | os.PathLike[str], types: Mapping[str, TensorType]) -> dict[
     """
     place = Path(path)
     try:
-        if place.is_dir():
-            return _folder(place, types)
-        with place.open("rb") as file:
-            head = file.read(512)
-            file.seek(0)
-            if safetensors_file.matches(head):
+        return _folder(place, types) if place.is_dir() else _file(place)
+    except OSError as error:
+        raise InputError(f"{place} cannot be read: {error!s:.300}") from None
+
+
+def _file(path: Path) -> dict[str, Array]:
+    _check_regular(path)
+    with path.open("rb") as file:
+        head = file.read(512)
+        file.seek(0)
+        if safetensors_file.matches(head):
+            try:
                 stored = safetensors_file.read(file, os.fstat(file.fileno()).st_size)
                 return {name: tensor.read() for name, tensor in stored.tensors.items()}
-        if not head.startswith(b"PK"):
-            raise InputError(f"{place} is neither .npz nor .safetensors nor a folder of .bin or .npy files")
-        with np.load(place, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (*UNREADABLE, KeyError) as error:
-        if isinstance(error, InputError) and not isinstance(error, CheckpointError):
-            raise
-        raise InputError(f"{place} cannot be read: {error!s:.300}") from None
+            except CheckpointError as error:
+                raise InputError(f"{path} cannot be read: {error!s:.300}") from None
+    if not head.startswith(b"PK"):
+        raise InputError(f"{path} is neither .npz nor .safetensors nor a folder of .bin or .npy files")
+    return npz_file.read(path, MAX_BYTES)
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        check_regular(path)
+    except InputError as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
 
 
 def _folder(folder: Path, types: Mapping[str, TensorType]) -> dict[str, Array]:
@@ -52,7 +64,7 @@ def _folder(folder: Path, types: Mapping[str, TensorType]) -> dict[str, Array]:
     for path in sorted(folder.iterdir()):
         name = names.get(path.stem, path.stem)
         if path.suffix == ".npy":
-            found[name] = np.load(path, allow_pickle=False)
+            found[name] = npz_file.read_npy(path)
         elif path.suffix == ".bin":
             if name not in types:
                 raise InputError(f"{path} is no tensor of the program; raw files are named like {next(iter(types), 'x')}.bin")
@@ -64,6 +76,7 @@ def _folder(folder: Path, types: Mapping[str, TensorType]) -> dict[str, Array]:
 
 def _raw(path: Path, kind: TensorType) -> Array:
     """float16 or float32 for a float tensor, which of them the length says; one unknown length follows from the rest."""
+    _check_regular(path)
     data = path.read_bytes()
     own = BY_NAME[kind.dtype].numpy
     candidates = (own, np.float32, np.float16) if kind.is_float else (own,)

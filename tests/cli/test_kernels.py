@@ -132,6 +132,13 @@ def test_run_says_what_a_struct_has(refused, square: Path, folder: Path) -> None
     assert "buffer 2 (p) is a struct of n (uint), scale (float3): NAME=NUMBER,NAME=1:2:3, not '5'" in message
 
 
+@pytest.mark.parametrize("header", [5000 * "(", 9000 * "-" + "1", "{[1]:2}"], ids=["tokens", "memory", "type"])
+def test_run_takes_no_damaged_array(refused, square: Path, folder: Path, header: str) -> None:
+    (folder / "x.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    words = ("x.npy", "float32:5", "n=5,scale=1:2:3", "--threads", "5")
+    assert "x.npy cannot be read as .npy" in refused("kernels", "run", square, "square", *words, *ON_EMULATOR)
+
+
 def test_list_names_every_kernel_with_its_cases(run) -> None:
     code, out, _ = run("kernels", "list", "--json")
     rows = json.loads(out)["kernels"]

@@ -1,6 +1,7 @@
 """Hostile packages: nothing crashes, hangs, takes memory without end, or opens a file outside the package."""
 
 import json
+import os
 import shutil
 import struct
 import time
@@ -314,6 +315,21 @@ def test_a_damaged_npz_is_an_error_of_one_line(tmp_path: Path, damage: str) -> N
     path.write_bytes(raw)
     with pytest.raises(InputError, match="cannot be read"):
         tensors.read(path, {})
+
+
+def test_dumps_that_unpack_to_more_than_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensors, "MAX_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "x.npz", a=np.zeros(1 << 18))
+    with pytest.raises(InputError, match="unpacks to 2097"):
+        tensors.read(tmp_path / "x.npz", {})
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "dumps").mkdir()
+    for place in (tmp_path / "x.npz", tmp_path / "dumps" / "x.bin"):
+        os.mkfifo(place)
+        with pytest.raises(InputError, match="device or a pipe"):
+            tensors.read(place if place.suffix == ".npz" else place.parent, {"x": TensorType("fp16", (4,))})
 
 
 def test_tensors_may_be_called_as_they_like(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 import json
 import math
-import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from refsam.errors import InputError
 from refsam.files import can_name_a_file
-from refsam.formats.npz_file import UNREADABLE
+from refsam.formats import npz_file
 from refsam.formats.stored import decode
 from refsam.model.sam import MobileSam
 from refsam.tracing import read_arrays
@@ -170,10 +169,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _add_file(found: _Dumps, path: Path) -> None:
     if path.suffix.lower() == ".npy":
-        found.add(path.name[: -len(".npy")], _npy(path), path)
+        found.add(path.name[: -len(".npy")], npz_file.read_npy(path), path)
         return
     if path.suffix.lower() == ".npz":
-        for name, array in _npz(path):
+        for name, array in npz_file.read(path, MAX_BYTES).items():
             found.add(name, array, path)
         return
     tensors, metadata, bf16 = read_arrays(path)
@@ -181,29 +180,6 @@ def _add_file(found: _Dumps, path: Path) -> None:
     for name, array in tensors.items():
         found.add(name, array, path)
     found.metadata |= metadata
-
-
-def _npy(path: Path) -> Array:
-    """Mapped before it is read, because that compares the header's claims with the file's size. Pickled objects are refused."""
-    try:
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as .npy: {error}") from None
-
-
-def _npz(path: Path) -> Iterator[tuple[str, Array]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_BYTES:
-            raise InputError(f"{path} unpacks to {size} bytes; at most {MAX_BYTES >> 30} GiB are read")
-        with np.load(path, allow_pickle=False) as members:
-            for name in members.files:
-                yield name, np.asarray(members[name])
-    except InputError:
-        raise
-    except UNREADABLE as error:
-        raise InputError(f"{path} cannot be read as .npz: {error}") from None
 
 
 def _add_manifest(found: _Dumps, folder: Path) -> set[Path]:
@@ -220,7 +196,7 @@ def _add_manifest(found: _Dumps, folder: Path) -> set[Path]:
         if not isinstance(name, str) or not name:
             raise InputError(f"{path}: an entry has no name")
         raw = file.suffix.lower() != ".npy"
-        found.add(name, _raw(path, entry, file) if raw else _npy(file), file)
+        found.add(name, _raw(path, entry, file) if raw else npz_file.read_npy(file), file)
         if raw and entry["dtype"] == BF16:
             found.bf16.add(name)
         files.add(file.resolve())
