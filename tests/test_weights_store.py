@@ -1,5 +1,6 @@
 """Downloading against a server on this machine that misbehaves in every way that servers do; the cache; conversion."""
 
+import dataclasses
 import functools
 import hashlib
 import threading
@@ -275,6 +276,19 @@ def test_verify_knows_the_pinned_file_and_a_strange_one(tmp_path):
     (tmp_path / "b.pt").write_bytes(pt_file())
     found = [weights_store.verify(tmp_path / name) for name in ("a.pt", "b.pt")]
     assert [(each.name, each.says, each.intact) for each in found] == [("mobile_sam", None, None), (None, None, None)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"prompt_embed_dim": 8, "decoder_num_heads": 2}, {"window_sizes": (7, 64, 4, 3), "num_heads": (1, 4, 2, 10)}],
+    ids=str,
+)
+def test_verify_opens_what_mobile_sam_s_heads_and_size_do_not_fit(tmp_path, change):
+    """Shapes say nothing of either, and what is taken for them may make no config at all."""
+    config, path = dataclasses.replace(TINY, **change), tmp_path / "a.safetensors"
+    checkpoint.save(path, standin_weights(config), config)
+    found = weights_store.verify(path)
+    assert (found.opened.config, found.name, found.intact) == (config, None, True)
 
 
 def test_verify_sees_a_single_changed_bit(tmp_path):
