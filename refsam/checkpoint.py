@@ -105,11 +105,18 @@ def save(
         dtype: "float32" or "float16".
 
     Raises CheckpointError where tensors do not fit `config` or a value has no room in `dtype`, InputError where `path` cannot be
-    written.
+    written, or metadata are no texts or too long.
     """
     if dtype not in DTYPES:
         raise CheckpointError(f"dtype is {dtype!r}; weights are stored as one of: {', '.join(DTYPES)}")
     _check_shapes({name: tensor.shape for name, tensor in tensors.items()}, config)
+    _refuse(
+        [
+            f"tensor {name} is {tensor.dtype}; give it as float32"
+            for name, tensor in tensors.items()
+            if tensor.dtype.kind in "cOSUMm"
+        ]
+    )
     with np.errstate(over="ignore"):
         stored = {name: np.ascontiguousarray(tensor, DTYPES[dtype]) for name, tensor in tensors.items()}
     _check_values(stored)

@@ -223,6 +223,24 @@ def test_saving_refuses_what_could_not_be_read_again(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [({"epoch": 3}, "'epoch' is 3; texts"), ({3: "x"}, "metadata 3 is"), ({"a": "b", "log": "x" * (2 << 20)}, "metadata 'log'")],
+    ids=["value", "name", "length"],
+)
+def test_saving_refuses_metadata_that_could_not_be_read_again(tmp_path, metadata, message):
+    with pytest.raises(InputError, match=message):
+        checkpoint.save(tmp_path / "a.safetensors", weights(), TINY, metadata)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_refuses_complex_tensors(tmp_path):
+    with pytest.raises(InputError, match=rf"{BIAS} is complex64; give it as float32"):
+        checkpoint.save(tmp_path / "a.safetensors", changed(**{BIAS: weights()[BIAS].astype(np.complex64)}), TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
 @functools.cache
 def little() -> dict[str, np.ndarray]:
     """A few tensors with the beginnings of names that matter: most of a real header, little of its data."""

@@ -105,9 +105,12 @@ def _load(file: BufferedIOBase, dtype: str, shape: tuple[int, ...], start: int, 
 def write(file: BufferedIOBase, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
     """Write arrays one by one, so that no second copy of them all is made: the same bytes on every run.
 
-    Wide types come first, then names in order, so that every tensor is aligned to its type. Raises InputError for a type that
-    the format does not have.
+    Wide types come first, then names in order, so that every tensor is aligned to its type. Raises InputError, before anything
+    is written, for a type that the format does not have, and for metadata that `read` would refuse.
     """
+    for name, value in metadata.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InputError(f"metadata {name!r:.80} is {value!r:.80}; texts are stored, make it one with str() or json.dumps()")
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     order = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
     end = 0
@@ -117,6 +120,12 @@ def write(file: BufferedIOBase, tensors: Mapping[str, Array], metadata: Mapping[
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data is aligned for readers that map the file
+    if len(text) > MAX_HEADER:
+        longest = max(metadata, key=lambda name: len(metadata[name]), default="")
+        raise InputError(
+            f"names, shapes and metadata take {len(text)} bytes, of which {MAX_HEADER} are read again; the longest text is"
+            f" metadata {longest!r:.80}"
+        )
     file.write(len(text).to_bytes(8, "little") + text)
     for name in order:
         file.write(tensors[name].astype(tensors[name].dtype.newbyteorder("<"), copy=False).tobytes())
