@@ -180,8 +180,8 @@ def infer(shapes: Mapping[str, tuple[int, ...]]) -> Config:
         depths=tuple(blocks),  # type: ignore[arg-type]
         num_heads=(MOBILE_SAM.num_heads[0], *(heads for heads, _ in attention)),  # type: ignore[arg-type]
         window_sizes=(MOBILE_SAM.window_sizes[0], *(window for _, window in attention)),  # type: ignore[arg-type]
-        mlp_ratio=_ratio(shapes, "image_encoder.layers.1.blocks.0.mlp.fc1.weight"),
-        mbconv_expand_ratio=_ratio(shapes, "image_encoder.layers.0.blocks.0.conv1.c.weight"),
+        mlp_ratio=_ratio(shapes, [f"image_encoder.layers.{n}.blocks.0.mlp.fc1.weight" for n in (1, 2, 3)]),
+        mbconv_expand_ratio=_ratio(shapes, ["image_encoder.layers.0.blocks.0.conv1.c.weight"]),
         prompt_embed_dim=prompt_width,
         mask_in_chans=_dim(shapes, "prompt_encoder.mask_downscaling.3.weight", 0),
         decoder_depth=_count(shapes, "mask_decoder.transformer.layers"),
@@ -205,8 +205,20 @@ def _count(shapes: Mapping[str, tuple[int, ...]], prefix: str) -> int:
     return len({name[len(prefix) + 1 :].split(".")[0] for name in shapes if name.startswith(prefix + ".")})
 
 
-def _ratio(shapes: Mapping[str, tuple[int, ...]], name: str) -> float:
-    return _dim(shapes, name, 0) / max(_dim(shapes, name, 1), 1)
+def _ratio(shapes: Mapping[str, tuple[int, ...]], names: list[str]) -> float:
+    """The shortest decimal r with int(width * r) the hidden width in every (hidden, width, ...) of `names`.
+
+    The quotient of one layer is not it: rounding takes away its fraction, and multiplied again it may be one short.
+    """
+    pairs = [(_dim(shapes, name, 0), max(_dim(shapes, name, 1), 1)) for name in names]
+    for digits in range(18):
+        scale = 10**digits
+        least = max(-(-hidden * scale // width) for hidden, width in pairs)
+        for ratio in (least / scale, (least + 1) / scale):  # 58 / 200 is 0.29, and 200 * 0.29 below 58 to a computer
+            if all(int(width * ratio) == hidden for hidden, width in pairs):
+                return ratio
+    of = ", ".join(f"{hidden} of {width}" for hidden, width in pairs)
+    raise CheckpointError(f"no one ratio gives the hidden widths {of} ({names[0]} ...): is this a MobileSAM checkpoint?")
 
 
 def _attention_shape(shapes: Mapping[str, tuple[int, ...]], layer: int) -> tuple[int, int]:

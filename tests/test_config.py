@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standin import TINY
 
+from refsam import config as config_module
 from refsam.config import LIMITS, MOBILE_SAM, STRIDE_ONE_WIDTHS, Config, infer
 from refsam.errors import CheckpointError, InputError
 from refsam.parameters import parameter_shapes
@@ -77,6 +78,30 @@ def test_shapes_tell_everything_but_what_leaves_no_mark(config: Config) -> None:
     )
     assert found == marked
     assert parameter_shapes(found) == parameter_shapes(config)
+
+
+@pytest.mark.parametrize("ratio", [3.3, 2.7, 0.1, 1 / 3, 3.9999, 4.0])
+def test_a_fractional_ratio_gives_the_widths_again(ratio: float) -> None:
+    """104 * 3.3 is 343.2, and 343 / 104 of the layer with 320 one channel short of its 1056."""
+    config = dataclasses.replace(MOBILE_SAM, embed_dims=(56, 104, 128, 320), num_heads=(1, 1, 1, 1), mlp_ratio=ratio,
+                                 mbconv_expand_ratio=ratio)  # fmt: skip
+    found = infer(parameter_shapes(config))
+    assert parameter_shapes(found) == parameter_shapes(config)
+    assert ratio in (1 / 3, 3.9999) or found.mlp_ratio == ratio
+
+
+def test_every_hidden_width_has_a_ratio() -> None:
+    """61 / 56 * 56 is 60.99999999999999 to a computer, and the same holds for 1663 others."""
+    name = "image_encoder.layers.0.blocks.0.conv1.c.weight"
+    for width in range(8, 513, 8):
+        for hidden in range(1, 4 * width + 1, 3):
+            assert int(width * config_module._ratio({name: (hidden, width)}, [name])) == hidden
+
+
+def test_hidden_widths_that_no_ratio_gives_are_named() -> None:
+    name = "image_encoder.layers.2.blocks.0.mlp.fc1.weight"
+    with pytest.raises(CheckpointError, match=r"no one ratio gives the hidden widths 64 of 16, 641 of 160, 1280 of 320"):
+        infer({**SHAPES, name: (641, 160)})
 
 
 def test_infer_takes_mobile_sams_numbers_where_shapes_are_silent() -> None:
