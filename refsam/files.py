@@ -42,6 +42,27 @@ def check_regular(path: str | os.PathLike[str]) -> None:
         raise InputError("this is a device or a pipe, not a file")
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a regular file is at `path`; False where the system does not say.
+
+    Up to Python 3.13 `Path.is_file` raises where a folder above it is closed to us, and where a name is too long.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def why_not_there(path: str | os.PathLike[str]) -> str:
+    """Why nothing is found at `path`, "" where something is."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "there is no such file"
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:
+        return "no file can have this name"
+    return ""
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from refsam.errors import InputError
+from refsam.files import is_file, why_not_there
 from refsam.shared_setting import SharedSetting
 from refsam.types import Array, UInt8
 
@@ -61,8 +62,8 @@ def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
         MemoryError: there is not enough memory for its pixels.
     """
     name = _name(source)
-    if isinstance(source, (str, os.PathLike)) and not Path(source).is_file():
-        raise InputError(f"cannot read the image {name}: {_no_file(Path(source))}")
+    if isinstance(source, (str, os.PathLike)) and not is_file(source):
+        raise InputError(f"cannot read the image {name}: {_no_file(source)}")
     with _silence.changed():  # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels
         try:
             return _read(source, name, ground)
@@ -117,13 +118,14 @@ def _dtype_remedy(image: Array) -> str:
     return ": from 0..65535, (image / 257).round().astype('uint8')" if image.dtype == np.uint16 else ""
 
 
-def _no_file(path: Path) -> str:
+def _no_file(path: str | os.PathLike[str]) -> str:
     """Why `path`, which is not a regular file, is no picture."""
-    if path.is_dir():
+    reason = why_not_there(path)
+    if reason:
+        return reason
+    if Path(path).is_dir():
         return "it is a folder"
-    if path.exists():
-        return "it is not a regular file but a device or a pipe; save what it gives to a file first"
-    return "there is no such file"
+    return "it is not a regular file but a device or a pipe; save what it gives to a file first"
 
 
 def _name(source: ImageSource) -> str:

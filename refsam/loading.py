@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from refsam import backends, checkpoint
+from refsam import backends, checkpoint, files
 from refsam.errors import CheckpointError, InputError
 from refsam.model.sam import MobileSam
 
@@ -48,8 +48,9 @@ def weights_path(weights: str | os.PathLike[str] | None) -> Path:
 
     chosen = os.fspath(weights) if weights is not None else os.environ.get(WEIGHTS_VARIABLE) or _default_name()
     path = weights_store.locate(chosen)
-    if not path.exists():
-        raise CheckpointError(f"there is no weights file {path}; give a path, 'mobile_sam' or 'demo'")
+    reason = files.why_not_there(path)
+    if reason:
+        raise CheckpointError(f"no weights file {path}: {reason}; give a path, 'mobile_sam' or 'demo'")
     return path
 
 

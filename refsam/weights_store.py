@@ -48,7 +48,10 @@ def cache_folder() -> Path:
     """$REFSAM_CACHE, else `refsam` in the folder that the platform has for caches (it need not exist yet)."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
-        return Path(chosen).expanduser()
+        try:
+            return Path(chosen).expanduser()
+        except RuntimeError:
+            raise InputError(f"{CACHE_VARIABLE} is {chosen!r}, but there is no such home folder; set it to a folder") from None
     if sys.platform == "win32":
         return _folder("LOCALAPPDATA", "AppData/Local") / "refsam" / "Cache"
     if sys.platform == "darwin":
@@ -70,7 +73,7 @@ def _folder(variable: str, below_home: str) -> Path:
 def find(name: str = "mobile_sam") -> Path | None:
     """The downloaded and converted weights `name`, None where they are not there yet. Raises InputError for an unknown name."""
     place = _place(name)
-    return place if place.is_file() else None
+    return place if files.is_file(place) else None
 
 
 def _place(name: str) -> Path:
@@ -106,11 +109,11 @@ def fetch(
     Raises InputError where it cannot be downloaded or does not have the pinned hash, CheckpointError where it is not MobileSAM.
     """
     source, place = _source(name), _place(name)
-    if place.is_file() and not force:
+    if files.is_file(place) and not force:
         return place
     _make_folder(place.parent)
     with files.lock(place.with_suffix(".lock")):
-        if place.is_file() and not force:  # another process was faster
+        if files.is_file(place) and not force:  # another process was faster
             return place
         partial = place.with_name(f"{source.file}-{source.sha256[:12]}.part")
         # The network code is loaded only by those who download.

@@ -171,6 +171,13 @@ def test_a_missing_file_a_folder_and_an_empty_file_are_named(tmp_path):
         assert str(tmp_path / name) in str(error.value)
 
 
+@pytest.mark.core
+@pytest.mark.parametrize(("name", "problem"), [("x" * 300, "File name too long"), ("a\0b", "no file can have this name")])
+def test_a_name_that_the_system_does_not_take_is_an_input_error(name, problem):
+    with pytest.raises(InputError, match=f"cannot read the image .*: {problem}"):
+        read_image(name)
+
+
 def test_a_pipe_and_a_device_are_there_but_no_files(tmp_path):
     """Opening a pipe would wait for ever."""
     os.mkfifo(tmp_path / "pipe")

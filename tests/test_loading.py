@@ -132,6 +132,31 @@ def test_at_last_the_demo_with_one_line_that_says_so(demo: Path, capsys: pytest.
     assert "refsam weights fetch" in err
 
 
+@pytest.mark.parametrize("cache", ["x" * 300, "file"])
+def test_a_cache_that_cannot_be_looked_into_is_one_without_weights(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("REFSAM_CACHE", str(tmp_path / cache))
+    assert origin(refsam.load()) == demo
+
+
+def test_a_closed_home_folder_is_one_without_weights(demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is not the one that HOME belongs to."""
+    plain = Path.stat
+
+    def closed(path: Path, **how: Any) -> Any:
+        if "closed" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, **how)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    monkeypatch.setenv("REFSAM_CACHE", "/closed/cache")
+    assert origin(refsam.load()) == demo
+    with pytest.raises(CheckpointError, match=r"no weights file /closed/a\.pt: Permission denied; give a path"):
+        refsam.load("/closed/a.pt")
+
+
 @pytest.mark.usefixtures("nothing_downloaded")
 def test_an_installation_without_the_demo_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "PACKAGE", tmp_path)
@@ -142,7 +167,9 @@ def test_an_installation_without_the_demo_says_so(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"weights": "nowhere.safetensors"}, r"no weights file nowhere\.safetensors; give a path, 'mobile_sam' or 'demo'"),
+        ({"weights": "nowhere.safetensors"}, r"no weights file nowhere\.safetensors: there is no such file; give a path"),
+        ({"weights": "x" * 300}, "no weights file x+: File name too long; give a path, 'mobile_sam' or 'demo'"),
+        ({"weights": "a\0b"}, "no weights file a\0b: no file can have this name"),
         ({"weights": "vit_h"}, "no weights file vit_h"),
         ({"backend": "cuda"}, "backend is 'cuda'; there are: .*reference"),
         ({"dtype": "float16"}, "dtype is 'float16'; the model computes in 'float32' or 'float64'"),

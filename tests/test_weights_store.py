@@ -258,6 +258,12 @@ def test_the_cache_is_where_the_platform_has_caches(monkeypatch, platform, varia
     assert weights_store.cache_folder().as_posix() == expected
 
 
+def test_a_cache_in_the_home_of_nobody_is_an_input_error(monkeypatch):
+    monkeypatch.setenv("REFSAM_CACHE", "~nosuch/x")
+    with pytest.raises(InputError, match="REFSAM_CACHE is '~nosuch/x', but there is no such home folder; set it to a folder"):
+        weights_store.cache_folder()
+
+
 def test_convert_keeps_values_and_origin(tmp_path):
     source = tmp_path / "a.pt"
     source.write_bytes(pt_file())
