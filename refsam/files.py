@@ -1,11 +1,17 @@
-"""Files and folders that are either whole or not there."""
+"""Files and folders that are either whole or not there.
 
+What is being written lies beside its place as `.refsam-....tmp` and is taken away where that fails, for any reason that Python gets
+to know. SIGKILL or a power cut leave it, and while a folder is replaced they may leave the older one under such a name.
+"""
+
+import errno
 import os
 import re
 import secrets
 import shutil
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedWriter
@@ -17,6 +23,8 @@ _DESCRIPTOR = re.compile(r"(?:/dev|/proc/(\d+)(?:/task/\d+)?)/fd/(\d+)")
 """The name that the system gives to an open descriptor, of the process whose number it has, else of the one that asks."""
 _MAX_LINKS = 40
 """As many links in a row as Linux follows."""
+_PAUSES = (0.05, 0.2, 0.5)
+"""Seconds between attempts to replace a file on Windows."""
 
 
 def can_name_a_file(name: str) -> bool:
@@ -67,11 +75,12 @@ def why_not_there(path: str | os.PathLike[str]) -> str:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.
 
-    A symbolic link at `path` is replaced, not written through. A device, a pipe or an open descriptor (`/dev/stdout`, whatever
+    A symbolic link at `path` is replaced, not written through; a file's permissions stay. A device, a pipe or an open descriptor (`/dev/stdout`, whatever
     it leads to) cannot be replaced and is written to, a descriptor from where it stands. Raises InputError naming `path` where
     it cannot be written.
     """
     target = Path(path)
+    _refuse_name(target)
     _refuse_folder(target)
     if is_stream(target):
         with named(target), _open_stream(target) as stream:
@@ -80,11 +89,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     temporary = target.with_name(f".refsam-{secrets.token_hex(8)}.tmp")
     try:
         with named(target), temporary.open("xb") as file:
+            _keep_permissions(target, file.fileno())
             yield file
             file.flush()
             os.fsync(file.fileno())
         with named(target):
-            temporary.replace(target)
+            _replace(temporary, target)
     finally:
         with suppress(OSError):  # after the replacement it is gone; without its folder it never was
             temporary.unlink()
@@ -98,9 +108,10 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     and what it leads to is left alone. Raises InputError naming `path` where it cannot be written.
     """
     target = Path(path)
+    _refuse_name(target)
     if not target.name:
         raise InputError(f"cannot write {target}: name a folder within it")
-    if target.exists() and not target.is_dir():
+    if _kind(target) not in (0, stat.S_IFDIR):
         raise InputError(f"cannot write {target}: it is a file; name a folder")
     new, old = (target.with_name(f".refsam-{secrets.token_hex(8)}.tmp") for _ in range(2))
     try:
@@ -126,6 +137,7 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     An empty file beside it is made and taken away: only the system knows what it lets whom write where.
     """
     target = Path(path)
+    _refuse_name(target)
     if not folder:
         _refuse_folder(target)
     if is_stream(target):
@@ -139,9 +151,34 @@ def check_writable(path: str | os.PathLike[str], *, folder: bool = False) -> Non
     return None
 
 
+def _refuse_name(target: Path) -> None:
+    if not can_name_a_file(str(target)):
+        raise InputError(f"cannot write {str(target)!r}: no file can have this name")
+
+
 def _refuse_folder(target: Path) -> None:
     if stat.S_ISDIR(_kind(target)):
         raise InputError(f"cannot write {target}: it is a folder; name a file")
+
+
+def _keep_permissions(target: Path, descriptor: int) -> None:
+    """Let the file that will take the place of `target` be read by no more people than the one before."""
+    with suppress(OSError):  # there is none; or the file system has no permissions
+        mode = target.lstat().st_mode
+        if sys.platform != "win32" and stat.S_ISREG(mode):
+            os.fchmod(descriptor, stat.S_IMODE(mode))
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Windows refuses while another process has `target` open, which a virus scanner has for moments: it is tried again."""
+    for pause in _PAUSES if sys.platform == "win32" else ():
+        try:
+            temporary.replace(target)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
+    temporary.replace(target)
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
@@ -231,10 +268,12 @@ if sys.platform == "win32":
 
     def _acquire(descriptor: int) -> None:
         while True:
+            os.lseek(descriptor, 0, os.SEEK_SET)  # what is locked is the byte at the file's position
             try:
                 return msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)
-            except OSError:  # taken for ten seconds: wait on
-                continue
+            except OSError as error:
+                if error.errno != errno.EDEADLK:  # else it was taken for ten seconds: wait on
+                    raise
 else:
     import fcntl
 

@@ -1,11 +1,14 @@
 """Files that are whole or not there; locks."""
 
+import errno
+import importlib.util
 import os
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -129,6 +132,45 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
         file.write(b"x")
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "a")}
     assert len(modes) == 1
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_a_file_that_is_replaced_keeps_its_permissions_from_the_first_byte(tmp_path, mode):
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "a").chmod(mode)
+    with files.atomic_write(tmp_path / "a") as file:
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == mode
+        file.write(b"new")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_the_permissions_of_what_a_link_leads_to_are_not_its_own(tmp_path):
+    (tmp_path / "victim").write_bytes(b"")
+    (tmp_path / "victim").chmod(0o777)
+    (tmp_path / "link").symlink_to("victim")
+    (tmp_path / "plain").write_bytes(b"")
+    with files.atomic_write(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "link").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b", "a\0/b"])
+def test_what_can_be_no_name_is_an_input_error(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    for write in (files.atomic_write, files.atomic_folder):
+        with pytest.raises(InputError, match=r"cannot write 'a\\.*b': no file can have this name"), write(name):
+            pytest.fail("the block has to be left out")
+    for folder in (False, True):
+        with pytest.raises(InputError, match="no file can have this name"):
+            files.check_writable(name, folder=folder)
+    assert others(tmp_path) == []
+
+
+def test_a_folder_whose_name_is_too_long_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="cannot write .*: File name too long"), files.atomic_folder(tmp_path / ("x" * 300)):
+        pass
+    assert others(tmp_path) == []
 
 
 def test_a_device_is_written_to_and_stays_a_device():
@@ -266,3 +308,75 @@ def test_a_lock_dies_with_its_process(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "lock")], check=True, cwd=ROOT)
     with files.lock(tmp_path / "lock"):
         assert (tmp_path / "lock").exists()
+
+
+class FakeLocks:
+    """msvcrt, each of whose calls has the next outcome: an error's number, or None where the lock is had."""
+
+    LK_LOCK = 1
+
+    def __init__(self, *outcomes):
+        self.outcomes, self.positions = list(outcomes), []
+
+    def locking(self, descriptor, mode, count):
+        self.positions.append((os.lseek(descriptor, 0, os.SEEK_CUR), mode, count))
+        outcome = self.outcomes.pop(0)
+        if outcome is not None:
+            raise OSError(outcome, os.strerror(outcome))
+
+
+def on_windows(monkeypatch: pytest.MonkeyPatch, locks: FakeLocks) -> ModuleType:
+    """`refsam.files` as it is there."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setitem(sys.modules, "msvcrt", locks)
+    spec = importlib.util.spec_from_file_location("files_on_windows", files.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_on_windows_a_lock_is_waited_for_at_the_first_byte(tmp_path, monkeypatch):
+    (tmp_path / "lock").write_bytes(b"what someone wrote")
+    locks = FakeLocks(errno.EDEADLK, errno.EDEADLK, None)
+    with on_windows(monkeypatch, locks).lock(tmp_path / "lock"):
+        assert locks.positions == [(0, 1, 1)] * 3
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL, errno.EBADF])
+def test_on_windows_any_other_error_of_a_lock_is_named_at_once(tmp_path, monkeypatch, number):
+    locks = FakeLocks(number, None)
+    with (
+        pytest.raises(InputError, match=f"cannot write .*lock: {os.strerror(number)}"),
+        on_windows(monkeypatch, locks).lock(tmp_path / "lock"),
+    ):
+        pass
+    assert len(locks.positions) == 1
+
+
+@pytest.mark.parametrize(("refusals", "replaced"), [(2, True), (99, False)])
+def test_on_windows_a_file_that_is_open_elsewhere_is_replaced_a_moment_later(tmp_path, monkeypatch, refusals, replaced):
+    (tmp_path / "a").write_bytes(b"old")
+    left, pauses, plain = [refusals], [], Path.replace
+
+    def busy(path, target):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise PermissionError(errno.EACCES, "The process cannot access the file", str(path))
+        return plain(path, target)
+
+    there = on_windows(monkeypatch, FakeLocks())
+    monkeypatch.setattr(there, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(Path, "replace", busy)
+
+    def write():
+        with there.atomic_write(tmp_path / "a") as file:
+            file.write(b"new")
+
+    if replaced:
+        write()
+    else:
+        with pytest.raises(InputError, match="cannot write .*a: The process cannot access the file"):
+            write()
+    assert pauses == list(there._PAUSES)[:refusals]
+    assert (tmp_path / "a").read_bytes() == (b"new" if replaced else b"old")
+    assert others(tmp_path, "a") == []
