@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +34,9 @@ BUG = 70
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 """What a shell reports for a program that SIGPIPE ended (`refsam ... | head`)."""
+TERMINATED = 143
+"""What it reports for one that SIGTERM ended (`kill`, `timeout`, a scheduler)."""
+_WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 JsonFlag: TypeAlias = Annotated[bool, Parameter(name="--json", negative=(), help="Print one JSON document to stdout.")]
 """Annotation of a command's `as_json` argument."""
@@ -46,17 +51,38 @@ def run(build: Callable[[], App], tokens: Sequence[str]) -> int:
     try:
         if isinstance(sys.stdout, TextIOWrapper):  # a file name need not be text, and is no reason to fail after the work
             sys.stdout.reconfigure(errors="backslashreplace")
-        result = build()(tokens, print_error=False, exit_on_error=False, result_action="return_value")
-        sys.stdout.flush()
+        with _tidy_termination():
+            result = build()(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+            sys.stdout.flush()
     except BrokenPipeError:
         return _closed_pipe()
     except KeyboardInterrupt:
-        return _complain("interrupted", INTERRUPTED)
-    except SystemExit as stop:  # cyclopts makes one of Ctrl-C, rich of a pipe that closes while it prints the help
-        return _complain("interrupted", INTERRUPTED) if stop.code == INTERRUPTED else PIPE_CLOSED
+        return _complain(_WORDS[INTERRUPTED], INTERRUPTED)
+    except SystemExit as stop:  # cyclopts makes one of Ctrl-C, rich of a pipe that closes while it prints the help; and SIGTERM
+        return _complain(_WORDS[stop.code], stop.code) if isinstance(stop.code, int) and stop.code in _WORDS else PIPE_CLOSED
     except Exception as error:
         return _report(error)
     return result if isinstance(result, int) else OK
+
+
+@contextmanager
+def _tidy_termination() -> Iterator[None]:
+    """Within this block SIGTERM ends what is done as Ctrl-C does, so that nothing half-written is left behind.
+
+    A host that handles or ignores it goes on doing so. Only the main thread may change that.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(*_: Any) -> None:
+    raise SystemExit(TERMINATED)
 
 
 def _open_streams() -> None:

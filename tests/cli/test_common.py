@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +87,51 @@ def test_an_error_of_ours_shows_where_and_is_no_difference(capsys, error):
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert err.endswith("refsam: this is an error in refsam; please report the lines above\n")
+
+
+@pytest.mark.core
+def test_a_termination_leaves_nothing_half_written(tmp_path):
+    """As by `timeout` or a scheduler, in the middle of a file."""
+    code = """if True:
+        import os, signal, sys
+        from cyclopts import App
+        from refsam.cli import common
+        from refsam.files import atomic_write
+
+        def write():
+            with atomic_write(sys.argv[1]) as file:
+                file.write(b"half")
+                os.kill(os.getpid(), signal.SIGTERM)
+                signal.pause()
+
+        app = App()
+        app.default(write)
+        code = common.run(lambda: app, [])
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        sys.exit(code)
+    """
+    (tmp_path / "a").write_bytes(b"old")
+    command = [sys.executable, "-c", code, str(tmp_path / "a")]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "refsam: terminated\n")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_a_host_s_own_answer_to_termination_stays():
+    def act():
+        seen.append(signal.getsignal(signal.SIGTERM))
+
+    seen: list[object] = []
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert common.run(lambda: app_that(act), []) == 0
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        thread = threading.Thread(target=lambda: common.run(lambda: app_that(act), []))
+        thread.start()
+        thread.join()
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIG_IGN, signal.SIG_DFL]
 
 
 @pytest.mark.core
