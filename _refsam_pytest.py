@@ -34,7 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("refsam", "hold a port of MobileSAM against refsam")
     for name, metavar, words, several in OPTIONS:
         group.addoption(f"--refsam-{name}", action="append" if several else "store", metavar=metavar, default=None, help=words)
-        parser.addini(f"refsam_{name}", words, type="args" if several else "string", default=[] if several else "")
+        # Not "args": that is split as a shell does it, which takes the backslashes out of Windows' paths.
+        told = words.replace("again for", "another line for") if several else words
+        parser.addini(f"refsam_{name}", told, type="linelist" if several else "string", default=[] if several else "")
 
 
 _SESSION: pytest.StashKey[Session] = pytest.StashKey()
@@ -114,6 +116,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if find_spec("jinja2") is None:
             raise pytest.UsageError("--refsam-report needs jinja2: pip install 'refsam[report]'")
+        if not hasattr(config, "workerinput"):  # a worker of pytest-xdist writes none
+            _session(config).prepare_report()
 
 
 @pytest.hookimpl(optionalhook=True)

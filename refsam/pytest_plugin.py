@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from refsam.cli.prompts import collect
+from refsam.cli.results import make_folder
 from refsam.errors import InputError, RefsamError
-from refsam.files import atomic_write
+from refsam.files import atomic_write, check_writable
 from refsam.images import read_image
 from refsam.loading import WEIGHTS_VARIABLE, load
 from refsam.model.sam import MobileSam
@@ -25,6 +26,7 @@ from refsam.verify.reference import in_float64
 from refsam.verify.report import Record, record, render_text, to_html, to_json
 from refsam.verify.steps import all_stages, default_stages, matching
 
+REPORT_FILES = ("report.html", "report.json", "report.txt")
 NO_WEIGHTS = (
     "the port is judged by the reference's weights, so they have to be named: --refsam-weights FILE, mobile_sam or demo;"
     f" refsam_weights in the ini file; or ${WEIGHTS_VARIABLE}"
@@ -165,6 +167,18 @@ class Session:
 
     # --- the report ---------------------------------------------------------------------------------------------------------
 
+    def prepare_report(self) -> None:
+        """Make its folder; pytest's own error where it cannot be written there."""
+        folder = self.settings.report
+        if folder is None:
+            return
+        try:
+            make_folder(folder)
+            for name in REPORT_FILES:
+                check_writable(folder / name)
+        except RefsamError as error:
+            raise pytest.UsageError(f"refsam: the report: {error}") from None
+
     def sent(self) -> bytes:
         """What a worker of pytest-xdist hands on."""
         return pickle.dumps(self.found)
@@ -179,13 +193,10 @@ class Session:
         folder = self.settings.report
         if folder is None or not self.found:
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         texts = "\n\n\n".join(render_text(made) for made in self.found)
-        for name, text in (
-            ("report.html", to_html(self.found)),
-            ("report.json", json.dumps(to_json(self.found), indent=2, allow_nan=False)),
-            ("report.txt", f"{texts}\n"),
-        ):
+        forms = (to_html(self.found), json.dumps(to_json(self.found), indent=2, allow_nan=False), f"{texts}\n")
+        for name, text in zip(REPORT_FILES, forms, strict=True):
             with atomic_write(folder / name) as file:
                 file.write(text.encode())
-        self.written = str(folder / "report.html")
+        self.written = str(folder / REPORT_FILES[0])

@@ -236,6 +236,36 @@ def test_wrong_options_are_one_line(suite: pytest.Pytester) -> None:
     assert "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.parametrize(
+    ("report", "words"),
+    [
+        ("file", "ERROR: refsam: the report: cannot make the folder *file: File exists"),
+        ("taken", "ERROR: refsam: the report: cannot write *taken*report.html: it is a folder; name a file"),
+    ],
+)
+@pytest.mark.parametrize("in_ini", [True, False])
+def test_a_report_that_cannot_be_written_is_known_before_any_test(
+    suite: pytest.Pytester, report: str, words: str, in_ini: bool
+) -> None:
+    suite.makepyfile("def test_nothing(): ...")
+    (suite.path / "file").touch()
+    (suite.path / "taken" / "report.html").mkdir(parents=True)
+    if in_ini:
+        suite.makefile(".ini", pytest=f"{INI}refsam_report = {report}\n")
+    result = run(suite, *(() if in_ini else ("--refsam-report", report)))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([words])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_names_in_the_ini_file_stand_on_lines_of_their_own_as_they_are(suite: pytest.Pytester) -> None:
+    """With a backslash, as all paths of Windows, and with a space."""
+    names = ["photos\\one.png", "photo two.png"]
+    suite.makefile(".ini", pytest=INI.replace("refsam_image = photo.png", "refsam_image =\n    " + "\n    ".join(names)))
+    suite.makepyfile(f"def test_names(pytestconfig):\n    assert pytestconfig.getini('refsam_image') == {names}")
+    run(suite).assert_outcomes(passed=1)
+
+
 def test_with_xdist_there_is_one_report_of_all_workers(suite: pytest.Pytester) -> None:
     Image.fromarray(picture(120, 90)).save(suite.path / "second.png")
     suite.makepyfile(FIVE_LINES)
