@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from refsam.arguments import real_number
 from refsam.errors import InputError
 from refsam.masks import box_of
 from refsam.types import Array, Bool, Float, UInt8
@@ -49,8 +50,10 @@ def overlay(
         boxes: (N, 4) x0, y0, x1, y1 in image pixels.
         opacity: of a mask's colour, from 0 to 1.
     Raises:
-        InputError: masks of another size than the picture, or points, labels and boxes that do not fit together.
+        InputError: masks of another size than the picture, points, labels and boxes that do not fit together, or an opacity
+            beyond its bounds.
     """
+    opacity = real_number("opacity", opacity, 0, 1)
     points = _rows("points", points, 2)
     labels = np.ones(len(points)) if labels is None else np.asarray(labels).reshape(-1)
     if len(labels) != len(points):

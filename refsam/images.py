@@ -2,13 +2,17 @@
 
 import hashlib
 import os
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from refsam.arguments import whole_number
 from refsam.errors import InputError
 from refsam.files import is_file, why_not_there
 from refsam.shared_setting import SharedSetting
@@ -45,12 +49,25 @@ def _heed_warnings() -> None:
 _silence = SharedSetting(_ignore_warnings, _heed_warnings)
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Pillow warns at half of its limit and about odd metadata; neither concerns the pixels."""
+    # From Python 3.14 on filters may be each thread's own: then what one thread sets does not reach the others, nor theirs it.
+    if getattr(sys.flags, "context_aware_warnings", False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    else:
+        with _silence.changed():
+            yield
+
+
 def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
     """The picture in a file, upright, as 8-bit RGB.
 
     Args:
         source: a path, or a binary file open for reading (io.BytesIO for bytes).
-        ground: the grey that transparent pixels are blended with: white, or 0 for black.
+        ground: the grey that transparent pixels are blended with: 255 for white to 0 for black.
     Returns:
         EXIF orientation is applied. Grey and palette pictures become RGB; transparent pixels are blended with `ground`:
         white is what a viewer shows (upstream's users drop alpha instead, and get what lies hidden beneath: for that, pass
@@ -58,13 +75,13 @@ def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
         way, without colour profiles. An animation gives its first frame.
     Raises:
         InputError: the file is missing, not a picture, cut short, of a kind that does not fit 8-bit RGB (float pixels), or has
-            more pixels than Pillow's own limit (MAX_PIXELS, unless the caller changed it).
+            more pixels than Pillow's own limit (MAX_PIXELS, unless the caller changed it); or `ground` is no such grey.
         MemoryError: there is not enough memory for its pixels.
     """
-    name = _name(source)
+    name, ground = _name(source), whole_number("ground", ground, 0, 255)
     if isinstance(source, (str, os.PathLike)) and not is_file(source):
         raise InputError(f"cannot read the image {name}: {_no_file(source)}")
-    with _silence.changed():  # Pillow warns at half of its limit and about odd metadata; neither concerns the pixels
+    with _without_warnings():
         try:
             return _read(source, name, ground)
         except (InputError, MemoryError):

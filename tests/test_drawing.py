@@ -125,6 +125,11 @@ def test_what_does_not_fit_is_refused():
         overlay(GREY, points=[[0, 0], [1]])
     with pytest.raises(InputError, match="finite"):
         overlay(GREY, boxes=[0, 0, np.nan, 1])
+    for opacity in (5.0, -0.5):  # colours would wrap round
+        with pytest.raises(InputError, match=f"^opacity is {opacity}; it has to be from 0 to 1$"):
+            overlay(GREY, np.ones((1, 120, 160), np.bool_), opacity=opacity)
+    with pytest.raises(InputError, match="opacity is nan"):
+        overlay(GREY, opacity=float("nan"))
     with pytest.raises(InputError, match="2 points have 1 labels"):
         overlay(GREY, points=[[1, 2], [3, 4]], labels=[1])
 

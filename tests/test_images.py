@@ -4,10 +4,14 @@ import hashlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from refsam import images
 from refsam.errors import InputError
 from refsam.images import as_image, pixels_sha256, read_image
 
+ROOT = Path(images.__file__).parent.parent
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
@@ -98,6 +103,22 @@ def test_blending_rounds_as_exact_arithmetic():
     rgba = np.stack([colour, colour, colour, alpha], axis=-1).astype(np.uint8)
     exact = (colour * alpha + 255 * (255 - alpha)) / 255  # k / 255 is never halfway between two whole numbers
     np.testing.assert_array_equal(images._on_ground(rgba, 255)[..., 0], np.rint(exact))
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("ground", "message"),
+    [
+        (300, "ground is 300; it has to be from 0 to 255"),
+        (-1, "ground is -1; it has to be from 0 to 255"),
+        (0.5, "ground is 0.5, a float; a whole number is needed"),
+    ],
+)
+def test_a_ground_that_is_no_grey_is_not_taken_for_damage(tmp_path, ground, message):
+    path = saved(tmp_path, Image.new("RGBA", (2, 2), (1, 2, 3, 4)))
+    with pytest.raises(InputError, match=f"^{message}$"):
+        read_image(path, ground)
 
 
 def test_grey_with_alpha_and_a_transparent_palette_colour(tmp_path):
@@ -239,6 +260,37 @@ def test_pillows_warning_below_its_limit_is_silenced_here_only(tmp_path, monkeyp
         np.testing.assert_array_equal(read_image(path), RGB)
     with pytest.warns(Image.DecompressionBombWarning):
         Image.open(path).close()
+
+
+def test_warnings_are_silenced_where_filters_are_each_thread_s_own(tmp_path, monkeypatch):
+    """Python 3.14 without the GIL, or with -X context_aware_warnings=1: the list of filters is not the one in `warnings.filters`."""
+
+    def never():
+        raise AssertionError("the filters of the whole process are left alone")
+
+    monkeypatch.setattr(images, "sys", SimpleNamespace(flags=SimpleNamespace(context_aware_warnings=1)))
+    monkeypatch.setattr(images, "_silence", SimpleNamespace(changed=never))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    path = saved(tmp_path, Image.fromarray(RGB))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = list(warnings.filters)
+        np.testing.assert_array_equal(read_image(path), RGB)
+        assert warnings.filters == before
+
+
+def test_with_context_aware_warnings_no_filter_is_left_behind(tmp_path):
+    """Python before 3.14 does not know the option, and has nothing to do."""
+    code = (
+        "import sys, warnings; from PIL import Image; from refsam.images import read_image\n"
+        "Image.MAX_IMAGE_PIXELS = 20\n"
+        "with warnings.catch_warnings():\n"
+        "    warnings.simplefilter('error')\n"
+        "    filters = getattr(warnings, '_get_filters', lambda: warnings.filters)\n"
+        "    before = list(filters()); read_image(sys.argv[1]); assert list(filters()) == before\n"
+    )
+    path = saved(tmp_path, Image.fromarray(RGB))
+    subprocess.run([sys.executable, "-X", "context_aware_warnings=1", "-c", code, str(path)], check=True, cwd=ROOT, timeout=60)
 
 
 def test_threads_that_read_pictures_leave_the_warning_filters_as_they_are(tmp_path):

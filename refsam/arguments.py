@@ -1,0 +1,36 @@
+"""Single numbers that a caller gives, checked before any work is done with them."""
+
+import math
+import operator
+from numbers import Real
+from typing import Any
+
+from refsam.errors import InputError
+
+
+def whole_number(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """`value` as an int. Raises InputError where it is no whole number (one of NumPy's is), below `least` or above `most`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InputError(f"{name} is {value!r}, a {type(value).__name__}; a whole number is needed") from None
+    _check_bounds(name, number, least, most)
+    return number
+
+
+def real_number(name: str, value: Any, least: int | None = None, most: int | None = None) -> float:
+    """`value` as a float. Raises InputError where it is no number, not finite, below `least` or above `most`."""
+    if not isinstance(value, Real):
+        raise InputError(f"{name} is {value!r}, a {type(value).__name__}; a number is needed")
+    number = float(value)
+    if not math.isfinite(number):
+        raise InputError(f"{name} is {number}; a finite number is needed")
+    _check_bounds(name, number, least, most)
+    return number
+
+
+def _check_bounds(name: str, number: int | float, least: int | None, most: int | None) -> None:
+    if (least is None or number >= least) and (most is None or number <= most):
+        return
+    bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+    raise InputError(f"{name} is {number}; it has to be {bounds}")
