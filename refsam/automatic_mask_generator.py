@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from refsam.arguments import real_number, whole_number
 from refsam.crops import Crop, check_grids, crops, near_crop_edge, nms, point_grids
 from refsam.errors import InputError
 from refsam.images import as_image
@@ -114,21 +115,19 @@ class SamAutomaticMaskGenerator:
     ) -> None:
         if output_mode not in SEGMENTATIONS:
             raise InputError(f"output_mode is {output_mode!r}; there are: {', '.join(SEGMENTATIONS)}")
-        _at_least(1, points_per_batch=points_per_batch, crop_n_points_downscale_factor=crop_n_points_downscale_factor)
-        _at_least(0, crop_n_layers=crop_n_layers, min_mask_region_area=min_mask_region_area)
-        _at_least(0, stability_score_offset=stability_score_offset, crop_overlap_ratio=crop_overlap_ratio)
-        self.point_grids = _grids(points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor)
+        self.points_per_batch = whole_number("points_per_batch", points_per_batch, 1)
+        self.pred_iou_thresh = real_number("pred_iou_thresh", pred_iou_thresh)
+        self.stability_score_thresh = real_number("stability_score_thresh", stability_score_thresh)
+        self.stability_score_offset = real_number("stability_score_offset", stability_score_offset, 0)
+        self.box_nms_thresh = real_number("box_nms_thresh", box_nms_thresh)
+        self.crop_n_layers = whole_number("crop_n_layers", crop_n_layers, 0)
+        self.crop_nms_thresh = real_number("crop_nms_thresh", crop_nms_thresh)
+        self.crop_overlap_ratio = real_number("crop_overlap_ratio", crop_overlap_ratio, 0)
+        factor = whole_number("crop_n_points_downscale_factor", crop_n_points_downscale_factor, 1)
+        self.crop_n_points_downscale_factor = factor
+        self.min_mask_region_area = whole_number("min_mask_region_area", min_mask_region_area, 0)
+        self.point_grids = _grids(points_per_side, point_grids, self.crop_n_layers, factor)
         self.predictor = SamPredictor(model)
-        self.points_per_batch = points_per_batch
-        self.pred_iou_thresh = pred_iou_thresh
-        self.stability_score_thresh = stability_score_thresh
-        self.stability_score_offset = stability_score_offset
-        self.box_nms_thresh = box_nms_thresh
-        self.crop_n_layers = crop_n_layers
-        self.crop_nms_thresh = crop_nms_thresh
-        self.crop_overlap_ratio = crop_overlap_ratio
-        self.crop_n_points_downscale_factor = crop_n_points_downscale_factor
-        self.min_mask_region_area = min_mask_region_area
         self.output_mode = output_mode
         self.highest = {"predicted_iou": math.nan, "stability_score": math.nan}
 
@@ -140,7 +139,8 @@ class SamAutomaticMaskGenerator:
             progress: called with the number of points that are done, and of all.
 
         Returns:
-            A record for each mask, best-rated first (masks of smaller crops first, where there are crops):
+            A record for each mask, best-rated first (masks of smaller crops first, where there are crops; with
+            min_mask_region_area, those that it did not change before the others):
             `segmentation`, in the form of output_mode; `area` in pixels; `bbox` x, y, width, height, where a mask one pixel
             wide has width 0, as upstream's; `predicted_iou`; `point_coords` [[x, y]], the prompt; `stability_score`;
             `crop_box` x, y, width, height of the part of the picture that it was found in.
@@ -255,8 +255,7 @@ def _outlines(
 
 def _grids(per_side: int | None, grids: Sequence[Array] | None, layers: int, factor: int) -> list[Float[Array, "_ 2"]]:
     if per_side is not None and grids is None:
-        _at_least(1, points_per_side=per_side)
-        return point_grids(per_side, layers, factor)
+        return point_grids(whole_number("points_per_side", per_side, 1), layers, factor)
     if per_side is None and grids is not None:
         return check_grids(grids, layers)
     raise InputError("give either points_per_side or point_grids, and None for the other")
@@ -264,12 +263,6 @@ def _grids(per_side: int | None, grids: Sequence[Array] | None, layers: int, fac
 
 def _report(progress: Progress, before: int, total: int, done: int) -> None:
     progress(before + done, total)
-
-
-def _at_least(least: int, **numbers: int | float) -> None:
-    for name, number in numbers.items():
-        if not least <= number < np.inf:
-            raise InputError(f"{name} is {number}; it has to be at least {least}")
 
 
 def _xywh(box: Int[Array, "4"]) -> list[int]:

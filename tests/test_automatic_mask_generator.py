@@ -107,6 +107,16 @@ def test_masks_of_a_large_picture_are_not_kept_as_pixels():
 
 
 @pytest.mark.core
+def test_masks_that_small_regions_were_removed_from_come_after_the_others():
+    before = [r["segmentation"] for r in records(output_mode="coco_rle")]
+    found = records(output_mode="coco_rle", min_mask_region_area=3)
+    changed = [r["segmentation"] not in before for r in found]
+    assert 0 < sum(changed) < len(changed)
+    assert changed == sorted(changed)
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -119,8 +129,30 @@ def test_masks_of_a_large_picture_are_not_kept_as_pixels():
         ({"min_mask_region_area": -1}, "min_mask_region_area is -1"),
         ({"stability_score_offset": float("nan")}, "stability_score_offset is nan"),
         ({"points_per_side": None, "point_grids": [point_grid(2)], "crop_n_layers": 1}, "needs 2"),
+        ({"points_per_side": 2.5}, "points_per_side is 2.5, a float; a whole number is needed"),
+        ({"points_per_batch": 2.0}, "points_per_batch is 2.0, a float; a whole number is needed"),
+        ({"points_per_batch": "8"}, "points_per_batch is '8', a str; a whole number is needed"),
+        ({"crop_n_layers": 1.5}, "crop_n_layers is 1.5, a float"),
+        ({"crop_n_points_downscale_factor": 1.5}, "crop_n_points_downscale_factor is 1.5, a float"),
+        ({"min_mask_region_area": None}, "min_mask_region_area is None, a NoneType"),
+        ({"pred_iou_thresh": float("nan")}, "pred_iou_thresh is nan; a finite number is needed"),
+        ({"stability_score_thresh": float("inf")}, "stability_score_thresh is inf; a finite number is needed"),
+        ({"stability_score_offset": "1"}, "stability_score_offset is '1', a str; a number is needed"),
+        ({"stability_score_offset": -1.0}, "stability_score_offset is -1.0; it has to be at least 0"),
+        ({"box_nms_thresh": None}, "box_nms_thresh is None, a NoneType; a number is needed"),
+        ({"box_nms_thresh": float("nan")}, "box_nms_thresh is nan"),
+        ({"crop_nms_thresh": float("nan")}, "crop_nms_thresh is nan"),
+        ({"crop_overlap_ratio": float("nan")}, "crop_overlap_ratio is nan"),
+        ({"points_per_side": None, "point_grids": [[[0.5, 0.5], [0.1]]]}, r"point_grids\[0\] is not an array of numbers"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         SamAutomaticMaskGenerator(model(), **options)
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_of_numpy_are_numbers():
+    given = {"points_per_side": np.int64(5), "points_per_batch": np.uint8(9), "box_nms_thresh": np.float32(1), "crop_n_layers": 0}
+    assert records(output_mode="coco_rle", **given) == records(output_mode="coco_rle", points_per_batch=9)

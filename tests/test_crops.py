@@ -77,6 +77,14 @@ def test_grids_of_the_callers_are_checked(grid):
         check_grids([point_grid(2)], 1)
 
 
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("grid", [[[0.5, 0.5], [0.1]], np.array([["a", "b"]]), [[None, {}]]])
+def test_a_grid_without_numbers_is_named_by_its_layer(grid):
+    with pytest.raises(InputError, match=r"point_grids\[1\] is not an array of numbers; it has to be \(N, 2\)"):
+        check_grids([point_grid(2), grid], 1)
+
+
 @pytest.mark.peer
 @pytest.mark.filterwarnings("ignore")
 def test_upstream_cuts_and_suppresses_alike():
