@@ -36,11 +36,13 @@ Quad = tuple[int, int, int, int]
 
 def _check_number(name: str, value: Any) -> None:
     values = value if name in ("embed_dims", "depths", "num_heads", "window_sizes") else (value,)
-    kinds = (int, float) if name in ("mlp_ratio", "mbconv_expand_ratio") else (int,)
+    kinds, needed = ((int, float), "an int or a float") if name in ("mlp_ratio", "mbconv_expand_ratio") else ((int,), "an int")
     if not isinstance(values, tuple) or (values is value and len(values) != 4):
-        raise CheckpointError(f"config {name} is {value!r}; four whole numbers are needed")
+        raise CheckpointError(f"config {name} is {value!r} ({type(value).__name__}); a tuple of four whole numbers is needed")
     for number in values:
-        if isinstance(number, bool) or not isinstance(number, kinds) or not 0 < number <= LIMITS[name]:
+        if isinstance(number, bool) or not isinstance(number, kinds):  # NumPy's whole numbers are no ints, and not JSON's
+            raise CheckpointError(f"config {name} is {value!r} ({type(number).__name__}); {needed} is needed")
+        if not 0 < number <= LIMITS[name]:
             raise CheckpointError(f"config {name} is {value!r}; it has to be positive and at most {LIMITS[name]}")
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,6 +123,22 @@ def test_every_number_is_bounded(name: str) -> None:
 def test_four_numbers_are_four_numbers(name: str, value: Any) -> None:
     with pytest.raises(CheckpointError, match=name):
         dataclasses.replace(MOBILE_SAM, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": np.int64(512)}, r"config image_size is .*512\)? \(int64\); an int is needed"),
+        ({"image_size": 512.0}, r"config image_size is 512.0 \(float\); an int is needed"),
+        ({"mlp_ratio": "4"}, r"config mlp_ratio is '4' \(str\); an int or a float is needed"),
+        ({"embed_dims": [64, 128, 160, 320]}, r"config embed_dims is \[.*\] \(list\); a tuple of four whole numbers is needed"),
+        ({"depths": (2, 2.0, 6, 2)}, r"config depths is \(.*\) \(float\); an int is needed"),
+        ({"image_size": 4096}, "config image_size is 4096; it has to be positive and at most 2048"),
+    ],
+)
+def test_a_number_of_another_type_is_told_from_one_out_of_bounds(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=f"^{message}$"):
+        Config(**change)
 
 
 def test_only_ratios_may_be_fractions() -> None:
