@@ -4,7 +4,8 @@ A mask is (H, W) bool in image pixels. Its run-length code counts pixels down th
 outside first (so a mask whose first pixel is inside starts with 0).
 """
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,8 @@ Rle: TypeAlias = dict[str, Any]
 PROMPT_LOGIT = 10.0
 """The logit of a pixel that is surely inside, in a prompt made of a binary mask. The model's own are of this order."""
 
+_END = 1 << 32
+"""One more than the largest count: COCO's own code keeps 32 bits."""
 _MAX_GROUPS = 7  # of 5 bits: more than the 33 that a difference of two counts of 32 bits needs
 
 
@@ -45,8 +48,6 @@ def rle_to_mask(rle: Mapping[str, Any], max_pixels: int = MAX_PIXELS) -> Bool[Ar
     if height * width > max_pixels:
         raise InputError(f"run-length code: {height} x {width} is more than {max_pixels} pixels; max_pixels= allows more")
     counts = plain_counts(rle)
-    if counts.size and (counts.min() < 0 or counts.max() > max_pixels):
-        raise InputError(f"run-length code: a count of {counts.min() if counts.min() < 0 else counts.max()} cannot be")
     if int(counts.sum()) != height * width:
         raise InputError(f"run-length code: its counts add up to {counts.sum()}, but {height} x {width} is {height * width}")
     inside = np.arange(counts.size) % 2 == 1
@@ -124,23 +125,38 @@ def cut_out(image: UInt8[Array, "H W 3"], mask: Bool[Array, "H W"]) -> UInt8[Arr
 
 def _size(rle: Mapping[str, Any]) -> tuple[int, int]:
     size = rle.get("size")
-    if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(n, int) and n >= 0 for n in size):
+    try:
+        height, width = map(operator.index, size)  # type: ignore[arg-type]  # whatever it is
+    except (TypeError, ValueError):
+        height = width = -1
+    if height < 0 or width < 0:
         raise InputError(f"run-length code: size is {size!r}; [height, width] is needed")
-    return size[0], size[1]
+    return height, width
 
 
 def plain_counts(rle: Mapping[str, Any]) -> Int[Array, "N"]:
     """The counts of a run-length code as a new array, whatever form they come in. Raises InputError where they are damaged."""
     counts = rle.get("counts")
     if isinstance(counts, str | bytes):
-        return _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+        plain = _decompress(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+    else:
+        plain = _as_array(counts)
+    if plain.size and (plain.min() < 0 or plain.max() >= _END):
+        raise InputError(f"run-length code: a count of {plain.min() if plain.min() < 0 else plain.max()} cannot be")
+    return plain.astype(np.int64)
+
+
+def _as_array(counts: Any) -> Array:
+    """Plain counts as whole numbers of any type."""
     try:
         plain = np.array(counts)
     except (ValueError, OverflowError):
         plain = np.zeros(1)
-    if plain.ndim != 1 or (plain.size and plain.dtype.kind not in "iu"):
+    if plain.size == 0 and plain.ndim == 1:
+        return np.zeros(0, np.int64)  # an empty list is one of floats
+    if plain.ndim != 1 or plain.dtype.kind not in "iu":
         raise InputError("run-length code: counts have to be a list of whole numbers, or their compressed text")
-    return plain.astype(np.int64)
+    return plain
 
 
 def _decompress(text: bytes) -> Int[Array, "N"]:

@@ -9,7 +9,18 @@ from pycocotools import mask as coco
 
 from refsam import masks
 from refsam.errors import InputError
-from refsam.masks import area, box_of, coco_encode_rle, cut_out, iou, mask_to_logits, mask_to_rle, plain_counts, rle_to_mask
+from refsam.masks import (
+    area,
+    area_of_rle,
+    box_of,
+    coco_encode_rle,
+    cut_out,
+    iou,
+    mask_to_logits,
+    mask_to_rle,
+    plain_counts,
+    rle_to_mask,
+)
 
 MASKS = arrays(np.bool_, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
@@ -89,6 +100,44 @@ def test_the_order_in_memory_does_not_matter(masked):
 def test_a_damaged_code_is_refused(rle, message):
     with pytest.raises(InputError, match=message):
         rle_to_mask(rle)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("size", [(np.int64(2), np.int64(3)), np.array([2, 3]), np.array([2, 3], np.uint8), (2, 3)])
+def test_a_size_may_be_of_numpy_s_numbers(size):
+    rle = {"size": size, "counts": [1, 2, 3]}
+    assert rle_to_mask(rle).shape == (2, 3)
+    encoded = coco_encode_rle(rle)
+    assert encoded["size"] == [2, 3]
+    assert [type(side) for side in encoded["size"]] == [int, int]
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    "size", [np.array([2.0, 3.0]), np.array([2, -3]), np.array(2), None, 5, [2, 3, 4], "23", {"a": 1, "b": 2}]
+)
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(InputError, match=r"size is .*; \[height, width\] is needed"):
+        rle_to_mask({"size": size, "counts": [6]})
+
+
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("counts", "wrong"),
+    [
+        ([9, -5], -5), ([0, 2**36], 2**36), ([2**32], 2**32), ("4N", -2), (np.array([1, 2**63], np.uint64), 2**63),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("use", [area_of_rle, coco_encode_rle, plain_counts, rle_to_mask])
+def test_counts_that_no_mask_has_are_refused_by_all(use, counts, wrong):
+    with pytest.raises(InputError, match=f"a count of {wrong} cannot be"):
+        use({"size": [2, 2], "counts": counts})
+
+
+def test_the_largest_count_is_encoded_whole():
+    rle = {"size": [2**16, 2**16], "counts": [1, 2**32 - 1]}
+    assert plain_counts(coco_encode_rle(rle)).tolist() == rle["counts"]
+    assert area_of_rle(rle) == 2**32 - 1
 
 
 def test_masks_larger_than_a_strangers_may_be_are_had_on_demand():
