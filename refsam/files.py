@@ -1,7 +1,7 @@
 """Files and folders that are either whole or not there.
 
-What is being written lies beside its place as `.refsam-....tmp` and is taken away where that fails, for any reason that Python gets
-to know. SIGKILL or a power cut leave it, and while a folder is replaced they may leave the older one under such a name.
+What is being written lies beside its place as `.refsam-....tmp`, and is taken away where that fails. What ends Python at once
+(SIGKILL, SIGTERM outside the console, a power cut) leaves it; where a folder was being replaced, the older one may be named so.
 """
 
 import errno
@@ -75,9 +75,9 @@ def why_not_there(path: str | os.PathLike[str]) -> str:
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """A binary file to write to, which takes the place of `path` when the block ends, and leaves no trace where it fails.
 
-    A symbolic link at `path` is replaced, not written through; a file's permissions stay. A device, a pipe or an open descriptor (`/dev/stdout`, whatever
-    it leads to) cannot be replaced and is written to, a descriptor from where it stands. Raises InputError naming `path` where
-    it cannot be written.
+    A symbolic link at `path` is replaced, not written through; a file's permissions stay as they were. A device, a pipe or an
+    open descriptor (`/dev/stdout`, whatever it leads to) cannot be replaced and is written to, a descriptor from where it stands.
+    Raises InputError naming `path` where it cannot be written.
     """
     target = Path(path)
     _refuse_name(target)

@@ -168,7 +168,7 @@ def test_what_can_be_no_name_is_an_input_error(tmp_path, monkeypatch, name):
 
 
 def test_a_folder_whose_name_is_too_long_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="cannot write .*: File name too long"), files.atomic_folder(tmp_path / ("x" * 300)):
+    with pytest.raises(InputError, match=r"cannot write .*: File name too long"), files.atomic_folder(tmp_path / ("x" * 300)):
         pass
     assert others(tmp_path) == []
 
@@ -375,7 +375,7 @@ def test_on_windows_a_file_that_is_open_elsewhere_is_replaced_a_moment_later(tmp
     if replaced:
         write()
     else:
-        with pytest.raises(InputError, match="cannot write .*a: The process cannot access the file"):
+        with pytest.raises(InputError, match=r"cannot write .*a: The process cannot access the file"):
             write()
     assert pauses == list(there._PAUSES)[:refusals]
     assert (tmp_path / "a").read_bytes() == (b"new" if replaced else b"old")

@@ -263,7 +263,7 @@ def test_pillows_warning_below_its_limit_is_silenced_here_only(tmp_path, monkeyp
 
 
 def test_warnings_are_silenced_where_filters_are_each_thread_s_own(tmp_path, monkeypatch):
-    """Python 3.14 without the GIL, or with -X context_aware_warnings=1: the list of filters is not the one in `warnings.filters`."""
+    """Python 3.14 without the GIL, or with -X context_aware_warnings=1: `warnings.filters` is not the list in use."""
 
     def never():
         raise AssertionError("the filters of the whole process are left alone")
