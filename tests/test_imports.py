@@ -16,7 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "refsam"
 
 # A module may import those of its own layer (without a circle) and of the layers above it in this list.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "arguments", "config", "parameters", "resources", "files", "printing", "shared_setting", "blas", "threads"),
+    ("types", "errors"),
+    ("arguments", "config", "parameters", "resources", "files", "printing", "shared_setting", "blas", "threads"),
     ("ops",),
     ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
     ("figures", "model", "transforms", "masks", "mask_difference", "regions", "crops", "drawing"),
