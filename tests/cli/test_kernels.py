@@ -68,9 +68,10 @@ def test_check_of_what_is_no_file_is_bad_input(refused, folder: Path) -> None:
     assert "cannot read bytes.metal" in refused("kernels", "check", "bytes.metal", *ON_EMULATOR)
 
 
-def test_check_takes_every_kernel_of_ours(run) -> None:
-    for path in sorted(kernels_folder().glob("relu.metal")):
-        assert run("kernels", "check", path, *ON_EMULATOR)[0] == 0
+@pytest.mark.parametrize("path", sorted(kernels_folder().glob("*.metal")), ids=lambda path: path.stem)
+def test_check_takes_every_kernel_of_ours(run, path: Path) -> None:
+    code, out, _ = run("kernels", "check", path, *ON_EMULATOR)
+    assert (code, out.startswith(f"{path}: ok, kernels: ")) == (0, True), out
 
 
 def test_run_runs_a_kernel_on_files(run, square: Path, folder: Path) -> None:
