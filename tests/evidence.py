@@ -13,29 +13,31 @@ from coreml import evidence as coreml_evidence  # noqa: E402
 from emulator import evidence as emulator_evidence  # noqa: E402
 from golden.cases import CASES  # noqa: E402
 from golden.test_golden import float32_error, golden, sample_difference  # noqa: E402
+from tables import write_pages  # noqa: E402
 from test_quirks import MUTANTS, Mutant, first_difference  # noqa: E402
 from threadpoolctl import threadpool_info  # noqa: E402
 from verify import clean_evidence, oracle_evidence, verdict_cost  # noqa: E402
 
 from kernels import evidence as kernel_evidence  # noqa: E402
-from refsam.files import atomic_write  # noqa: E402
 
 
 def main(folder: Path) -> None:
-    """Write all tables into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "quirks.md", quirks())
-    write(folder / "parity.md", parity())
-    write(folder / "emulator.md", emulator_evidence.emulator_tables())
-    write(folder / "kernels.md", kernel_evidence.kernel_modes())
-    write(folder / "kernel-faults.md", kernel_evidence.kernel_faults())
-    write(folder / "kernel-random-faults.md", kernel_evidence.kernel_random_faults())
-    write(folder / "kernel-fuzzing.md", kernel_evidence.kernel_fuzzing())
-    write(folder / "oracle-faults.md", oracle_evidence.oracle_faults())
-    write(folder / "oracle-clean.md", clean_evidence.oracle_clean())
-    write(folder / "oracle-cost.md", verdict_cost.cost())
+    """Write all tables into `folder`. Ends with an error where one has a miss, after all are written."""
+    pages = {
+        "quirks.md": quirks,
+        "parity.md": parity,
+        "emulator.md": emulator_evidence.emulator_tables,
+        "kernels.md": kernel_evidence.kernel_modes,
+        "kernel-faults.md": kernel_evidence.kernel_faults,
+        "kernel-random-faults.md": kernel_evidence.kernel_random_faults,
+        "kernel-fuzzing.md": kernel_evidence.kernel_fuzzing,
+        "oracle-faults.md": oracle_evidence.oracle_faults,
+        "oracle-clean.md": clean_evidence.oracle_clean,
+        "oracle-cost.md": verdict_cost.cost,
+    }
     for name in ("package_faults", "executor_faults", "drawn_faults", "fuzzing"):
-        write(folder / f"coreml-{name.replace('_', '-')}.md", getattr(coreml_evidence, f"coreml_{name}")())
+        pages[f"coreml-{name.replace('_', '-')}.md"] = getattr(coreml_evidence, f"coreml_{name}")
+    write_pages(folder, pages)
 
 
 def quirks() -> Iterable[str]:
@@ -93,13 +95,6 @@ def blas() -> str:
     """The BLAS that NumPy computes with here."""
     found = [x for x in threadpool_info() if x["user_api"] == "blas"]
     return ", ".join(f"{x['internal_api']} {x['version']} ({x.get('architecture', 'unknown')})" for x in found) or "its own BLAS"
-
-
-def write(path: Path, lines: Iterable[str]) -> None:
-    """One Markdown file, whole or not at all."""
-    with atomic_write(path) as file:
-        file.write(("\n".join(lines) + "\n").encode())
-    print(path)
 
 
 if __name__ == "__main__":
