@@ -5,7 +5,7 @@ PHOTOS := tests/data/photos
 OUT := demo-output
 GATED := encoder,decoder/1,decoder/16,set_image/12MP,predict/12MP
 
-.PHONY: demo test quick lint bench bench-peers bench-gate evidence docs goldens clean
+.PHONY: demo test test-peer quick lint bench bench-peers bench-gate evidence docs goldens clean
 
 demo: .venv/installed ## segment real photographs from a click and from a box; pictures in demo-output/
 	mkdir -p $(OUT)
@@ -17,6 +17,9 @@ demo: .venv/installed ## segment real photographs from a click and from a box; p
 
 test: .venv/tested ## everything but the long proofs
 	$(BIN)/python -m pytest -q -n auto
+
+test-peer: .venv/tested .venv/peer ## the tests that compare live with upstream's torch code (several GB of downloads)
+	REFSAM_TESTS_REQUIRE=peer $(BIN)/python -m pytest -q -m peer
 
 quick: .venv/tested ## the core tests on small models, for every save: within a minute on two cores (make test checks annotations)
 	JAXTYPING_DISABLE=1 $(BIN)/python -m pytest -q -n auto -m core

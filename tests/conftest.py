@@ -4,7 +4,6 @@ That triples the time of a test that runs a model. So every core test is checked
 every run; with the profile "evidence" all are.
 """
 
-import importlib.util
 import os
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import jaxtyping
 import pytest
+import required
 from jaxtyping import install_import_hook
 
 with install_import_hook("refsam", "beartype.beartype"):
@@ -27,8 +27,14 @@ hypothesis.settings.register_profile("evidence", deadline=None, max_examples=10_
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
 hypothesis.settings.load_profile(PROFILE)
 
-NEEDS = {"peer": ("torch", "mobile_sam"), "coremltools": ("coremltools",), "onnxruntime": ("onnxruntime",)}
-MISSING = [marker for marker, names in NEEDS.items() if not all(importlib.util.find_spec(name) for name in names)]
+MISSING = required.missing()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a run without what $REFSAM_TESTS_REQUIRE names."""
+    reason = required.complaint(os.environ.get(required.VARIABLE, ""), MISSING)
+    if reason:
+        raise pytest.UsageError(reason)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
