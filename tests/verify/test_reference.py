@@ -1,5 +1,6 @@
 """Truth, budgets, the cache."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,18 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.Monk
     monkeypatch.setattr("refsam.weights_store.cache_folder", lambda: blocked)
     made = Reference(refsam.load("demo", dtype="float64"), cases(TINY)["points"], []).load_or_measure("float32")
     assert made.budget("float32")["image_encoder"] > 0
+
+
+def test_a_reference_that_is_kept_pushes_out_the_oldest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REFSAM_CACHE", str(tmp_path))
+    model = MobileSam(standin_weights(TINY), TINY, dtype="float64", metadata={"weights_sha256": "0" * 64})
+    places = []
+    for second, case in enumerate(("points", "box", "mask")):
+        places.append(Reference(model, cases(TINY)[case], []).load_or_measure("float32").path("float32"))
+        os.utime(places[-1], (second, second))
+        if not second:
+            monkeypatch.setattr("refsam.verify.reference.CACHE_BYTES", int(2.5 * places[0].stat().st_size))
+    assert [path.exists() for path in places] == [False, True, True]
 
 
 def test_a_precision_has_one_place_whatever_it_is_called() -> None:
