@@ -110,10 +110,36 @@ def test_infer_takes_mobile_sams_numbers_where_shapes_are_silent() -> None:
     assert {name: getattr(found, name) for name in NOT_INFERABLE} == {"image_size": 1024, "decoder_num_heads": 8}
 
 
-@pytest.mark.parametrize("name", LIMITS)
+GREATEST = {
+    "image_size": 2048,
+    "embed_dims": 1024,
+    "depths": 32,
+    "num_heads": 64,
+    "window_sizes": 64,
+    "prompt_embed_dim": 1024,
+    "mask_in_chans": 256,
+    "decoder_depth": 16,
+    "decoder_num_heads": 64,
+    "decoder_mlp_dim": 8192,
+    "attention_downsample_rate": 16,
+    "num_multimask_outputs": 16,
+    "iou_head_depth": 16,
+    "iou_head_hidden_dim": 2048,
+    "mlp_ratio": 16,
+    "mbconv_expand_ratio": 16,
+}
+"""What a weights file may ask for, written down a second time: a bound that is raised by mistake is noticed."""
+
+
+def test_the_bounds_are_these_and_every_number_has_one() -> None:
+    assert LIMITS == GREATEST
+    assert {field.name for field in dataclasses.fields(Config)} == {*GREATEST}
+
+
+@pytest.mark.parametrize("name", GREATEST)
 def test_every_number_is_bounded(name: str) -> None:
     several = isinstance(getattr(MOBILE_SAM, name), tuple)
-    for value in (0, -1, LIMITS[name] + 1, 10**30, True, "4", None, float("nan"), float("inf")):
+    for value in (0, -1, GREATEST[name] + 1, 10**30, True, "4", None, float("nan"), float("inf")):
         with pytest.raises(CheckpointError, match=name):
             dataclasses.replace(MOBILE_SAM, **{name: (value,) * 4 if several else value})
 
@@ -200,11 +226,22 @@ def test_hostile_json_is_a_checkpoint_error(text: str) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from([*LIMITS]) | st.text(max_size=5), inner, max_size=4),
+    | st.dictionaries(st.sampled_from([*GREATEST]) | st.text(max_size=5), inner, max_size=4),
 )
 
 
-@given(JSON)
+@st.composite
+def nearly_configs(draw: st.DrawFn) -> dict[str, Any]:
+    """The object of a valid config with some keys left out and at most two values replaced; about half stay valid."""
+    document = json.loads(draw(configs()).to_json())
+    for name in draw(st.lists(st.sampled_from([*GREATEST]), max_size=3)):
+        document.pop(name, None)
+    numbers = st.sampled_from([1, 2, 4, 8, 2.5, 16, 320]) | JSON
+    changes = draw(st.dictionaries(st.sampled_from([*GREATEST]), numbers | st.lists(numbers, min_size=4, max_size=4), max_size=2))
+    return {**document, **changes}
+
+
+@given(JSON | nearly_configs())
 def test_any_json_is_a_config_or_an_input_error(document: Any) -> None:
     try:
         config = Config.from_json(json.dumps(document))
@@ -212,6 +249,8 @@ def test_any_json_is_a_config_or_an_input_error(document: Any) -> None:
         return
     assert isinstance(document, dict)
     assert Config.from_json(config.to_json()) == config
+    given_numbers = {name: tuple(value) if isinstance(value, list) else value for name, value in document.items()}
+    assert config == dataclasses.replace(MOBILE_SAM, **given_numbers)
 
 
 SHAPES = parameter_shapes(TINY)
