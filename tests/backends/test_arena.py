@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refsam.backends.fast.arena import Arena, merged, nameless_file
+from refsam.backends.fast.arena import LINE_BYTES, Arena, merged, nameless_file
 
 pytestmark = pytest.mark.core
 
@@ -22,10 +22,15 @@ def arena() -> Iterator[Arena]:
     os.close(file)
 
 
-@given(st.lists(st.one_of(st.integers(0, 3000), st.just("drop")), max_size=60), st.randoms())
+LITTLE = 1 << 13
+"""So that lists of arrays fill it."""
+FITTING = st.sampled_from([LITTLE // 16, LITTLE // 8])  # a quarter and a half of it, which fill it to the last byte
+
+
+@given(st.lists(st.one_of(st.integers(0, 700), FITTING, st.just("drop")), min_size=10, max_size=40), st.randoms())
 def test_arrays_that_live_at_the_same_time_lie_apart_and_begin_with_a_cache_line(steps: list[int | str], chance) -> None:
-    file = nameless_file(SIZE)
-    arena, alive = Arena(file, SIZE), []
+    file = nameless_file(LITTLE)
+    arena, alive = Arena(file, LITTLE), []
     os.close(file)  # the mapping stays
     for number, step in enumerate(steps):
         if step == "drop":
@@ -34,19 +39,25 @@ def test_arrays_that_live_at_the_same_time_lie_apart_and_begin_with_a_cache_line
             continue
         array = arena.empty(step)
         if array is None:
-            assert step * 4 > largest_gap(arena, [a for a, _ in alive]) - 64
+            assert whole_lines(step * 4) > largest_gap(arena, [a for a, _ in alive])
             continue
         array[...] = number
         assert array.__array_interface__["data"][0] % 64 == 0
         alive.append((array, number))
+        del array  # or what is dropped next is not gone
         assert all((a == n).all() for a, n in alive)
 
 
 def largest_gap(arena: Arena, arrays: list[np.ndarray]) -> int:
-    """Bytes between neighbours."""
+    """Bytes between the cache lines of neighbours."""
     places = sorted((arena.place(array)[0], array.nbytes) for array in arrays)  # type: ignore[index]
-    ends = [0, *(start + max(length, 1) for start, length in places)]
-    return max(start - end for end, start in zip(ends, [*(start for start, _ in places), SIZE], strict=True))
+    ends = [0, *(start + whole_lines(length) for start, length in places)]
+    return max(start - end for end, start in zip(ends, [*(start for start, _ in places), arena.size], strict=True))
+
+
+def whole_lines(length: int) -> int:
+    """Bytes of the cache lines that so many bytes take; an array of none takes one."""
+    return max(-(-length // LINE_BYTES), 1) * LINE_BYTES
 
 
 def test_a_place_is_free_again_when_the_last_view_is_gone(arena: Arena) -> None:
