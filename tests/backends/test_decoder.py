@@ -166,7 +166,7 @@ def test_no_kind_of_prompt_loses_more_than_twice_the_definition_s_greatest_loss(
     check(fast, truth, found.greatest_logits_loss, found.error)
 
 
-@settings(max_examples=10)
+@settings(max_examples=settings.default.max_examples // 3)  # each decodes twice
 @given(
     count=st.integers(1, 13),
     points=st.integers(0, 24),
