@@ -95,7 +95,37 @@ JSON = st.recursive(
 )
 
 
-@given(JSON)
+NUMBERS = st.sampled_from([0, 1, 2.5, -3, "4", 1e9])
+POINT = st.lists(NUMBERS, min_size=2, max_size=2)
+BOX = st.lists(NUMBERS, min_size=4, max_size=4)
+LABEL = st.sampled_from([0, 1, "0", "1"])
+
+
+@st.composite
+def nearly_entries(draw):
+    """A valid entry of our own form, or with one value replaced by any."""
+    entry = {
+        "points": (points := draw(st.lists(POINT, max_size=3))),
+        "labels": draw(st.lists(LABEL, min_size=len(points), max_size=len(points))),
+        "box": draw(st.none() | BOX),
+        "mask": draw(st.sampled_from([None, "m.png", "a/b.npz", "a\0b"])),
+        "name": draw(st.text(max_size=5)),
+    }
+    for key in draw(st.lists(st.sampled_from(["labels", "box", "mask", "name"]), max_size=3)):
+        entry.pop(key, None)
+    wrong = draw(st.sampled_from([None, None, None, *entry, "labels", "labels", "type"]))
+    return entry if wrong is None else {**entry, wrong: draw(st.lists(LABEL, max_size=3) | BOX | JSON)}
+
+
+TYPED = st.fixed_dictionaries(
+    {"type": st.sampled_from(["point"] * 3 + ["rectangle", "circle"]), "data": POINT | POINT | BOX},
+    optional={"label": LABEL | JSON},
+)
+ENTRIES = st.lists(nearly_entries(), max_size=3) | st.lists(TYPED, max_size=3)
+DOCUMENTS = JSON | nearly_entries() | nearly_entries() | ENTRIES | st.fixed_dictionaries({"prompts": ENTRIES})
+
+
+@given(DOCUMENTS)
 def test_any_document_gives_prompts_or_an_input_error(tmp_path_factory, document):
     path = written(tmp_path_factory.getbasetemp(), document)
     try:
