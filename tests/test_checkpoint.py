@@ -274,9 +274,8 @@ def damage(draw, size):
     many come as go: a file whose data moved is refused for that alone."""
     anywhere, ends = st.integers(0, size - 1), st.integers(0, 200) | st.integers(0, 30_000) | st.integers(size - 30_000, size - 1)
     start = draw(anywhere | anywhere | anywhere | ends)
-    new = draw(
-        st.binary(min_size=1, max_size=4) | st.sampled_from([b"\x7e" * 4, b"\xbc" * 4])
-    )  # as float16 NaN and a negative number
+    wrong_numbers = st.sampled_from([b"\x7e" * 4, b"\xbc" * 4])  # as float16 NaN and a negative number
+    new = draw(st.binary(min_size=1, max_size=4) | wrong_numbers)
     return start, draw(st.sampled_from([len(new), len(new), len(new), 0, 1])), new
 
 
