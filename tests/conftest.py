@@ -22,7 +22,7 @@ from standin import TINY, standin_weights  # after the hook: it imports refsam
 
 # Machines of CI are slow and shared: no deadline. The seed is fixed there, so that a run can be repeated.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=30)
-hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=30, derandomize=True, database=None)
 hypothesis.settings.register_profile("evidence", deadline=None, max_examples=10_000)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
 hypothesis.settings.load_profile(PROFILE)

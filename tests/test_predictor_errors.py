@@ -125,9 +125,11 @@ def test_reset_forgets_the_picture(fresh: SamPredictor) -> None:
 )
 def test_a_bad_picture_is_explained_and_the_old_one_stays(fresh: SamPredictor, image: Any, message: str) -> None:
     fresh.set_image(IMAGE)
+    embedding, sizes = fresh.get_image_embedding(), (fresh.original_size, fresh.input_size)
     with pytest.raises(InputError, match=message):
         fresh.set_image(image)
-    assert fresh.get_image_embedding() is not None
+    assert fresh.get_image_embedding() is embedding
+    assert (fresh.original_size, fresh.input_size) == sizes == (SIZE, (40, 64))
 
 
 @pytest.mark.core
