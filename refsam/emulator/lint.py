@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from refsam.emulator.error import error
-from refsam.emulator.parse import BUILT_IN, Signature, line_of, refusal, split, without_comments
+from refsam.emulator.parse import BUILT_IN, Lines, Signature, refusal, split, without_comments
 from refsam.emulator.vectors import INTEGERS
 
 ATTRIBUTES = {*BUILT_IN, "buffer", "max_total_threads_per_threadgroup"}
@@ -93,8 +93,9 @@ def explained(message: str) -> str:
 def text_findings(source: str) -> list[Finding]:
     """The pass over the text."""
     text = without_comments(source)
+    lines = Lines(text)
     rules = (_attributes, _reserved_names, _long_double, _opencl_vectors, _foreign_names, _missing_names)
-    return [Finding(line_of(text, position), rule) for find in rules for position, rule in find(text)]
+    return [Finding(lines.number(position), rule) for find in rules for position, rule in find(text)]
 
 
 def refuse_line_directives(source: str) -> None:

@@ -4,6 +4,7 @@ Clang checks everything else. What is not understood is an error, never a guess.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -85,7 +86,9 @@ def signatures(source: str) -> list[Signature]:
     Raises error, with the line, on a signature that the emulator cannot call.
     """
     text = without_comments(source)
-    found = [_signature(text, match) for match in re.finditer(r"\b(?:kernel|vertex|fragment)\b", text)]
+    lines = Lines(text)
+    words = re.finditer(r"\b(?:kernel|vertex|fragment)\b", text)
+    found = [_signature(text, match, lines.number(match.start())) for match in words]
     for signature in found:
         if [s.name for s in found].count(signature.name) > 1:
             raise refusal(signature.line, f"redefinition of kernel '{signature.name}'")
@@ -112,17 +115,28 @@ def refusal(line: int, what: str) -> error:
     return error(f"program_source:{line}: error: {what}")
 
 
+class Lines:
+    """The line numbers of a text. Its lines are found once: asking for many numbers takes no longer in a long text."""
+
+    def __init__(self, text: str) -> None:
+        markers = [*re.finditer(r"\n#line (\d+)", text)]
+        self.ends = [found.start() for found in re.finditer(r"\n", text)]
+        self.markers = [found.start(1) for found in markers]
+        # What to add to the number of line ends before a position behind the marker, whose next line has the marker's number.
+        self.shifts = [int(found[1]) - 2 - bisect_left(self.ends, found.start()) for found in markers]
+
+    def number(self, position: int) -> int:
+        """From 1, or from what the last #line before it says (templates.py writes such)."""
+        last = bisect_right(self.markers, position) - 1
+        return bisect_left(self.ends, position) + (1 if last < 0 else self.shifts[last])
+
+
 def line_of(text: str, position: int) -> int:
-    """Line number, from 1, or from what the last #line before it says (templates.py writes such)."""
-    marker = text.rfind("\n#line ", 0, position)
-    number = re.compile(r"\n#line (\d+)").match(text, marker) if marker >= 0 else None
-    if number is None:
-        return text.count("\n", 0, position) + 1
-    return int(number[1]) + text.count("\n", marker + 1, position) - 1
+    """One number of `Lines`."""
+    return Lines(text).number(position)
 
 
-def _signature(text: str, match: re.Match[str]) -> Signature:
-    line = line_of(text, match.start())
+def _signature(text: str, match: re.Match[str], line: int) -> Signature:
     if match[0] != "kernel":
         raise refusal(line, f"{match[0]} functions cannot be run; the emulator runs kernels on buffers")
     head = re.compile(r"kernel\s+(?:\[\[[^\]]*\]\]\s*)?void\s+(?:\[\[[^\]]*\]\]\s*)?(\w+)\s*\(").match(text, match.start())

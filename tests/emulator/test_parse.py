@@ -11,7 +11,7 @@ from refsam import emulator as mc
 from refsam.emulator.layout import Layout
 from refsam.emulator.lint import text_findings
 from refsam.emulator.options import WIDTHS, Options
-from refsam.emulator.parse import BUILT_IN, MAX_BUFFERS, signatures, without_comments
+from refsam.emulator.parse import BUILT_IN, MAX_BUFFERS, Lines, signatures, without_comments
 from refsam.emulator.plan import group_threads
 from refsam.emulator.templates import instantiated
 from refsam.emulator.vectors import partitions
@@ -71,9 +71,24 @@ def test_any_template_is_instantiated_or_an_error(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["(float4)(", "[[ ", "(float4)(1, ", "[[buffer(0)]] "])
 def test_the_time_for_a_text_grows_as_its_length(piece: str) -> None:
+    """Four times as long: four times the time, sixteen times where it grew as the square."""
+    short, long = (min(seconds(piece * n) for _ in range(3)) for n in (5000, 20_000))
+    assert long < 8 * short
+
+
+def seconds(text: str) -> float:
     begin = time.process_time()
-    text_findings(piece * 10_000)
-    assert time.process_time() - begin < 10
+    text_findings(text)
+    return time.process_time() - begin
+
+
+@given(st.lists(st.sampled_from(["\n", "x", '\n#line 7 "program_source"\n', "\n#line 30\n"]), max_size=20))
+def test_lines_are_numbered_as_a_preprocessor_does(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    lines, number = Lines(text), 1
+    for start, row in ((found.start(), found[0]) for found in re.finditer(r"^.*$", text, re.MULTILINE)):
+        assert row.startswith("#line") or lines.number(start) == lines.number(start + len(row)) == number
+        number = int(row.split()[1]) if row.startswith("#line") else number + 1
 
 
 @given(limit=st.none() | st.integers(1, 1024), size=st.integers(64, 1024), width=st.sampled_from(WIDTHS))
