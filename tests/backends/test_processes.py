@@ -101,13 +101,11 @@ def test_a_trace_gets_memory_of_its_own(workers: Counting) -> None:
     embed(ours, picture(seed=1))
     assert np.array_equal(trace["image_encoder"], first)
     assert all(workers.shared)
-    inside = Trace("image_encoder.layers.0*")
-    assert np.array_equal(embed(ours.traced(inside), picture()), first)
-    plain = Trace("image_encoder.layers.0*")
-    embed(model().traced(plain), picture())
-    assert list(inside) == list(plain)
-    assert len(inside) > 5
-    assert all(np.array_equal(inside[stage], plain[stage]) for stage in inside)
+    inside, of_threads = Trace("image_encoder.layers.0*"), Trace("image_encoder.layers.0*")
+    assert np.array_equal(embed(ours.traced(inside), picture()), embed(model().traced(of_threads), picture()))
+    assert list(inside) == list(of_threads)
+    assert len(inside) == 24
+    assert all(np.array_equal(inside[stage], of_threads[stage]) for stage in inside)
     assert all(workers._arena.place(inside[stage]) is None for stage in inside)
 
 

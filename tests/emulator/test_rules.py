@@ -25,8 +25,8 @@ LEGAL = snippets("legal.metal")
 
 @pytest.mark.parametrize("name", ILLEGAL)
 def test_an_illegal_snippet_is_rejected_with_its_line(name: str) -> None:
-    marks = [(i, m[1].strip()) for i, row in enumerate(ILLEGAL[name].split("\n"), 1) if (m := re.search(r"// ERROR(.*)", row))]
-    line, text = marks[0] if marks else (r"\d+", "")
+    rows = enumerate(ILLEGAL[name].split("\n"), 1)
+    [(line, text)] = [(number, mark[1]) for number, row in rows if (mark := re.search(r"// ERROR (.+)", row))]
     with pytest.raises(emulator.error) as caught:
         emulator.Device(threads=1).kernel(ILLEGAL[name])
     message = str(caught.value)

@@ -305,7 +305,7 @@ def test_no_damage_gets_past_as_another_error(data, legacy):
                 read = [(entry, entry.read()) for entry in found.tensors.values() if entry.nbytes <= len(damaged)]
             except CheckpointError:
                 continue
-            assert all((array.shape, array.nbytes) == (entry.shape, entry.nbytes) for entry, array in read)
+            assert all((array.shape, array.dtype.kind) == (entry.shape, "f") for entry, array in read)
 
 
 @pytest.mark.peer
