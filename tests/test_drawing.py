@@ -99,6 +99,37 @@ def test_prompts_anywhere_are_clipped_to_the_picture(x0, y0, x1, y1):
     assert overlay(GREY, points=[[x0, y0]], boxes=[[x0, y0, x1, y1]]).shape == GREY.shape
 
 
+REACH = {"points": 12, "boxes": 2}
+"""Pixels beyond the prompt's own that are drawn in a picture of this size."""
+
+
+def beyond(kind, axis, before, distance):
+    """The coordinate so far beyond what a prompt may have that is still seen."""
+    return -1 - REACH[kind] - distance if before else GREY.shape[1 - axis] + REACH[kind] + distance
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("axis", [0, 1])
+@given(distance=st.floats(0, 1e9), length=st.floats(0, 1e9), other=st.floats(-1e9, 1e9))
+def test_prompts_out_of_reach_leave_the_picture_as_it_is(axis, before, distance, length, other):
+    point, box = [other, other], [min(other, 0), min(other, 0), max(other, 200), max(other, 200)]
+    point[axis] = beyond("points", axis, before, distance)
+    near = beyond("boxes", axis, before, distance)
+    box[axis], box[axis + 2] = (near - length, near) if before else (near, near + length)
+    np.testing.assert_array_equal(overlay(GREY, points=[point], boxes=[box]), GREY)
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_prompts_just_outside_are_drawn_as_far_as_they_reach(axis, before):
+    point, box = [60, 60], [20, 20, 100, 100]
+    point[axis] = beyond("points", axis, before, -1)
+    box[axis], box[axis + 2] = sorted((beyond("boxes", axis, before, -1), beyond("boxes", axis, before, 50)))
+    for prompts in ({"points": [point]}, {"boxes": [box]}):
+        [row] = np.flatnonzero(changed(overlay(GREY, **prompts)).any(axis=axis))
+        assert row == (0 if before else GREY.shape[1 - axis] - 1)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1)])
 def test_the_smallest_pictures(shape):
     picture = np.full((*shape, 3), 9, np.uint8)

@@ -12,6 +12,10 @@ from refsam.ops import Ops
 UNPADDED = {"linear/tokens", "linear/vector", "conv2d/2x2-stride-2-bias", "conv2d/1x1", "conv_transpose2d/odd"}
 
 
+def test_the_unpadded_cases_are_of_the_list() -> None:
+    assert {case.name for case in SMALL} >= UNPADDED
+
+
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.name)
 def test_a_rule_gives_the_shape_that_the_operation_gives(case: OpCase) -> None:
     arguments = case.seeded(np.float64)

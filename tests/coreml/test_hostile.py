@@ -25,6 +25,9 @@ from refsam.errors import InputError, PackageError
 from refsam.model.sam import MobileSam
 
 WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
+SLOWER = 100
+"""Times the time of the clean package."""
+
 MODEL = Path("Data") / "com.apple.CoreML" / "model.mlmodel"
 
 
@@ -33,30 +36,36 @@ def package(packages: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(packages / SOURCE, tmp_path / SOURCE))
 
 
-def test_damaged_packages_are_refused_or_run(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_packages_are_refused_or_run(package: Path) -> None:
     """A seeded part of what make evidence does ten thousand times."""
     original = {path: path.read_bytes() for path in package.rglob("*") if path.is_file()}
-    case("PromptEncoder", 1)  # reads the tests' own data
-    opened: list[Path] = []
-    real = Path.open
-    monkeypatch.setattr(Path, "open", lambda self, *a, **k: (opened.append(self.resolve()), real(self, *a, **k))[1])
+    clean = seconds_to_run(package)
     slowest, results = 0.0, Counter()
-    for seed in range(400):
-        start = time.process_time()
-        results[attack(package, original, seed)] += 1
-        slowest = max(slowest, time.process_time() - start)
-    assert all(path.is_relative_to(package.resolve()) for path in opened)
+    with FilesOpened() as opened:
+        for seed in range(400):
+            start = time.process_time()
+            results[attack(package, original, seed)] += 1
+            slowest = max(slowest, time.process_time() - start)
+    assert opened.paths & {path.resolve() for path in original}
+    assert not opened.outside(package)
     assert results["ran"] < 250 < 400 == results.total()
     assert results["PackageError"] > 100
-    assert slowest < 10
+    assert slowest < SLOWER * clean
+
+
+def seconds_to_run(package: Path) -> float:
+    """Of the processor, for a package that is right; the first run reads and compiles what later ones have."""
+    assert outcome(package) == "ran"
+    start = time.process_time()
+    assert outcome(package) == "ran"
+    return time.process_time() - start
 
 
 @pytest.mark.parametrize("source", fuzz_structure.SOURCES)
 def test_packages_of_a_wrong_structure_are_refused_or_run(packages: Path, tmp_path: Path, source: str) -> None:
     """A seeded part of what make evidence does ten thousand times; an exception that is no InputError would be raised here."""
     package = Path(shutil.copytree(packages / f"{source}.mlpackage", tmp_path / f"{source}.mlpackage"))
-    tree = fuzz_structure.tree_of(package)
-    assert outcome(package) == "ran"
+    tree, clean = fuzz_structure.tree_of(package), seconds_to_run(package)
     slowest, results = 0.0, Counter()
     with FilesOpened() as opened:
         for seed in (*range(4), 307):  # 307: an output of the first package that nothing computes
@@ -66,7 +75,7 @@ def test_packages_of_a_wrong_structure_are_refused_or_run(packages: Path, tmp_pa
     assert not opened.outside(package)
     assert results["PackageError"] > 0
     assert results["ran"] < results.total() == 5
-    assert slowest < 10
+    assert slowest < SLOWER * clean
 
 
 @pytest.mark.parametrize("source", ["PromptEncoder.iOS15.fp16", "MaskDecoder.int4-block"])

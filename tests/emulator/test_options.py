@@ -11,6 +11,7 @@ from refsam import emulator as mc
 from refsam.emulator import ulps
 
 FINE = marked("fine")
+assert len(FINE) >= 6
 VARIANTS: dict[str, dict[str, int | bool]] = {
     "one thread": {"threads": 1},
     "strict": {"fast_math": False},

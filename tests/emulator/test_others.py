@@ -10,7 +10,6 @@ from refsam import emulator as mc
 from refsam.metal.signature import pack
 
 OTHERS = Path(__file__).parent / "kernels" / "others"
-RNG = np.random.default_rng(4)
 Run = Callable[[mc.Device], None]
 
 
@@ -19,8 +18,8 @@ def source(name: str) -> str:
 
 
 def softmax(device: mc.Device) -> None:
-    text = source("softmax")
-    x = RNG.normal(0, 9, (5, 321)).astype(np.float32)
+    rng, text = np.random.default_rng(4), source("softmax")
+    x = rng.normal(0, 9, (5, 321)).astype(np.float32)
     y = device.buffer(x.nbytes)
     args = pack(text, "SoftmaxArgs", {"rows": 5, "columns": 321, "temperature": 2.0})
     groups = device.options.group_size // device.options.simd_width * device.options.simd_width
@@ -30,7 +29,7 @@ def softmax(device: mc.Device) -> None:
 
 
 def histogram(device: mc.Device) -> None:
-    pixels = RNG.integers(0, 256, (3000, 4), np.uint8)
+    pixels = np.random.default_rng(4).integers(0, 256, (3000, 4), np.uint8)
     counts = device.buffer(1024)
     device.kernel(source("histogram")).function("histogram")(1000, pixels, counts, np.uint32(3000))
     found = np.frombuffer(counts, np.uint32)
@@ -40,7 +39,8 @@ def histogram(device: mc.Device) -> None:
 
 
 def mask_overlay(device: mc.Device) -> None:
-    image, mask = RNG.integers(0, 256, (20, 30, 4), np.uint8), RNG.normal(0, 3, (10, 15)).astype(np.float32)
+    rng = np.random.default_rng(4)
+    image, mask = rng.integers(0, 256, (20, 30, 4), np.uint8), rng.normal(0, 3, (10, 15)).astype(np.float32)
     text, color = source("mask_overlay"), np.float32([1, 0, 0.5, 0.6])
     values = {
         "imageSize": (30, 20), "maskSize": (15, 10), "imageToMask": np.diag([0.5, 0.5, 1]), "color": color,

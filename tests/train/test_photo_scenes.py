@@ -45,11 +45,14 @@ def test_no_photograph_of_the_evaluation_is_trained_on(photos: list[Photo]) -> N
     assert not any(path.read_bytes() in pictures for path in FOLDER.glob("*.jpg"))
 
 
-def test_every_mask_has_its_recipe() -> None:
-    for path in (FOLDER / "masks").glob("*.recipe.json"):
-        names = [item["name"] for item in json.loads(path.read_text())]
-        made = json.loads(Path(str(path).replace(".recipe", "")).read_text())
-        assert [item["name"] for item in made["objects"]] == names
+@pytest.mark.parametrize(("folder", "count"), [(FOLDER, 55), (HELD_OUT, 15)], ids=["training", "held out"])
+def test_every_mask_has_its_recipe(folder: Path, count: int) -> None:
+    files = {path.name: json.loads(path.read_text()) for path in (folder / "masks").glob("*.json")}
+    recipes = {name.replace(".recipe", ""): files.pop(name) for name in sorted(files) if name.endswith(".recipe.json")}
+    assert files.keys() == recipes.keys()
+    assert len(files) >= count
+    for name, made in files.items():
+        assert [item["name"] for item in made["objects"]] == [item["name"] for item in recipes[name]]
 
 
 def test_outlined_objects_are_the_things_of_the_scene(swans: Photo, of_swans: Scene) -> None:
