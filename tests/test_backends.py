@@ -18,8 +18,8 @@ pytestmark = pytest.mark.core
 
 OPERATIONS = [name for name, value in vars(Ops).items() if isinstance(value, staticmethod)]
 
-
-HERE = sorted(set(backends.BACKENDS) - ({"metal"} if importlib.util.find_spec("metalcompute") is None else set()))
+ABSENT = {"metal"} if importlib.util.find_spec("metalcompute") is None else set()
+HERE = sorted(set(backends.BACKENDS) - {"reference"} - ABSENT)  # the reference is the definition, see ops/test_definitions.py
 
 
 @pytest.mark.parametrize("backend", HERE)

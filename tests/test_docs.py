@@ -1,13 +1,16 @@
 """README and docs: links lead somewhere, commands and code run, and what they say about files is so."""
 
+import io
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+from cyclopts import App
+from rich.console import Console
 
-from refsam.cli import build, main
+from refsam.cli import COMMANDS, build, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("weights/*.md")])
@@ -65,6 +68,26 @@ def test_commands_of_every_page_have_the_options_that_the_console_has() -> None:
     assert len(commands) > 20
     for words in (shlex.split(command)[1:] for command in commands):
         build(words[0]).parse_args(words, print_error=False, exit_on_error=False)  # raises what the console would say
+
+
+def leaves(name: str, app: App) -> dict[str, App]:
+    """Name -> command, of those under this one that run something."""
+    below = {word: app[word] for word in app if not word.startswith("-")}
+    return {leaf: each for word, command in below.items() for leaf, each in leaves(word, command).items()} or {name: app}
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
+def test_each_command_has_help_and_json_as_the_console_page_says(name: str) -> None:
+    text = " ".join((ROOT / "docs" / "console.md").read_text().split())
+    [row] = re.findall(rf"\| `refsam {name}\b([^|]*) \|", text)
+    assert "Each has `--help` and `--json`." in text
+    commands = leaves(name, build(name)[name])
+    for leaf, command in commands.items():
+        shown = io.StringIO()
+        command.help_print([], console=Console(file=shown, width=200))
+        assert "--json" in shown.getvalue(), f"{name} {leaf}"
+        assert leaf == name or re.search(rf"\b{leaf}`", row), f"{name} {leaf}"
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tour.md"])

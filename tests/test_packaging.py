@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -45,6 +46,16 @@ def built(hook: str, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built("build_wheel", tmp_path_factory.mktemp("wheel") / "out")
+
+
+def test_the_sdist_has_all_that_its_tests_read(tmp_path: Path) -> None:
+    with tarfile.open(built("build_sdist", tmp_path / "out")) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    ours = ("refsam", "kernels", "weights", "tests", "docs", "benchmarks", ".ci")
+    files = {path.relative_to(ROOT).as_posix() for name in ours for path in (ROOT / name).rglob("*") if path.is_file()}
+    files |= {"pyproject.toml", "_refsam_pytest.py", "Makefile", "README.md", "CHANGELOG.md", "LICENSE"}
+    assert {name for name in files if "__pycache__" not in name} <= names
+    assert not [name for name in names if name.endswith(".pyc")]
 
 
 def install(wheel: Path, place: Path) -> Path:

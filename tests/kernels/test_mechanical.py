@@ -1,7 +1,5 @@
 """Random faults, a few of them: what `make evidence` tries by the hundred."""
 
-import os
-
 import pytest
 from kernels.evidence import FAULTS, SEED
 from kernels.mechanical import EQUIVALENT, broken, mutants, outcome, same_number, sites
@@ -47,9 +45,7 @@ def test_a_random_fault_is_noticed(seed: int, tmp_path) -> None:
     assert caught_by(mutant, tmp_path / "kernels") is not None or mutant.name in EQUIVALENT, mutant.name
 
 
-@pytest.mark.parametrize("seed", range(1000, 1004))
-def test_broken_kernels_leave_python_alive(seed: int, tmp_path) -> None:
-    """They run in this very process, as far as Python is concerned."""
-    here = os.getpid()
-    assert outcome(seed, tmp_path / "kernels") in ("refused", "fault", "wrong", "right")
-    assert os.getpid() == here
+@pytest.mark.parametrize(("seed", "what"), [(1001, "refused"), (1012, "wrong"), (1014, "fault"), (1015, "fault")])
+def test_broken_kernels_leave_python_alive(seed: int, what: str, tmp_path) -> None:
+    """They run in this very process, as far as Python is concerned. Who changes a kernel may have to find other seeds."""
+    assert outcome(seed, tmp_path / "kernels") == what
