@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from refsam.backends.fast import fold
-from refsam.backends.fast.activation import SCALE, scaled_gelu
+from refsam.backends.fast.activation import FINE, SCALE, scaled_gelu
 from refsam.backends.fast.depthwise import Depthwise, depthwise_rows, depthwise_rows_stride_2, fold_depthwise
 from refsam.backends.fast.fold import Affine
 from refsam.backends.fast.layout import channels_first, channels_last, spans
@@ -55,7 +55,7 @@ def fold_bottleneck(s: Scope, width: int, after: float = 1.0) -> Bottleneck:
 def mb_conv(workers: Workers, s: Scope, x: Float[Array, "B C H W"]) -> Float[Array, "B C H W"]:
     """See tiny_vit.mb_conv."""
     pixels = channels_last(x)
-    w = s.prepared(fold_bottleneck, pixels.shape[2], after=SCALE)
+    w = s.prepared(fold_bottleneck, pixels.shape[2], after=FINE.scale)
     y = workers.empty(*pixels.shape)
     bands = [(w, *pair, *rows) for pair in zip(pixels, y, strict=True) for rows in spans(pixels.shape[1], BAND)]
     workers.map(mb_conv_band, bands)
@@ -69,11 +69,11 @@ def mb_conv_band(
     residual = scratch.take(w.rows(x.shape[1]), *x.shape[1:])
     for start, stop, projected in bottleneck_rows(scratch, w, x, top, bottom):
         rows = residual[: stop - start]
-        np.multiply(x[start:stop], np.float32(SCALE), out=rows)
+        np.multiply(x[start:stop], np.float32(FINE.scale), out=rows)
         np.add(rows, w.project.bias, out=rows)
         np.add(rows, projected, out=rows)
-        scaled_gelu(scratch, rows)
-        np.multiply(rows, np.float32(1 / SCALE), out=y[start:stop])
+        scaled_gelu(scratch, rows, FINE)
+        np.multiply(rows, np.float32(1 / FINE.scale), out=y[start:stop])
 
 
 def bottleneck_rows(
