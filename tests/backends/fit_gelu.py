@@ -1,9 +1,9 @@
 """How the coefficients in refsam/backends/fast/activation.py were found.  Run: python tests/backends/fit_gelu.py
 
-(2 / erfc(a / sqrt 2))^(1/8) on 0 <= a <= 6.5 by p(a)^2 + c with a polynomial p of degree 5 or 8, with weights that count the error
-of a/2 erfc(a / sqrt 2), below a = 1 as a part of a. For a given c that is least squares of p, whose weights are moved towards the
-greatest errors (Lawson's iteration). c was found by trial: of degree 5 0.58 leaves 3.8e-7, 0.6 2.6e-7, 0.62 3.8e-7; of degree 8
-0.3 to 0.46 leave about 1e-8 (6 leaves 1.7e-7 at best, 7 8e-8).
+(2 / erfc(a / sqrt 2))^(1/8) on 0 <= a <= 6.5 by p(a)^2 + c with a polynomial p of degree 5 or 8, with weights that count the
+error of a/2 erfc(a / sqrt 2), below a = 1 as a part of a. For a given c that is least squares of p, whose weights are moved
+towards the greatest errors (Lawson's iteration). c was found by trial: of degree 5 0.58 leaves 3.8e-7, 0.6 2.6e-7, 0.62 3.8e-7;
+of degree 8 0.3 to 0.46 leave about 1e-8 (degree 6 leaves 1.7e-7 at best, 7 8e-8).
 The polynomial is then written for b = K a with K = (leading coefficient)^(1/degree), which makes its leading coefficient 1.
 """
 
