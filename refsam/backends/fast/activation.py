@@ -9,8 +9,7 @@ infinite x it has no value, and the result is NaN. Multiplications by SCALE are 
 folded anyway: the input comes times SCALE, which makes p's leading coefficient 1, and so does the result.
 
 Where the result goes on from block to block, p has degree 8 (FINE) and the fit an error of 1e-8: the other's is the same wherever
-x is the same, and would add up. In the demo model, whose first blocks pass numbers around 3, it was half of what the embedding
-lost.
+x is the same, and would add up. In a model whose first blocks pass numbers around 3, it was half of what the embedding lost.
 """
 
 from typing import NamedTuple
