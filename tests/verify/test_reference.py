@@ -9,7 +9,7 @@ from standin import TINY, standin_weights
 from verify.mistaken import cases, picture, reference, tiny
 
 import refsam
-from refsam import InputError, MobileSam, Trace, backends
+from refsam import InputError, MobileSam, SamPredictor, Trace, backends
 from refsam.verify.comparison import compare
 from refsam.verify.reference import Case, Reference
 
@@ -40,6 +40,29 @@ def test_a_prompts_budget_is_not_one_lucky_draw() -> None:
         report = compare(made.truth, case.run(fast, Trace(made.stages)), budget=made.budget("float32"))
         assert report.required_k < 3.5
         assert made.budget("float32")["iou_predictions"] >= made.budget("float32")["low_res_masks"]
+
+
+def test_errors_that_are_alike_all_over_cost_a_prompt_more_than_noise() -> None:
+    """So budgets are drawn with errors as rounding makes them: six of rms 1, none of them like another."""
+    model = refsam.load("demo", dtype="float64")
+    made = Reference(model, Case(picture(190, 256), {"point_coords": [[150, 70]], "point_labels": [1]}), [])
+    directions = np.concatenate(made._directions).reshape(6, -1)
+    likeness = np.corrcoef(directions)
+    assert np.allclose(np.sqrt(np.mean(directions**2, axis=1)), 1, atol=1e-5)
+    assert np.abs(likeness[~np.eye(6, dtype=bool)]).max() < 0.5
+
+    def lost(directions: np.ndarray) -> float:
+        embedding = made.truth["image_encoder"]
+        answers = []
+        for direction in directions:
+            trace = Trace("low_res_masks")
+            predictor = SamPredictor(model.traced(trace))
+            predictor.set_embedding(embedding + 1e-6 * direction.reshape(embedding.shape), made.case.size)
+            predictor.predict(**made.case.prompts)
+            answers.append(trace["low_res_masks"])
+        return float(np.std(np.stack(answers) - made.truth["low_res_masks"]))
+
+    assert lost(directions) > 2 * lost(np.random.RandomState(0).standard_normal(directions.shape))
 
 
 def test_what_overflows_has_the_budget_of_the_stage_before() -> None:
