@@ -45,7 +45,7 @@ class Stage:
     @property
     def enters_here(self) -> bool:
         """Whether this stage itself differs by more than rounding."""
-        return not self.local <= self.k * self.local_budget  # NaN differs
+        return not self.local <= self.k * self.local_budget  # NaN where only one of the two has numbers
 
     @property
     def holds(self) -> bool:
@@ -147,7 +147,7 @@ def check(
     if misfit:
         raise InputError(f"{misfit} is {got[misfit].shape}; with these weights it is {truth[misfit].shape}")
     local_truth, local_rough = _on_inputs_of(got, exact, prompt, truth), _on_inputs_of(got, rounded, prompt, truth, rough)
-    total, local = _errors(got, truth), _errors(got, local_truth)
+    total, local = _errors(got, truth), _errors(got, local_truth) | _following(got, local_truth)
     budgets, local_budgets = _budgets(truth, rough, rounded), _budgets(local_truth, local_rough, rounded)
     stages = tuple(Stage(name, local[name], local_budgets[name], total[name], budgets[name], k) for name in STAGES)
     masks = _masks(got, truth, candidate.after, size, exact.image_size, k * budgets["low_res_masks"])
@@ -177,6 +177,11 @@ def _on_inputs_of(got: Values, parts: Parts, prompt: Prompt, truth: Values, know
 
 def _errors(got: Values, truth: Values) -> dict[str, float]:
     return {name: relative_l2(truth[name], got[name]) for name in STAGES}
+
+
+def _following(got: Values, local_truth: Values) -> dict[str, float]:
+    """No error where both are beyond all numbers: float64 has none on finite inputs, so the candidate's stage before has it."""
+    return {name: 0.0 for name in STAGES if not (np.isfinite(got[name]).all() or np.isfinite(local_truth[name]).all())}
 
 
 def _budgets(truth: Values, rough: Values, rounded: Rounded) -> dict[str, float]:

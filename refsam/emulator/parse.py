@@ -96,11 +96,15 @@ def signatures(source: str) -> list[Signature]:
 
 
 def without_comments(source: str, *, strings: bool = False) -> str:
-    """The same text with comments and, unless `strings`, string literals blank; every line keeps its number."""
-    pattern = r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"'
+    """The same text with comments and, unless `strings`, string literals blank; every line keeps its number.
+
+    A string that has no end goes on to the end of its line, as a compiler reads it; a quote in a character opens none.
+    """
+    pattern = r"""//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])'"""
 
     def blank(match: re.Match[str]) -> str:
-        return match[0] if strings and match[0][0] == '"' else re.sub(r"[^\n]", " ", match[0])
+        kept = match[0][0] == "'" or (strings and match[0][0] == '"')
+        return match[0] if kept else re.sub(r"[^\n]", " ", match[0])
 
     return re.sub(pattern, blank, source, flags=re.DOTALL)
 

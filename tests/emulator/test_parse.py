@@ -45,6 +45,21 @@ def test_comments_go_and_lines_stay(text: str) -> None:
     assert "//" not in bare
 
 
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ('a "b // c" d', "a          d"),
+        ('a "b // c\nd', "a        \nd"),
+        ("char a = '\"'; // b", "char a = '\"';     "),
+        ("char a = '\\''; \"b\"", "char a = '\\'';    "),
+        ("int a = 1'000'000; /* b */", "int a = 1'000'000;        "),
+    ],
+    ids=["string", "string without an end", "a quote as a character", "an escaped character", "digits in groups"],
+)
+def test_strings_end_and_characters_stay(text: str, bare: str) -> None:
+    assert without_comments(text) == bare
+
+
 @given(st.text(max_size=60))
 def test_any_text_gives_signatures_or_an_error(text: str) -> None:
     message = ""
@@ -69,7 +84,7 @@ def test_any_template_is_instantiated_or_an_error(text: str) -> None:
     assert re.match(r"$|program_source:\d+: error: ", message)
 
 
-@pytest.mark.parametrize("piece", ["(float4)(", "[[ ", "(float4)(1, ", "[[buffer(0)]] "])
+@pytest.mark.parametrize("piece", ["(float4)(", "[[ ", "(float4)(1, ", "[[buffer(0)]] ", '\\"'])
 def test_the_time_for_a_text_grows_as_its_length(piece: str) -> None:
     """Four times as long: four times the time, sixteen times where it grew as the square."""
     short, long = (min(seconds(piece * n) for _ in range(3)) for n in (5000, 20_000))
