@@ -129,6 +129,19 @@ def test_infinities_do_not_become_nan() -> None:
     assert logs.tolist() == [np.inf, -np.inf]
 
 
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "fp16", "fp16-accumulate"])
+def test_gelu_of_what_overflowed_is_infinite(precision: str) -> None:
+    """In float16 numbers beyond 65504 are infinite, and a device hands them on so."""
+    x = np.array([1.0, np.inf, -2.0, 3.0, 65504.0])
+    with arithmetic(precision) as c, np.errstate(all="ignore"):
+        (y,) = compute(Operation("gelu", {}, (Output("y", TensorType("fp16", (5,))),)), {"x": x.astype(c.dtype)}, c)
+        (finite,) = compute(
+            Operation("gelu", {}, (Output("y", TensorType("fp16", (3,))),)), {"x": x[[0, 2, 3]].astype(c.dtype)}, c
+        )
+    assert y[[1, 4]].tolist() == [np.inf, 65504.0]
+    np.testing.assert_allclose(y[[0, 2, 3]], finite, atol=2e-6)
+
+
 def test_sampling_points_of_the_documentation() -> None:
     """The examples in coremltools' text of resize_bilinear, two pixels wide."""
     from refsam.coreml.ops.resizing import sample_points
