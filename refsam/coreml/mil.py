@@ -12,6 +12,7 @@ from refsam.blas import one_blas_thread
 from refsam.coreml import mlpackage
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
 from refsam.coreml.ops import EXACT, IGNORED, OPS
+from refsam.coreml.ops.gathering import check_not_negative
 from refsam.coreml.spec import Model
 from refsam.coreml.types import BY_NAME, Argument, Feature, Literal, Operation, Output, TensorType, check_elements
 from refsam.errors import InputError, PackageError, RefsamError, UnsupportedOp
@@ -154,6 +155,22 @@ class Program:
             given[name] = stored(array.astype(c.dtype) if kind.is_float else array, kind, c)
         return given
 
+    def arguments(self, operation: Operation, values: Mapping[str, Any], c: Arithmetic) -> dict[str, Any]:
+        """Parameter -> value, from earlier results and from what stands in the operation itself.
+
+        Raises PackageError where the program's operation set has no meaning for a value.
+        """
+        bound = arguments(operation, values, c)
+        if "indices" in bound and not self.counts_from_the_end:
+            check_not_negative(operation.type, bound["indices"])
+        return bound
+
+    @cached_property
+    def counts_from_the_end(self) -> bool:
+        """Whether negative indices that are data count from the end: up to iOS 16 ("CoreML6"). Later ones are out of bounds."""
+        number = self.model.opset.removeprefix("CoreML")
+        return not number.isdecimal() or int(number) < 7
+
     def _run(self, values: dict[str, Any], c: Arithmetic, observe: Observe | None) -> None:
         """Fill `values` with every result, and take out those that no later operation needs."""
         last = self.last_uses
@@ -162,7 +179,7 @@ class Program:
             if operation.is_constant:
                 continue
             with placed(self, operation):
-                bound = arguments(operation, values, c)
+                bound = self.arguments(operation, values, c)
                 results = compute(operation, bound, c)
             if observe is not None:
                 observe(operation, bound, results)

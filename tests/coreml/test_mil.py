@@ -215,3 +215,30 @@ def test_constants_count_among_the_bytes_that_are_held(monkeypatch: pytest.Monke
     monkeypatch.setattr(mil, "MAX_BYTES", 40 << 12)
     with pytest.raises(PackageError, match="at c40 its results take 167936 bytes; at most 163840 are held"):
         dataclasses.replace(program, _constants={}).run({})
+
+
+def gathering(opset: str, kind: str, indices: list[int]) -> coreml.Program:
+    """Elements of x, or x with ones written over them, by the operation set of this name."""
+    rows = {"indices": np.array(indices, np.int32)}
+    made = TensorType("fp32", (3,) if kind.startswith("scatter") else (len(indices),))
+    if kind.endswith("_nd"):
+        rows["indices"] = rows["indices"][:, None]
+    if kind.startswith("scatter"):
+        rows["updates"] = np.ones(len(indices), np.float32)
+    program = program_of(kind, TensorType("fp32", (3,)), made, **rows)
+    *constants, op = program.ops
+    named = {"data" if name == "x" and "updates" in rows else name: value for name, value in op.inputs.items()}
+    block = dataclasses.replace(program.model.block, operations=(*constants, dataclasses.replace(op, inputs=named)))
+    return coreml.Program("x.mlpackage", dataclasses.replace(program.model, opset=opset, block=block))
+
+
+@pytest.mark.parametrize("kind", ["gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd"])
+def test_from_ios_17_on_negative_indices_are_out_of_bounds(kind: str) -> None:
+    """coremltools' text of iOS 17's gather says so, and its pass guard_negative_gather_indices."""
+    given = {"x": np.array([10.0, 20.0, 30.0])}
+    for opset in ("CoreML5", "CoreML6"):
+        assert gathering(opset, kind, [-1]).run(given)["y"][-1] == (31 if kind.startswith("scatter") else 30)
+    for opset in ("CoreML7", "CoreML8", "CoreML9"):
+        assert gathering(opset, kind, [2, 0]).run(given)["y"][-1] == (31 if kind.startswith("scatter") else 10)
+        with pytest.raises(PackageError, match=f"at {kind} 'y': index -1 is negative, which is out of bounds from iOS 17 on"):
+            gathering(opset, kind, [2, -1]).run(given)

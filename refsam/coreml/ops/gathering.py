@@ -16,6 +16,17 @@ WRITES: dict[str, Callable[[Array, Any, Array], None]] = {
 }  # fmt: skip
 
 
+CHECKED = ("gather", "gather_along_axis", "gather_nd", "scatter", "scatter_along_axis", "scatter_nd")
+"""Operations whose indices are places in a tensor."""
+
+
+def check_not_negative(kind: str, indices: Any) -> None:
+    """Raise PackageError where an operation of a set without negative indices is given one: a device reads anything there."""
+    least = np.min(indices, initial=0)
+    if kind in CHECKED and least < 0:
+        raise PackageError(f"index {least} is negative, which is out of bounds from iOS 17 on; add the axis's length to it")
+
+
 def _wrapped(indices: Array, length: int) -> Array:
     """Indices from 0 on. Raises PackageError where one is beyond the axis."""
     whole = np.asarray(indices).astype(np.int64)

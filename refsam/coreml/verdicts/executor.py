@@ -18,7 +18,7 @@ import numpy as np
 
 from refsam.blas import one_blas_thread
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
-from refsam.coreml.mil import MISFITS, Program, arguments, compute, placed, stored
+from refsam.coreml.mil import MISFITS, Program, compute, placed, stored
 from refsam.coreml.ops import OPS
 from refsam.coreml.types import Operation, TensorType
 from refsam.errors import InputError
@@ -139,7 +139,7 @@ class _Judge:
     def operation(self, operation: Operation) -> list[OpVerdict]:
         """Do it three times; a verdict for each of its results that was dumped."""
         with placed(self.program, operation):
-            truth = compute(operation, arguments(operation, self.truth, self.exact), self.exact)
+            truth = compute(operation, self.program.arguments(operation, self.truth, self.exact), self.exact)
             own, rounded = self._on_what_the_run_had(operation)
         span = self._span(operation)
         verdicts = []
@@ -171,8 +171,8 @@ class _Judge:
             return self._twice(operation)
 
     def _twice(self, operation: Operation) -> tuple[list[Any], list[Any]]:
-        own = compute(operation, arguments(operation, self.own, self.exact), self.exact)
-        return own, _unrounded(operation, arguments(operation, self.rounded, self.declared), self.declared)
+        own = compute(operation, self.program.arguments(operation, self.own, self.exact), self.exact)
+        return own, _unrounded(operation, self.program.arguments(operation, self.rounded, self.declared), self.declared)
 
     def _take_back(self, names: list[str]) -> None:
         """Whole numbers, and what has another shape because of such, become the program's own again."""

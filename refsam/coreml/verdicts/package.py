@@ -17,7 +17,7 @@ import numpy as np
 from refsam.blas import one_blas_thread
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
 from refsam.coreml.export import Part
-from refsam.coreml.mil import MISFITS, Program, arguments, compute, placed
+from refsam.coreml.mil import MISFITS, Program, compute, placed
 from refsam.coreml.ops.norm import BATCH_NORM_EPSILON
 from refsam.coreml.roles import part_of, roles_of
 from refsam.coreml.types import Operation
@@ -184,7 +184,7 @@ class _Search:
 
     def _operation(self, operation: Operation) -> None:
         with placed(self.program, operation):
-            results = compute(operation, arguments(operation, self.values, self.c), self.c)
+            results = compute(operation, self.program.arguments(operation, self.values, self.c), self.c)
         inputs = [a for group in operation.inputs.values() for a in group if isinstance(a, str)]
         for output, value in zip(operation.outputs, results, strict=True):
             name = output.name
