@@ -231,12 +231,22 @@ def compute(operation: Operation, bound: Mapping[str, Any], c: Arithmetic) -> li
         raise UnsupportedOp(f"{operation.type} {what}; it takes {', '.join(sorted(known))}")
     if np.size(bound.get("epsilon", 0)) != 1:  # it would be broadcast
         raise PackageError(f"its epsilon has shape {np.shape(bound['epsilon'])}; it has to be one number")
-    parameters = {name: value for name, value in bound.items() if name in known}
-    found = definition.function(**parameters, **({"c": c} if definition.wants_arithmetic else {}))
-    results = found if isinstance(found, list) else [found]
+    results = unrounded(operation, bound, c)
     if len(results) < len(operation.outputs):
         raise PackageError(f"it has {len(operation.outputs)} results, and {operation.type} makes {len(results)}")
     return [_result(value, output, c, definition.moves, bound) for value, output in zip(results, operation.outputs, strict=False)]
+
+
+def unrounded(operation: Operation, bound: Mapping[str, Any], c: Arithmetic) -> list[Any]:
+    """The results of one operation on these inputs before they are stored; there may be more than the program has names for."""
+    definition = OPS[operation.type]
+    given = {name: value for name, value in bound.items() if name in definition.required | definition.optional}
+    if definition.wants_arithmetic:
+        given["c"] = c
+    if definition.wants_shape and isinstance(operation.outputs[0].type, TensorType):
+        given["declared"] = operation.outputs[0].type.shape
+    found = definition.function(**given)
+    return found if isinstance(found, list) else [found]
 
 
 def arguments(operation: Operation, values: Mapping[str, Any], c: Arithmetic) -> dict[str, Any]:

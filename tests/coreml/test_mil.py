@@ -205,6 +205,23 @@ def test_no_precision_rounds_what_a_length_follows_from(precision: str | None) -
     assert root.run({"x": np.zeros(2)}, precision)["y"].tolist() == [2.0**15, 2.0**15]
 
 
+@pytest.mark.parametrize("kind", ["upsample_bilinear", "upsample_nearest_neighbor"])
+@pytest.mark.parametrize("sides", [(7, 7), (6, 6)])
+def test_a_length_that_float32_decides_is_the_declared_one(kind: str, sides: tuple[int, int]) -> None:
+    """5 * 1.4 and 10 * 0.7 with factors in float32: 7 by coremltools with NumPy 2, and 6 in float64."""
+    factors = {"scale_factor_height": np.array(1.4, "f4"), "scale_factor_width": np.array(0.7, "f4")}
+    made = TensorType("fp32", (1, 1, *sides))
+    assert program_of(kind, TensorType("fp32", (1, 1, 5, 10)), made, **factors).run({"x": np.ones((1, 1, 5, 10))})["y"].all()
+
+
+@pytest.mark.parametrize("sides", [(8, 7), (5, 6)])
+def test_any_other_length_is_refused(sides: tuple[int, int]) -> None:
+    factors = {"scale_factor_height": np.array(1.4, "f4"), "scale_factor_width": np.array(0.7, "f4")}
+    larger = program_of("upsample_bilinear", TensorType("fp32", (1, 1, 5, 10)), TensorType("fp32", (1, 1, *sides)), **factors)
+    with pytest.raises(PackageError, match=r"and the program declares fp32\[1, 1"):
+        larger.run({"x": np.ones((1, 1, 5, 10))})
+
+
 def test_constants_count_among_the_bytes_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """One blob may be the value of many."""
     kind = TensorType("fp16", (1 << 10,))

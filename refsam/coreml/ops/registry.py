@@ -15,6 +15,7 @@ class Definition:
     Attributes:
         function: takes MIL's parameters by name, and `c`, the run's arithmetic, where it wants it.
         moves: whether it only moves values: its result is exact in every precision.
+        wants_shape: whether it takes `declared`, the shape that the program says its result has.
     """
 
     function: Callable[..., Any]
@@ -22,6 +23,7 @@ class Definition:
     wants_arithmetic: bool
     required: frozenset[str]
     optional: frozenset[str]
+    wants_shape: bool = False
 
 
 OPS: dict[str, Definition] = {}
@@ -39,10 +41,11 @@ def op(name: str, moves: bool = False) -> Callable[[Function], Function]:
 
     def register(function: Function) -> Function:
         parameters = inspect.signature(function).parameters.values()
-        names = {p.name for p in parameters if p.name != "c"}
-        optional = {p.name for p in parameters if p.default is not inspect.Parameter.empty}
+        names = {p.name for p in parameters if p.name not in ("c", "declared")}
+        optional = {p.name for p in parameters if p.default is not inspect.Parameter.empty} & names
         wants = any(p.name == "c" for p in parameters)
-        OPS[name] = Definition(function, moves, wants, frozenset(names - optional), frozenset(optional))
+        wants_shape = any(p.name == "declared" for p in parameters)
+        OPS[name] = Definition(function, moves, wants, frozenset(names - optional), frozenset(optional), wants_shape)
         return function
 
     return register

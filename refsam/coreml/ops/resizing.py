@@ -1,11 +1,12 @@
 """Resizing the last two axes. None of these is antialiased; they differ in which points of the input they sample."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from refsam.coreml.ops.registry import op
-from refsam.coreml.types import check_elements
+from refsam.coreml.types import Shape, check_elements
 from refsam.errors import PackageError, UnsupportedOp
 from refsam.types import Array, Float
 
@@ -57,8 +58,18 @@ def _nearest(x: Array, height: int, width: int) -> Array:
     return np.take(np.take(x, rows, -2), columns, -1)
 
 
-def _scaled(length: int, factor: Any) -> int:
-    return int(np.floor(length * float(factor)))
+def _scaled(length: int, factor: Any, declared: int | None) -> int:
+    """floor(length * factor), in which 0.7 is a float32 a little below: converters take 10 times that for 7 or for 6, as their
+    NumPy multiplies in float32 or in float64. The program says which."""
+    exact, rounded = math.floor(length * float(factor)), math.floor(float(np.float32(length) * np.float32(factor)))
+    return rounded if declared == rounded else exact
+
+
+def _scaled_sides(x: Array, factors: tuple[Any, Any], declared: Shape) -> tuple[int, int]:
+    """The last two lengths of the result."""
+    sides = declared[-2:] if len(declared) == x.ndim else (None, None)
+    height, width = (_scaled(*each) for each in zip(x.shape[-2:], factors, sides, strict=True))
+    return height, width
 
 
 @op("upsample_bilinear")
@@ -68,20 +79,21 @@ def upsample_bilinear(
     scale_factor_width: Any = 1,
     align_corners: Any = True,
     half_pixel_centers: Any = None,
+    declared: Shape = (),
 ) -> Array:
     """By factors; the corners stay where they are unless align_corners is false. half_pixel_centers is then true by default."""
     if half_pixel_centers is not None and bool(half_pixel_centers) == bool(align_corners):
         raise UnsupportedOp(
             f"upsample_bilinear with align_corners and half_pixel_centers both {bool(align_corners)} is not computed"
         )
-    height, width = _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width)
+    height, width = _scaled_sides(x, (scale_factor_height, scale_factor_width), declared)
     return bilinear(x, height, width, "STRICT_ALIGN_CORNERS" if bool(align_corners) else "UNALIGN_CORNERS")
 
 
 @op("upsample_nearest_neighbor", moves=True)
-def upsample_nearest_neighbor(x: Array, scale_factor_height: Any = 1, scale_factor_width: Any = 1) -> Array:
+def upsample_nearest_neighbor(x: Array, scale_factor_height: Any = 1, scale_factor_width: Any = 1, declared: Shape = ()) -> Array:
     """By factors, each pixel repeated."""
-    return _nearest(x, _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width))
+    return _nearest(x, *_scaled_sides(x, (scale_factor_height, scale_factor_width), declared))
 
 
 @op("resize_bilinear")

@@ -18,7 +18,7 @@ import numpy as np
 
 from refsam.blas import one_blas_thread
 from refsam.coreml.arithmetic import Arithmetic, arithmetic
-from refsam.coreml.mil import MISFITS, Program, compute, placed, stored
+from refsam.coreml.mil import MISFITS, Program, compute, placed, stored, unrounded
 from refsam.coreml.ops import OPS
 from refsam.coreml.types import Operation, TensorType
 from refsam.errors import InputError
@@ -172,7 +172,8 @@ class _Judge:
 
     def _twice(self, operation: Operation) -> tuple[list[Any], list[Any]]:
         own = compute(operation, self.program.arguments(operation, self.own, self.exact), self.exact)
-        return own, _unrounded(operation, self.program.arguments(operation, self.rounded, self.declared), self.declared)
+        rounded = unrounded(operation, self.program.arguments(operation, self.rounded, self.declared), self.declared)
+        return own, rounded[: len(operation.outputs)]
 
     def _take_back(self, names: list[str]) -> None:
         """Whole numbers, and what has another shape because of such, become the program's own again."""
@@ -221,16 +222,6 @@ class _Judge:
             accumulated, float(ratio.max(initial=0.0)), int(np.count_nonzero(ratio > 1)),
             exact.size, span, LARGEST / magnitude if half and magnitude else math.inf, _subnormal(exact) if half else 0.0,
         )  # fmt: skip
-
-
-def _unrounded(operation: Operation, bound: Mapping[str, Any], c: Arithmetic) -> list[Any]:
-    """The results before they are stored."""
-    definition = OPS[operation.type]
-    known = definition.required | definition.optional
-    found = definition.function(
-        **{name: value for name, value in bound.items() if name in known}, **({"c": c} if definition.wants_arithmetic else {})
-    )
-    return (found if isinstance(found, list) else [found])[: len(operation.outputs)]
 
 
 def _mismatch(found: Array, own: Array) -> str:
