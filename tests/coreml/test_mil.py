@@ -205,6 +205,19 @@ def test_no_precision_rounds_what_a_length_follows_from(precision: str | None) -
     assert root.run({"x": np.zeros(2)}, precision)["y"].tolist() == [2.0**15, 2.0**15]
 
 
+@pytest.mark.parametrize("precision", [None, *PRECISIONS])
+def test_no_precision_rounds_the_length_of_a_range(precision: str | None) -> None:
+    """4097 in float16 is 4096."""
+    scalar, made = TensorType("fp32", ()), TensorType("fp32", (4097,))
+    numbers = {"start": 0, "end": 4097, "step": 1}
+    constants = [
+        Operation("const", {}, (Output(n, scalar),), {"val": Literal(scalar, np.array(v, "f4"))}) for n, v in numbers.items()
+    ]
+    counted = Operation("range_1d", {name: (name,) for name in numbers}, (Output("y", made),))
+    program = coreml.Program("x", Model(6, "CoreML5", (), (), {}, (), Block((), ("y",), (*constants, counted))))
+    assert program.run({}, precision)["y"][-1] == 4096
+
+
 @pytest.mark.parametrize("kind", ["upsample_bilinear", "upsample_nearest_neighbor"])
 @pytest.mark.parametrize("sides", [(7, 7), (6, 6)])
 def test_a_length_that_float32_decides_is_the_declared_one(kind: str, sides: tuple[int, int]) -> None:

@@ -32,7 +32,7 @@ IGNORED = frozenset({"name", "validate_indices", "sort", "output_indices_dtype",
 """Parameters that change no value: indices are always checked, topk always sorts, a result's type is declared."""
 
 
-EXACT = frozenset({"epsilon", "scale_factor_height", "scale_factor_width"})
+EXACT = frozenset({"epsilon", "scale_factor_height", "scale_factor_width", "start", "end", "step"})
 """Numbers that no precision rounds: a length follows from them, or float16 has nothing so small."""
 
 
