@@ -20,6 +20,7 @@ from refsam.config import Config
 from refsam.coreml.arithmetic import arithmetic
 from refsam.coreml.export import PACKAGES, Part
 from refsam.coreml.mil import Program
+from refsam.coreml.roles import roles_of
 from refsam.coreml.types import Operation
 from refsam.errors import PackageError
 from refsam.ops.attention import attention_bias_index
@@ -155,9 +156,10 @@ def _weights(shapes: Shapes, rank: int) -> list[str]:
 
 def _padding_point(program: Program) -> tuple[Array, Array]:
     """Both outputs for one point of label -1: the embeddings of no point and of no mask, wherever the program keeps them."""
-    names = [feature.name for feature in program.inputs]
-    labels = next((name for name in names if "label" in name.lower()), names[-1])
-    found = program.run({name: np.full((1, 1), -1.0) if name == labels else np.zeros((1, 1, 2)) for name in names}, "fp32")
+    if len(program.inputs) != 2:
+        raise PackageError(f"it has {len(program.inputs)} inputs; points and their labels are two")
+    roles = roles_of("prompt_encoder", program.inputs)
+    found = program.run({roles["points"]: np.zeros((1, 1, 2)), roles["labels"]: np.full((1, 1), -1.0)}, "fp32")
     by_rank = {value.ndim: value for value in found.values()}
     if set(by_rank) != {3, 4}:
         raise PackageError(f"its outputs have {sorted(by_rank)} axes; tokens have three and the dense embedding four")

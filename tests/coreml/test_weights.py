@@ -70,6 +70,36 @@ def test_names_decide_and_order_does_where_there_are_none(packages: Path) -> Non
     assert all(np.array_equal(x, named[name]) for name, x in recover(nameless, other_weights(), CONFIG).tensors.items())
 
 
+def test_the_labels_are_told_by_their_axes_whatever_they_are_called(packages: Path) -> None:
+    parts = programs(packages, "iOS15.fp32")
+    named = recover(parts, other_weights(), CONFIG).tensors
+    parts["prompt_encoder"] = _with_other_inputs(parts["prompt_encoder"], {"points": "x_1", "labels": "x_0"})
+    assert [feature.name for feature in parts["prompt_encoder"].inputs] == ["x_0", "x_1"]
+    assert all(np.array_equal(x, named[name]) for name, x in recover(parts, other_weights(), CONFIG).tensors.items())
+    twice = dataclasses.replace(parts["prompt_encoder"].model, inputs=parts["prompt_encoder"].inputs * 2)
+    with pytest.raises(PackageError, match="it has 4 inputs; points and their labels are two"):
+        recover({**parts, "prompt_encoder": Program("x", twice)}, other_weights(), CONFIG)
+
+
+def _with_other_inputs(program: Program, names: dict[str, str]) -> Program:
+    """The same program with inputs of these names, the last one first."""
+
+    def changed(op: coreml.types.Operation) -> coreml.types.Operation:
+        inputs = {k: tuple(names.get(a, a) if isinstance(a, str) else a for a in group) for k, group in op.inputs.items()}
+        return dataclasses.replace(op, inputs=inputs)
+
+    model = program.model
+    return Program(
+        program.path,
+        dataclasses.replace(
+            model,
+            inputs=tuple(dataclasses.replace(feature, name=names[feature.name]) for feature in model.inputs[::-1]),
+            parameters=tuple(output._replace(name=names[output.name]) for output in model.parameters[::-1]),
+            block=dataclasses.replace(model.block, operations=tuple(changed(op) for op in program.ops)),
+        ),
+    )
+
+
 def _renamed(program: Program) -> Program:
     """The same program with constants called c0, c1, ..."""
     names = {
