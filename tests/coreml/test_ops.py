@@ -157,6 +157,15 @@ def test_sampling_points_of_the_documentation() -> None:
     assert points(1, "STRICT_ALIGN_CORNERS") == [0]
 
 
+def test_whole_numbers_are_resized_to_the_nearest_only() -> None:
+    """iOS 17's resize takes int32. Weights of that type would all be 0."""
+    x = np.array([[[0, 10], [20, 30]]], np.int32)
+    with pytest.raises(UnsupportedOp, match="a linear resize of int32 is documented nowhere as to how it rounds"):
+        compute_one("resize", x=x, shape=[4, 4], resized_dims=2)
+    nearest = compute_one("resize", x=x, shape=[4, 4], resized_dims=2, interpolation_mode="NEAREST_NEIGHBOR")
+    assert nearest[0, 0].tolist() == [0, 0, 10, 10]
+
+
 def test_sparse_tables_and_blocks() -> None:
     """iOS 18's joint compression: a mask, and under it indices into a table or blocks of integers."""
     mask = np.array([[1, 0, 1, 1], [0, 0, 1, 1]], np.uint8)

@@ -35,6 +35,10 @@ def sample_points(n_in: int, n_out: int, mode: str) -> Float[Array, " n"]:
 def bilinear(x: Array, height: int, width: int, mode: str) -> Array:
     """Both axes sampled linearly."""
     _check(x, height, width)
+    if x.dtype.kind != "f":
+        raise UnsupportedOp(
+            f"a linear resize of {x.dtype} is documented nowhere as to how it rounds; convert it to a float first"
+        )
     return _linear(_linear(x, -1, sample_points(x.shape[-1], width, mode)), -2, sample_points(x.shape[-2], height, mode))
 
 
