@@ -34,6 +34,8 @@ WORTHWHILE = 0.5
 """... and one more has to explain at least this share of what those before it left over."""
 AT_MOST = 4
 """Hypotheses together."""
+_CHANCE = 1e-4
+"""How often a hypothesis that has nothing to do with a difference may explain it (`_left_over`). Some hundreds are tried."""
 _TIE = 1e-3  # of the difference: hypotheses that leave less than this, or than twice what the best one leaves, are tied
 CERTAIN = 0.9
 """What a change of a single tensor has to explain: there are so many of them that one always explains something."""
@@ -208,8 +210,14 @@ def _of_tensors(bench: Bench, best: float) -> dict[Hypothesis, float]:
     groups = guesses(bench)
     while 1 - max(best, *found.values(), 0.0) > _ALL_BUT * bench.rounding and (group := next(groups, None)) is not None:
         scores = {guess: bench.explained([guess]) for guess in group}
-        found |= {guess: score for guess, score in scores.items() if score >= CERTAIN}
+        found |= {guess: score for guess, score in scores.items() if 1 - score <= _left_over(bench, 1 - CERTAIN)}
     return found
+
+
+def _left_over(bench: Bench, most: float) -> float:
+    """What may be left of a difference that is said to be explained: `most`, less where it is of few numbers. A value that has
+    nothing to do with n numbers leaves a share of at most x of their squared difference about as often as x^(n / 2)."""
+    return min(most, _CHANCE ** (2 / max(bench.target.size, 1)))
 
 
 def _chain(
@@ -220,7 +228,7 @@ def _chain(
     scores = _next(bench, chosen, explained, alone, threads) if chosen else dict(alone)
     while scores and len(chosen) < AT_MOST:
         best = max(scores.values())
-        enough = explained + WORTHWHILE * (1 - explained) if chosen else ENOUGH
+        enough = 1 - (_left_over(bench, 1 - WORTHWHILE) * (1 - explained) if chosen else _left_over(bench, 1 - ENOUGH))
         if not best >= enough:  # "not": all are NaN where the port's stage is
             break
         tied = [h for h, score in scores.items() if score >= enough and 1 - score <= max(2 * (1 - best), _TIE)]

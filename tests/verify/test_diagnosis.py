@@ -114,6 +114,27 @@ def test_an_unknown_mistake_is_not_given_a_name() -> None:
     assert "nothing known explains" in str(verdict)
 
 
+@pytest.mark.parametrize(("count", "seed"), [(3, 8), (1, 0), (1, 1)])
+def test_of_few_numbers_none_is_explained_by_chance(count: int, seed: int) -> None:
+    """Of hundreds of hypotheses some come near to any one number, or three."""
+    made = reference("points")
+    right = run(Pipeline(), made.case, tiny())
+    scores = right["iou_predictions"] + np.random.RandomState(seed).normal(0, 0.3, (1, 3))
+    port = {"image_encoder": right["image_encoder"], "iou_predictions": scores[:, :count]}
+    verdict = judge(made, port)
+    assert not verdict
+    assert [e.names for e in verdict.explanations] == [()]
+
+
+@pytest.mark.parametrize("name", ["score token behind the mask tokens", "half a pixel missing"])
+def test_of_one_number_a_mistake_is_still_named(name: str) -> None:
+    (mistake,) = [h for h in PLANTED if h.name == name]
+    made = reference("points")
+    wrong = run(mistake.apply(Pipeline()), made.case, tiny())
+    port = {"image_encoder": wrong["image_encoder"], "iou_predictions": wrong["iou_predictions"][:, 1:2]}
+    assert [e.names for e in judge(made, port).explanations] == [(name,)]
+
+
 def test_a_port_that_shows_only_masks_is_judged_too() -> None:
     mistake = next(h for h in PLANTED if h.name == "mask inverted")
     port = run(mistake.apply(Pipeline()), reference("points").case, tiny())
