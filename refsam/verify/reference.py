@@ -86,12 +86,13 @@ class Reference:
         model: in float64.
         case: the picture and prompt.
         stages: names of the stages to keep; those that the model does not have are ignored.
+        threads: of the fast backend, which budgets take; None: as many as there are CPUs.
     """
 
-    def __init__(self, model: MobileSam, case: Case, stages: Iterable[str]) -> None:
+    def __init__(self, model: MobileSam, case: Case, stages: Iterable[str], threads: int | None = None) -> None:
         if model.dtype != np.float64:
             raise InputError(f"the reference has to be a model in float64, not {model.dtype}: load(..., dtype='float64')")
-        self.model, self.case = model, case
+        self.model, self.case, self.threads = model, case, threads
         self.stages = sorted({*stages, "input_image", "image_encoder", "low_res_masks", _SCORES})
         self._budgets: dict[str, dict[str, float]] = {}
         self._truth: Trace | None = None
@@ -144,7 +145,7 @@ class Reference:
         decoder makes more of such an error than of noise that has no pattern (the demo model, of ten clicks: three to eight times
         as much). The fast backend computes them: how large an error may be is not asked of it.
         """
-        quick, directions = backends.create("fast"), []
+        quick, directions = backends.create("fast", self.threads), []
         for seed in range(_DRAWS):
             rng = np.random.RandomState(seed)  # its stream is frozen, a Generator's may change with NumPy
             weights = dict(self.model.scope.weights)

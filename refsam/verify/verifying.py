@@ -59,7 +59,7 @@ def verify(
         hypotheses: those that are tried where a stage differs; None: all known ones.
         explain: whether to look for where and why.
         cached: whether the reference's runs are kept in the user's cache, and taken from there.
-        threads: parts computed at once in that search.
+        threads: parts computed at once in that search, and threads of the fast backend, which budgets take.
 
     Raises InputError for a k, a precision or stages that there are not, where the port shows none of its own, and what the port
     raises.
@@ -74,7 +74,7 @@ def verify(
         own = own_stages(port, shown, known)
         candidate, chosen = asked_for(shown, case, model.config.num_multimask_outputs + 1)
         declared = precision_of(precision or port.precision).name
-        reference = Reference(models.exact, case, [name for name in known if name in candidate])
+        reference = Reference(models.exact, case, [name for name in known if name in candidate], threads)
         if cached:
             reference.load_or_measure(declared)
         verdict = judge(

@@ -13,7 +13,7 @@ from standin import TINY
 from verify.mistaken import cases, tiny
 
 import refsam
-from refsam import MobileSam, SamPredictor
+from refsam import MobileSam, SamPredictor, backends
 from refsam.cli.verify import line, summary
 from refsam.errors import InputError
 from refsam.verify import Case, Outcome, open_port, verify
@@ -48,6 +48,21 @@ def test_backends_hold(backend: str, prompt: str) -> None:
     assert found
     assert [mask.iou for mask in found.masks] == [1.0, 1.0, 1.0]
     assert {"input_image", "image_encoder", "low_res_masks", "masks"} <= set(found.candidate)
+
+
+def test_no_more_threads_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of `refsam verify --jobs` each process has its share of the CPUs: budgets too are measured on that."""
+    port, asked, create = open_port("reference", model=tiny()), [], backends.create
+
+    def noted(name: str, threads: int | None = None) -> Any:
+        asked.append(threads)
+        return create(name, threads)
+
+    monkeypatch.setattr(backends, "create", noted)
+    (found,) = verify(port, tiny(), [CASE], cached=False, threads=1)
+    assert found
+    assert len(asked) > 1
+    assert set(asked) == {1}
 
 
 def test_a_function_that_does_everything_itself() -> None:
