@@ -20,7 +20,7 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 DEMO = Config(
-    image_size=512, embed_dims=(40, 80, 128, 320), depths=(1, 4, 5, 1), num_heads=(1, 2, 4, 10), window_sizes=(8, 8, 16, 16),
+    image_size=512, embed_dims=(40, 80, 128, 320), depths=(3, 4, 5, 1), num_heads=(1, 2, 4, 10), window_sizes=(8, 8, 16, 16),
     decoder_mlp_dim=512,
 )  # fmt: skip
 
