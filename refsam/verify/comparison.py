@@ -20,7 +20,7 @@ from refsam.verify.single import narrowed
 K = 4.0
 """How many times its measured rounding budget a stage may be off. Programs that round at the same places differ in the order of
 their sums: clean ports need up to 2.5 (docs/evidence/oracle-clean.md), on another CPU 3.5, and torch's float32 error
-is 0.6 to 2.9 times ours (docs/evidence/parity.md).
+is 0.6 to 1.8 times ours (docs/evidence/parity.md).
 """
 
 UNMEASURED = 64
