@@ -34,7 +34,7 @@ _DRAWS = 6
 """Embeddings, each off by its budget in its own way, on which a prompt's budgets are measured again."""
 _DISTURBED = 2.0**-12
 """Of every number of the encoder's weights (a standard deviation), for those: the embedding changes in proportion, and by a
-thousand times what float32 costs it."""
+thousand times and more what float32 costs it."""
 
 CACHE_VERSION = "4"
 CACHE_BYTES = 8 << 30
@@ -142,8 +142,8 @@ class Reference:
         """How rounding in the encoder moves the embedding, in six ways of rms 1: as other weights would that are nearly the same.
 
         Errors of rounding are alike all over a picture, since every place is computed with the same weights and functions. A
-        decoder makes more of such an error than of noise that has no pattern (the demo model, of ten clicks: three to eight times
-        as much). The fast backend computes them: how large an error may be is not asked of it.
+        decoder makes more of such an error than of noise that has no pattern (tests/verify/test_reference.py: more than twice as
+        much). The fast backend computes them: how large an error may be is not asked of it.
         """
         quick, directions = backends.create("fast", self.threads), []
         for seed in range(_DRAWS):

@@ -10,6 +10,7 @@ from verify.mistaken import cases, picture, reference, tiny
 
 import refsam
 from refsam import InputError, MobileSam, SamPredictor, Trace, backends
+from refsam.figures import rms
 from refsam.verify.comparison import compare
 from refsam.verify.reference import Case, Reference
 
@@ -48,19 +49,19 @@ def test_errors_that_are_alike_all_over_cost_a_prompt_more_than_noise() -> None:
     made = Reference(model, Case(picture(190, 256), {"point_coords": [[150, 70]], "point_labels": [1]}), [])
     directions = np.concatenate(made._directions).reshape(6, -1)
     likeness = np.corrcoef(directions)
-    assert np.allclose(np.sqrt(np.mean(directions**2, axis=1)), 1, atol=1e-5)
+    assert [rms(direction) for direction in directions] == pytest.approx([1] * 6, abs=1e-5)
     assert np.abs(likeness[~np.eye(6, dtype=bool)]).max() < 0.5
 
-    def lost(directions: np.ndarray) -> float:
+    def lost(errors: np.ndarray) -> float:
         embedding = made.truth["image_encoder"]
         answers = []
-        for direction in directions:
+        for error in errors:
             trace = Trace("low_res_masks")
             predictor = SamPredictor(model.traced(trace))
-            predictor.set_embedding(embedding + 1e-6 * direction.reshape(embedding.shape), made.case.size)
+            predictor.set_embedding(embedding + 1e-6 * error.reshape(embedding.shape), made.case.size)
             predictor.predict(**made.case.prompts)
             answers.append(trace["low_res_masks"])
-        return float(np.std(np.stack(answers) - made.truth["low_res_masks"]))
+        return rms(np.stack(answers) - made.truth["low_res_masks"])
 
     assert lost(directions) > 2 * lost(np.random.RandomState(0).standard_normal(directions.shape))
 
