@@ -2,13 +2,15 @@
 
 import os
 import threading
+from concurrent.futures import Future
 
 import pytest
 from threadpoolctl import threadpool_info
 
-from refsam.backends.fast.scratch import Scratch
+from refsam.backends.fast.scratch import Scratch, of_thread
 from refsam.backends.fast.workers import Workers
 from refsam.blas import one_blas_thread
+from refsam.types import Array
 
 pytestmark = pytest.mark.core
 
@@ -83,6 +85,33 @@ def test_several_callers_share_the_threads_and_none_waits_for_another() -> None:
     go.set()
     first.join(60)
     assert not first.is_alive()
+
+
+def test_a_task_that_outlives_its_interrupted_caller_writes_to_no_later_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, caller, mine = Workers(2), threading.get_ident(), of_thread()
+    together, go, done = threading.Barrier(2), threading.Event(), threading.Event()
+
+    def task(scratch: Scratch, out: Array) -> None:
+        together.wait(60)
+        if threading.get_ident() != caller:
+            go.wait(60)
+            out[...] = 1
+            done.set()
+
+    def alarm(future: Future[None]) -> None:
+        raise TimeoutError("the caller's time is up")
+
+    with monkeypatch.context() as patched, mine.frame():
+        patched.setattr(Future, "exception", alarm)  # while the caller waits
+        out = mine.take(1000)
+        with pytest.raises(TimeoutError, match="time is up"):
+            workers.map(task, [(out,), (out,)])
+    with mine.frame():
+        later = mine.take(1000)
+        later[...] = 2
+        go.set()
+        assert done.wait(60)
+        assert (later == 2).all()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

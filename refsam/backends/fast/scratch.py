@@ -28,6 +28,10 @@ class Scratch:
             self.block = empty(self.used)
         return self.block[start : start + size].reshape(shape)
 
+    def leave_block(self) -> None:
+        """Leave the block to the arrays that were taken so far, and to whoever writes to them: the next ones get another."""
+        self.block = np.empty(0, np.float32)
+
     @contextmanager
     def frame(self) -> Iterator[None]:
         """Give back at the end what was taken inside."""

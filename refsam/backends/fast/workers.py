@@ -41,10 +41,22 @@ class Workers:
     def map(self, task: Callable[Concatenate[Scratch, P], None], arguments: Sequence[tuple[object, ...]]) -> None:
         """Call `task(scratch, *each)` for each of the arguments, in any order and on any of the threads, and wait for all.
 
-        An exception stops the rest, and is raised here when no task is running any more.
+        An exception stops the rest, and is raised here when no task is running any more; but not one that interrupts this thread
+        (Ctrl-C, an alarm) while it waits for the others.
         """
         queue = _Queue(arguments)
-        helpers = min(self.threads, len(arguments)) - 1
+        try:
+            errors = self._share(task, queue, min(self.threads, len(arguments)) - 1)
+        except BaseException:
+            # Where it was an interrupt, tasks may still write to what this thread took.
+            queue.stop()
+            scratch.of_thread().leave_block()
+            raise
+        if errors:
+            raise errors[0]
+
+    def _share(self, task: Callable[..., None], queue: "_Queue", helpers: int) -> list[BaseException]:
+        """Do the tasks on this thread and `helpers` others; the errors of these."""
         futures = [self._pool.submit(work, task, queue) for _ in range(helpers)] if self._pool else []
         try:
             work(task, queue)
@@ -54,8 +66,7 @@ class Workers:
             # are busy with a caller of their own.
             running = [future for future in futures if not future.cancel()]
             errors = [error for future in running if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]
+        return errors
 
     def empty(self, *shape: int) -> Float[Array, "*N"]:
         """Uninitialised float32 for the results of tasks."""
