@@ -362,6 +362,23 @@ def test_helpers_end_with_the_workers() -> None:
     assert [process.poll() for process in ended] == [0, 0]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_helpers_end_at_once_while_a_fork_lives_on() -> None:
+    workers = Counting(3)
+    waiting, go = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(go)
+        os.read(waiting, 1)  # until the parent closes its end
+        os._exit(0)
+    try:
+        assert processes.end(os.getpid(), workers._helpers) == [0, 0]  # none had to be killed
+    finally:
+        os.close(go)
+        os.close(waiting)
+        os.waitpid(child, 0)
+
+
 def test_one_thread_has_no_helpers() -> None:
     workers = Counting(1)
     assert workers._helpers == []

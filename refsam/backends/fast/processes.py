@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -248,7 +249,9 @@ def start_helper(tickets: int, arena: int) -> Helper:
 def end(owner: int, helpers: list[Helper], files: list[int] | None = None) -> list[int]:
     """End the helpers and close the files, and forget both; the exit codes. A fork of their owner leaves the helpers alone."""
     for helper in helpers:
-        helper.connection.close()  # at which it ends, unless a fork keeps the connection open
+        if os.getpid() == owner:
+            _hang_up(helper.connection)
+        helper.connection.close()
     until = time.monotonic() + PATIENCE
     codes = []
     for helper in helpers if os.getpid() == owner else ():
@@ -261,6 +264,12 @@ def end(owner: int, helpers: list[Helper], files: list[int] | None = None) -> li
     while files:
         os.close(files.pop())
     return codes
+
+
+def _hang_up(connection: Connection) -> None:
+    """End a connection, at which its helper ends, also where a fork of this process keeps it open."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as ours:
+        ours.shutdown(socket.SHUT_RDWR)
 
 
 def _answers(helpers: Sequence[Helper]) -> list[bytes]:
