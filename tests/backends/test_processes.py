@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,13 @@ def test_many_prompts_are_decoded_by_helpers_and_few_by_threads(workers: Countin
         assert all(workers.shared)
         assert bool(workers.shared) == (count >= 13)
         assert len(workers._constants) == constants or constants == 0  # prompts and pictures are none
+
+
+def test_nobody_waits_for_helpers_that_are_up(workers: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(Connection, "poll", lambda _, seconds: waited.append(seconds))
+    assert workers.wait_until_up(SECONDS)
+    assert waited == []
 
 
 def scaled(workers: ProcessWorkers, rows: int = 200) -> tuple[Array, Array]:

@@ -140,7 +140,7 @@ class ProcessWorkers(Workers):
     def wait_until_up(self, seconds: float) -> bool:
         """Wait for the helpers to have started; whether they have."""
         with self._turn:
-            for helper in self._helpers:
+            for helper in self._helpers if not self._started else ():  # later they speak when they are asked
                 helper.connection.poll(seconds)
             return self._are_up()
 
