@@ -71,8 +71,11 @@ def apply_coords(coords: Any, original_size: Size, image_size: int) -> Float[Arr
         coords: (..., 2) numbers of any dtype.
     Returns:
         A float64 copy. Each axis has its own factor, new side / old side, because sides are rounded to whole pixels.
+    Raises InputError for another shape.
     Upstream: utils/transforms.py ResizeLongestSide.apply_coords.
     """
+    if np.shape(coords)[-1:] != (2,):
+        raise InputError(f"coords has shape {np.shape(coords)}; it has to be (..., 2): x and y")
     height, width = resized_size(original_size, image_size)
     factors = np.array([width / original_size[1], height / original_size[0]])
     scaled: Float[Array, "*N 2"] = np.asarray(coords, np.float64) * factors
@@ -82,8 +85,11 @@ def apply_coords(coords: Any, original_size: Size, image_size: int) -> Float[Arr
 def apply_boxes(boxes: Any, original_size: Size, image_size: int) -> Float[Array, "B 4"]:
     """Boxes (x0, y0, x1, y1) from image pixels to the input frame, in float64.
 
-    Upstream: utils/transforms.py ResizeLongestSide.apply_boxes.
+    Raises InputError where they are not (4,), (B, 4) or corners (B, 2, 2).
+    Upstream: utils/transforms.py ResizeLongestSide.apply_boxes. Differs: there, four boxes with a score each are five boxes.
     """
+    if np.shape(boxes)[-1:] != (4,) and np.shape(boxes)[-2:] != (2, 2):
+        raise InputError(f"boxes has shape {np.shape(boxes)}; it has to be (B, 4): x0, y0, x1, y1")
     corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
     return apply_coords(corners, original_size, image_size).reshape(-1, 4)
 

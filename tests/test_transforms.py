@@ -72,6 +72,21 @@ def test_coords_are_a_copy():
     assert np.all(coords == 1)
 
 
+@pytest.mark.core
+@pytest.mark.parametrize(
+    ("call", "shape", "wanted"),
+    [
+        (transforms.apply_coords, (3, 1), r"coords has shape \(3, 1\); it has to be \(..., 2\)"),  # would be broadcast
+        (transforms.apply_coords, (), r"coords has shape \(\)"),
+        (transforms.apply_boxes, (4, 5), r"boxes has shape \(4, 5\); it has to be \(B, 4\)"),  # with scores: five boxes' numbers
+        (transforms.apply_boxes, (8,), r"boxes has shape \(8,\)"),
+    ],
+)
+def test_coords_and_boxes_of_another_shape_are_refused(call, shape, wanted):
+    with pytest.raises(InputError, match=wanted):
+        call(np.ones(shape), (427, 640), 1024)
+
+
 def test_boxes_are_two_corners():
     boxes = np.array([[1, 2, 30, 40], [5, 6, 7, 8]])
     got = transforms.apply_boxes(boxes, (427, 640), 1024)
