@@ -1,7 +1,7 @@
 """Binary masks: COCO's run-length code, a mask as a prompt, and their few measures.
 
 A mask is (H, W) bool in image pixels. Its run-length code counts pixels down the columns, by turns outside and inside,
-outside first (so a mask whose first pixel is inside starts with 0).
+outside first (so a mask whose first pixel is inside starts with 0). `mask_to_logits` and `cut_out` take masks of 0 and 255, too.
 """
 
 import operator
@@ -106,7 +106,7 @@ def mask_to_logits(mask: Bool[Array, "H W"], image_size: int = 1024) -> Float[Ar
     after the mask is resized as its picture is. Padding is outside.
     """
     height, width = resized_size((mask.shape[0], mask.shape[1]), image_size)
-    grey = np.multiply(mask, 255, dtype=np.uint8)[..., None]
+    grey = np.where(mask, np.uint8(255), np.uint8(0))[..., None]
     padded = np.zeros((image_size, image_size), np.float32)
     padded[:height, :width] = pillow_bilinear(grey, (height, width))[..., 0]
     side = image_size // 4
@@ -118,8 +118,9 @@ def mask_to_logits(mask: Bool[Array, "H W"], image_size: int = 1024) -> Float[Ar
 def cut_out(image: UInt8[Array, "H W 3"], mask: Bool[Array, "H W"]) -> UInt8[Array, "H W 4"]:
     """RGBA: the picture inside the mask, fully transparent black outside."""
     rgba = np.zeros((*mask.shape, 4), np.uint8)
-    np.multiply(image, mask[..., None], out=rgba[..., :3])
-    np.multiply(mask, 255, out=rgba[..., 3], dtype=np.uint8)
+    inside = mask != 0
+    np.copyto(rgba[..., :3], image, where=inside[..., None])
+    np.copyto(rgba[..., 3], np.uint8(255), where=inside)
     return rgba
 
 

@@ -225,3 +225,13 @@ def test_a_cut_out_keeps_the_inside_and_nothing_else():
     rgba = cut_out(image, mask)
     np.testing.assert_array_equal(rgba[mask], np.concatenate([image[mask], np.full((area(mask), 1), 255)], axis=1))
     assert not rgba[~mask].any()
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+def test_pictures_made_of_a_mask_of_0_and_255_are_those_of_the_mask():
+    image = np.random.default_rng(2).integers(1, 256, (40, 50, 3), dtype=np.uint8)
+    mask = np.random.default_rng(3).random((40, 50)) < 0.5
+    grey = np.where(mask, np.uint8(255), np.uint8(0))  # 255 times 255 is 1 in a byte
+    np.testing.assert_array_equal(mask_to_logits(grey, 64), mask_to_logits(mask, 64))
+    np.testing.assert_array_equal(cut_out(image, grey), cut_out(image, mask))
