@@ -1,6 +1,8 @@
 """The thread pool: every task once, errors, several callers."""
 
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import Future
 
@@ -112,6 +114,26 @@ def test_a_task_that_outlives_its_interrupted_caller_writes_to_no_later_memory(m
         go.set()
         assert done.wait(60)
         assert (later == 2).all()
+
+
+LATE = """
+import threading
+from refsam.backends.fast.workers import Workers
+
+def late():
+    threading.main_thread().join()
+    done = []
+    workers.map(lambda scratch, number: done.append(number), [(number,) for number in range(9)])
+    print(done)
+
+workers = Workers(3)
+threading.Thread(target=late).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_computes_alone() -> None:
+    run = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == (f"{[*range(9)]}\n", "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

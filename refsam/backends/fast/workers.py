@@ -7,7 +7,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Concatenate, ParamSpec, Protocol
 
@@ -57,7 +57,7 @@ class Workers:
 
     def _share(self, task: Callable[..., None], queue: "_Queue", helpers: int) -> list[BaseException]:
         """Do the tasks on this thread and `helpers` others; the errors of these."""
-        futures = [self._pool.submit(work, task, queue) for _ in range(helpers)] if self._pool else []
+        futures = self._ask_pool(task, queue, helpers)
         try:
             work(task, queue)
         finally:
@@ -67,6 +67,17 @@ class Workers:
             running = [future for future in futures if not future.cancel()]
             errors = [error for future in running if (error := future.exception()) is not None]
         return errors
+
+    def _ask_pool(self, task: Callable[..., None], queue: "_Queue", helpers: int) -> list[Future[None]]:
+        """For the help of so many threads; none helps any more where the main thread has ended, and others live on."""
+        asked: list[Future[None]] = []
+        try:
+            while self._pool and len(asked) < helpers:
+                asked.append(self._pool.submit(work, task, queue))
+        except RuntimeError as error:
+            if "cannot schedule new futures" not in str(error):  # but that the system starts no more threads
+                raise
+        return asked
 
     def empty(self, *shape: int) -> Float[Array, "*N"]:
         """Uninitialised float32 for the results of tasks."""
