@@ -8,14 +8,16 @@ from standin import TINY
 from verify.mistaken import case_for, reference, run, tiny
 
 from refsam import InputError
+from refsam.model import prompt_encoder
 from refsam.verify import hypotheses
 from refsam.verify.bench import Bench
 from refsam.verify.hypotheses import known
 from refsam.verify.hypothesis import Hypothesis, pipeline_of
-from refsam.verify.pipeline import Pipeline
+from refsam.verify.pipeline import Pipeline, definition
 from refsam.verify.verdict import judge
 
 PLANTED = known()
+features, embed_boxes = (definition(f) for f in (prompt_encoder.position_encoding, prompt_encoder.embed_boxes))
 SOME = PLANTED[1::12]  # `make evidence` plants half of them
 
 
@@ -49,6 +51,22 @@ def test_a_port_that_shows_one_of_several_masks_is_diagnosed(name: str) -> None:
     assert verdict.report["low_res_masks"].local is not None
     assert [e.names for e in verdict.explanations] == [(name,)]
     assert verdict.explanations[0].explained > 0.99
+
+
+@pytest.mark.parametrize("case", ["box", "box and points"])
+@pytest.mark.parametrize(
+    ("name", "place", "function"),
+    [
+        ("sines and cosines exchanged", "position_encoding", lambda s, coords: np.roll(features(s, coords), 16, axis=-1)),
+        ("box corners exchanged", "embed_boxes", lambda s, boxes, side: embed_boxes(s, boxes[:, [2, 3, 0, 1]], side)),
+    ],
+)
+def test_what_is_done_to_a_box_is_named(case: str, name: str, place: str, function) -> None:
+    made = reference(case)
+    pipeline = Pipeline().with_function(f"prompt_encoder.{place}", function)
+    verdict = judge(made, run(pipeline, made.case, tiny()))
+    assert [e.names for e in verdict.explanations] == [(name,)], "the image's own encoding included"
+    assert verdict.explanations[0].explained > 0.9999
 
 
 def test_mistakes_together_are_named_together() -> None:

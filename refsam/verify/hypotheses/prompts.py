@@ -112,12 +112,12 @@ def without_label(s: Scope, coords: Array, labels: Array, pad: bool, image_size:
 
 
 def corners_exchanged(s: Scope, boxes: Array, image_size: int) -> Array:
-    """The last corner first."""
-    return embed_boxes(s, boxes, image_size)[:, ::-1]
+    """The last corner given first, so that each has the other's embedding."""
+    return embed_boxes(s, boxes[:, [2, 3, 0, 1]], image_size)
 
 
 def kinds_exchanged(s: Scope, boxes: Array, image_size: int) -> Array:
-    """The first corner with the last one's embedding."""
+    """Each corner in its place with the other's embedding."""
     return embed_boxes(s, boxes[:, [2, 3, 0, 1]], image_size)[:, ::-1]
 
 
@@ -132,20 +132,21 @@ def width_and_height(s: Scope, boxes: Array, image_size: int) -> Array:
     return embed_boxes(s, np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1), image_size)
 
 
-def encoding(frequencies: float = 2 * np.pi, exchanged: bool = False, interleaved: bool = False) -> Callable[..., Any]:
-    """Points whose Fourier features are made another way."""
+def waves(name: str, frequencies: float = 2 * np.pi, exchanged: bool = False, interleaved: bool = False) -> Hypothesis:
+    """A hypothesis about the Fourier features of points, corners and the image's cells: ports have one function for all."""
 
-    def embed(s: Scope, coords: Array, labels: Array, pad: bool, image_size: int) -> Array:
-        found = embed_points(s, coords, labels, pad, image_size)
-        right = prompt_encoder.position_encoding(s / "pe_layer", (coords + 0.5).astype(found.dtype) / image_size)
-        matrix = s["pe_layer.positional_encoding_gaussian_matrix"]
-        angles = frequencies * ((2 * (coords + 0.5).astype(found.dtype) / image_size - 1) @ matrix)
-        waves = [np.cos(angles), np.sin(angles)] if exchanged else [np.sin(angles), np.cos(angles)]
-        wrong = np.stack(waves, axis=-1).reshape(right.shape) if interleaved else np.concatenate(waves, axis=-1)
-        found[:, : coords.shape[1]] += np.where((labels >= 0)[..., None], wrong - right, 0)
-        return found
+    def encode(s: Scope, coords: Array) -> Array:
+        matrix = s["positional_encoding_gaussian_matrix"]
+        angles = frequencies * ((2 * coords.astype(matrix.dtype) - 1) @ matrix)
+        parts = [np.cos(angles), np.sin(angles)] if exchanged else [np.sin(angles), np.cos(angles)]
+        if interleaved:
+            return np.stack(parts, axis=-1).reshape(*angles.shape[:-1], -1)
+        return np.concatenate(parts, axis=-1)
 
-    return embed
+    def apply(pipeline: Pipeline) -> Pipeline:
+        return pipeline.with_function("prompt_encoder.position_encoding", encode)
+
+    return Hypothesis(name, ("prompts", "decoder"), _WAVES, apply)
 
 
 _SCALE = "multiply x by new width / width and y by new height / height of the resized picture, before padding"
@@ -170,9 +171,9 @@ HYPOTHESES = (
     tokens("labels exchanged", _LABEL, embed_points=labels_exchanged),
     tokens("labels ignored", _LABEL, embed_points=all_foreground),
     tokens("label embedding missing", _LABEL, embed_points=without_label),
-    tokens("sines and cosines exchanged", _WAVES, embed_points=encoding(exchanged=True)),
-    tokens("sines and cosines interleaved", _WAVES, embed_points=encoding(interleaved=True)),
-    tokens("2 pi missing", _WAVES, embed_points=encoding(frequencies=1.0)),
+    waves("sines and cosines exchanged", exchanged=True),
+    waves("sines and cosines interleaved", interleaved=True),
+    waves("2 pi missing", frequencies=1.0),
     tokens("box corners exchanged", _BOX, embed_boxes=corners_exchanged),
     tokens("embeddings of box corners exchanged", _BOX, embed_boxes=kinds_exchanged),
     tokens("box corners as points", _BOX, embed_boxes=corners_as_points),
