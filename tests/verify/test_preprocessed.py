@@ -55,6 +55,28 @@ def test_all_that_was_frozen_is_judged(resizes: Mapping[str, np.ndarray]) -> Non
     assert {*RESIZES, "picture", "versions"} == {*resizes}
 
 
+def mean_under(image: np.ndarray, size: tuple[int, int], whole: bool) -> np.ndarray:
+    """The mean of the pixels under each target pixel: all that it touches alike, or each by how much of it is there."""
+    result = image.astype(np.float64)
+    for axis, (n_in, n_out) in enumerate(zip(image.shape[:2], size, strict=True)):
+        edges = np.arange(n_out + 1)[:, None] * n_in  # in parts of 1 / n_out of a source pixel
+        first, last = np.arange(n_in) * n_out, np.arange(1, n_in + 1) * n_out
+        shared = np.maximum(np.minimum(edges[1:], last) - np.maximum(edges[:-1], first), 0)
+        weights = (shared > 0 if whole else shared).astype(np.float64)
+        result = np.moveaxis(np.tensordot(weights / weights.sum(axis=1, keepdims=True), result, (1, axis)), 0, axis)
+    return result
+
+
+@pytest.mark.parametrize("size", [(23, 17), (25, 40), (98, 150)])
+def test_areas_are_known_where_a_picture_grows_too(size: tuple[int, int]) -> None:
+    image = np.random.RandomState(0).randint(0, 256, (*size, 3), np.uint8)
+    inner = transforms.resized_size(size, SIDE)
+    touched = mean_under(image, inner, whole=True).astype(np.float32)  # torch's mode="area"
+    assert named(touched, image, "transforms.resized") == {"area resize of whole pixels", "resized without rounding"}
+    shared = np.rint(mean_under(image, inner, whole=False)).astype(np.uint8)  # cv2.INTER_AREA
+    assert named(shared, image, "transforms.resized") == {"area resize"}
+
+
 def test_a_picture_that_was_cut_down_to_whole_levels_or_resized_in_columns_first_is_known(
     resizes: Mapping[str, np.ndarray],
 ) -> None:
@@ -125,6 +147,11 @@ def test_a_picture_a_row_short_is_searched_as_any_other() -> None:
     assert not cut, "a row is missing"
     with pytest.raises(InputError, match="in some order of axes"):
         diagnose_preprocessed(short[:-1], wide)
+
+
+def test_a_size_by_whole_number_division_is_known_whatever_the_width() -> None:
+    wide = picture(67, 98)  # 64 / 98 * 98 is less than 64 in floats
+    assert named(pillow_bilinear(wide, (67 * SIDE // 98, SIDE)), wide, "transforms.resized") == {"size rounded down"}
 
 
 def test_a_square_picture_of_whole_levels_is_the_resized_one() -> None:

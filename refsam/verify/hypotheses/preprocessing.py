@@ -71,9 +71,9 @@ def picture(name: str, remedy: str, function: Callable[[Picture], Picture]) -> H
 
 
 def rounded_down(original: Size, image_size: int) -> Size:
-    """int(side * scale), without the half."""
-    scale = image_size / max(original)
-    return max(int(original[0] * scale), 1), max(int(original[1] * scale), 1)
+    """By whole-number division: the longest side is S itself, which `int(side * (S / longest))` may miss by one."""
+    height, width = (max(side * image_size // max(original), 1) for side in original)
+    return height, width
 
 
 def squashed(original: Size, image_size: int) -> Size:  # noqa: ARG001 - whatever the picture's size

@@ -33,10 +33,12 @@ class Kernel:
     Attributes:
         weight: (distance of their centres in source pixels, by how much the kernel is stretched) -> weight, not normalised.
         reach: the greatest distance that counts, of a kernel that is not stretched.
+        narrows: where the picture grows it gets narrower, as the area of a target pixel does; others keep their width.
     """
 
     weight: Callable[[Array, float], Array]
     reach: float
+    narrows: bool = False
 
 
 def _stretched(shape: Callable[[Array], Array], reach: float) -> Kernel:
@@ -75,9 +77,9 @@ BOX = _stretched(lambda x: ((x > -0.5) & (x <= 0.5)).astype(np.float64), 0.5)
 """All pixels whose centre is under the target count alike: Pillow's BOX."""
 HAMMING = _stretched(lambda x: np.where(np.abs(x) < 1, np.sinc(x) * (0.54 + 0.46 * np.cos(np.pi * x)), 0), 1)
 """Pillow's HAMMING."""
-AREA = Kernel(_overlap, 1)
-"""Pixels count by how much of them is under the target: cv2.INTER_AREA where it shrinks."""
-WHOLE_AREA = Kernel(lambda distance, stretch: (_overlap(distance, stretch) > _TOUCHES).astype(np.float64), 1)
+AREA = Kernel(_overlap, 1, narrows=True)
+"""Pixels count by how much of them is under the target: cv2.INTER_AREA."""
+WHOLE_AREA = Kernel(lambda distance, stretch: (_overlap(distance, stretch) > _TOUCHES).astype(np.float64), 1, narrows=True)
 """All pixels that are under the target in part count alike: torch's mode="area", adaptive mean pooling."""
 
 
@@ -155,8 +157,9 @@ class Resize:
 
     def bands(self, n_in: int, n_out: int) -> Iterator[tuple[int, Float[Array, "t n"]]]:
         """(first source pixel, weights of the targets on those from there on), until all targets are done."""
-        stretch = max(n_in / n_out, 1.0) if self.antialias else 1.0
-        reach = self.kernel.reach * stretch
+        least = 0.0 if self.kernel.narrows else 1.0
+        stretch = max(n_in / n_out, least) if self.antialias else 1.0
+        reach = self.kernel.reach * max(stretch, 1.0)
         for centres in np.split(self.sampled(n_in, n_out), range(_BAND, n_out, _BAND)):
             source = np.arange(int(np.floor(centres[0] - reach)) - 1, int(np.ceil(centres[-1] + reach)) + 1)
             lo, hi = max(int(source[0]), 0), min(int(source[-1]) + 1, n_in)
