@@ -13,8 +13,8 @@ SCHEMA = "refsam.verify/1"
 def to_json(outcomes: Iterable[Outcome | Record]) -> dict[str, Any]:
     """All outcomes, by port and picture, as plain values.
 
-    Numbers have four significant digits; what is infinite or no number is None (a required k of None: no k is enough). There are
-    no times in it; a port that is an absolute path is called by the path's last part.
+    Numbers have four significant digits, prompts ten; what is infinite or no number is None (a required k of None: no k is
+    enough). There are no times in it; a port that is an absolute path is called by the path's last part.
     """
     entries = [dict(made.entry) for made in records(outcomes)]
     entries.sort(key=lambda entry: (entry["port"], entry["picture"]["name"], entry["picture"]["sha256"]))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from verify.report.outcomes import Mistaken, app, clean, few, outcome, scaled_neck
@@ -56,6 +57,19 @@ def test_where_a_port_lies_is_not_said() -> None:
 
 def test_what_is_infinite_or_no_number_is_null() -> None:
     assert plain({"b": float("inf"), "a": (float("nan"), 0.123456)}) == {"a": [None, 0.1235], "b": None}
+
+
+def test_a_prompt_is_as_it_was_asked() -> None:
+    asked = {"point_coords": [[11235.25, 1234.5]], "point_labels": [1], "box": None}
+    found = clean()
+    (entry,) = to_json([replace(found, case=replace(found.case, prompts=asked))])["outcomes"]
+    assert entry["prompts"] == {"point_coords": [[11235.25, 1234.5]], "point_labels": [1]}
+
+
+def test_bytes_of_names_that_are_no_text_are_shown() -> None:
+    name = "caf\udce9 \x1b[31m"  # a file's name in Latin-1, and a colour
+    (entry,) = to_json([replace(clean(), port=name, notes=(name,))])["outcomes"]
+    assert (entry["port"], entry["notes"]) == ("caf\\udce9 \\x1b[31m", ["caf\\udce9 \\x1b[31m"])
 
 
 def test_stages_that_the_port_does_not_show_are_listed() -> None:
