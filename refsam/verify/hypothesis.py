@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from refsam.verify.pipeline import Pipeline
 
 Area = Literal["preprocessing", "prompts", "encoder", "decoder", "postprocessing"]
+
+AREAS: tuple[Area, ...] = get_args(Area)
 
 
 @dataclass(frozen=True)

@@ -178,5 +178,13 @@ def test_users_can_add_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
         hypotheses.register(replace(own, name="BGR"))
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("areas", [("preprocess",), "encoder", ()])
+def test_an_area_that_is_none_is_an_error(areas, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hypotheses, "_registered", {})
+    with pytest.raises(InputError, match=r"the areas of 'mine' are .*preprocessing, prompts"):
+        hypotheses.register(Hypothesis("mine", areas, "do not", lambda pipeline: pipeline))
+
+
 def test_names_are_unique() -> None:
     assert len({h.name for h in PLANTED}) == len(PLANTED)

@@ -6,7 +6,7 @@ reference into the port.
 
 from refsam.errors import InputError
 from refsam.verify.hypotheses import decoder, encoder, float16, postprocessing, preprocessing, prompts
-from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.hypothesis import AREAS, Hypothesis
 
 _registered: dict[str, Hypothesis] = {}
 
@@ -18,9 +18,12 @@ def own() -> tuple[Hypothesis, ...]:
 
 
 def register(hypothesis: Hypothesis) -> Hypothesis:
-    """Add a hypothesis to those that every diagnosis tries. Raises InputError where the name is taken."""
+    """Add a hypothesis to those that every diagnosis tries. Raises InputError where the name is taken, or an area is none."""
     if hypothesis.name in {other.name for other in known()}:
         raise InputError(f"there is a hypothesis named {hypothesis.name!r} already; give it another name")
+    if not hypothesis.areas or not {*hypothesis.areas} <= {*AREAS}:
+        wanted = f"a tuple of some of {', '.join(AREAS)} is needed"
+        raise InputError(f"the areas of {hypothesis.name!r} are {hypothesis.areas!r}; {wanted}")
     _registered[hypothesis.name] = hypothesis
     return hypothesis
 
