@@ -104,6 +104,18 @@ class CompareReport:
         return any(found.comparable and found.shape[1] >= len(self.masks) for found in logits)
 
     @property
+    def entering(self) -> tuple[StageResult, ...]:
+        """The stages where differences enter. What is infinite or NaN spreads: only its first stage counts."""
+        broken = [result.stage for result in self.stages if result.difference.nan or result.difference.inf]
+        return tuple(result for result in self.stages if result.local_fault and result.stage not in broken[1:])
+
+    @property
+    def masks_enter(self) -> bool:
+        """Whether a difference enters at the masks: they are not what the candidate's own logits give, or nothing before them
+        differs."""
+        return not all(mask.holds for mask in self.masks) and (self.own_logits or self.first == "masks")
+
+    @property
     def unused(self) -> tuple[str, str] | None:
         """The first stage that holds although it is not what the candidate's own inputs give, and the last one before it that
         does not hold: the candidate does not compute with that one."""
@@ -132,14 +144,15 @@ class CompareReport:
         if not self.failing and all(mask.holds for mask in self.masks):
             return None
         known = any(result.local is not None for result in self.stages)
-        entering = [result.stage for result in self.stages if known and result.local_fault]
-        return next(iter([*entering, *(result.stage for result in self.failing)]), "masks")
+        entering = self.entering if known else ()
+        return next((result.stage for result in (*entering, *self.failing)), "masks")
 
     def __getitem__(self, stage: str) -> StageResult:
         return next(result for result in self.stages if result.stage == stage)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; stable from run to run."""
+        entering = {result.stage for result in self.entering}
         return {
             "holds": bool(self),
             "masks_alone": self.masks_alone,
@@ -147,18 +160,20 @@ class CompareReport:
             "precision": self.precision,
             "k": self.k,
             "required_k": self.required_k,
-            "stages": [_row(result) for result in self.stages],
-            "masks": [asdict(mask) | {"holds": mask.holds} for mask in self.masks],
+            "stages": [_row(result, result.stage in entering) for result in self.stages],
+            "masks": [
+                asdict(mask) | {"holds": mask.holds, "enters_here": self.masks_enter and not mask.holds} for mask in self.masks
+            ],
             "missing": list(self.missing),
             "unused": None if self.unused is None else list(self.unused),
             "metadata": dict(self.metadata),
         }
 
 
-def _row(result: StageResult) -> dict[str, Any]:
+def _row(result: StageResult, enters: bool) -> dict[str, Any]:
     figures = asdict(result.difference) | {"nmse": result.difference.nmse}
     local = None if result.local is None else {"error": result.local.error, "budget": result.local.budget}
-    verdict = {"required_k": result.required_k, "holds": result.holds, "enters_here": result.local_fault}
+    verdict = {"required_k": result.required_k, "holds": result.holds, "enters_here": enters}
     return {"stage": result.stage, "budget": result.budget, **verdict, **figures, "swapped": result.swapped, "local": local}
 
 

@@ -159,15 +159,14 @@ def _target(candidate: Mapping[str, Array], known: Mapping[str, Array], stage: s
 
 
 def _entering(report: CompareReport, masks: int) -> list[str]:
-    """The stages where differences enter, first to last. What is infinite or NaN spreads: only its first stage counts.
+    """The stages where differences enter, first to last.
 
     `masks` is how many those make that the port's logits are held against.
     """
     if report.first is None:
         return []
-    broken = [result.stage for result in report.stages if result.difference.nan or result.difference.inf]
-    entering = [result.stage for result in report.stages if result.local_fault and result.stage not in broken[1:]]
-    if report.own_logits and not all(mask.holds for mask in report.masks):  # held against what these logits should give
+    entering = [result.stage for result in report.entering]
+    if report.masks_enter:
         entering.append("masks")
     # Masks of another count or size have nothing that the model's could be held against.
     fit = len(report.masks) == masks and not any(mask.misfit for mask in report.masks)

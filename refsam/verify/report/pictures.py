@@ -71,13 +71,14 @@ def pictures_of(outcome: Outcome) -> Pictures:
 
 def _with_prompt(small: UInt8[Array, "h w 3"], outcome: Outcome) -> UInt8[Array, "h w 3"]:
     prompts: dict[str, Any] = {name: x for name, x in outcome.case.prompts.items() if x is not None}
-    scale = small.shape[1] / outcome.case.image.shape[1]
+    height, width = outcome.case.size
+    scale = np.array([small.shape[1] / width, small.shape[0] / height])  # narrow pictures are rounded to whole pixels
     points, box = prompts.get("point_coords"), prompts.get("box")
     return overlay(
         small,
         points=None if points is None else np.asarray(points, np.float64) * scale,
         labels=prompts.get("point_labels"),
-        boxes=None if box is None else np.asarray(box, np.float64) * scale,
+        boxes=None if box is None else np.asarray(box, np.float64) * np.tile(scale, 2),
     )
 
 
@@ -89,9 +90,9 @@ def _heatmaps(outcome: Outcome) -> Iterator[Heatmap]:
     report = outcome.verdict.report
     truth, _ = narrowed(outcome.reference.truth, outcome.candidate)
     known = aligned(truth, outcome.candidate)
-    entering = [result for result in report.stages if result.local_fault]
-    failing = [result for result in report.failing if not result.local_fault]
-    chosen = [*entering, *failing] or [result for result in report.stages if result.stage in ALWAYS]
+    entering = {result.stage: result for result in report.entering}
+    failing = [result for result in report.failing if result.stage not in entering]
+    chosen = [*entering.values(), *failing] or [result for result in report.stages if result.stage in ALWAYS]
     drawn = 0
     for result in chosen:
         if drawn == MOST_MAPS:

@@ -1,6 +1,6 @@
 """The stages of an outcome, group by group, and how near to its bound each is, in a few classes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from refsam.verify.groups import GROUPS, OTHER, group_of
@@ -72,10 +72,13 @@ def _cell(number: int, row: Mapping[str, Any], k: float) -> Cell:
     return Cell(number, row["stage"], level_of(row["required_k"], k), level_of(own, k) if measured else "", enters, title)
 
 
-def _mask_cell(masks: Iterable[Mapping[str, Any]]) -> Cell:
+def _mask_cell(masks: Sequence[Mapping[str, Any]]) -> Cell:
     unexplained = sum(mask["flipped"] - mask["explained"] for mask in masks)
-    title = f"masks: {unexplained} flipped pixels that rounding does not explain"
-    return Cell(-1, "masks", "bad" if unexplained else "ok-low", "", bool(unexplained), title)
+    misfit = next((mask["misfit"] for mask in masks if mask["misfit"]), "")
+    enters = any(mask["enters_here"] for mask in masks)
+    title = f"masks: {misfit or f'{unexplained} flipped pixels that rounding does not explain'}"
+    title += "; a difference enters here" if enters else ""
+    return Cell(-1, "masks", "ok-low" if all(mask["holds"] for mask in masks) else "bad", "", enters, title)
 
 
 MARKS = {"ok-low": ".", "ok": ".", "ok-high": "o", "bad-low": "x", "bad": "X", "bad-high": "#", HIDDEN: " "}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from refsam.verify.comparison import StageResult
+from refsam.verify.comparison import CompareReport, StageResult
 from refsam.verify.outcome import Outcome
 from refsam.verify.report.entry import entry_of
 from refsam.verify.report.stage_map import strip
@@ -20,7 +20,7 @@ def plain_text(outcome: Outcome) -> str:
         _head(outcome),
         in_words(verdict.report, f"port {outcome.port!r}").splitlines(),
         _titled("stages  (. holds  o just so  x X # differs  > a difference enters):", _strip(outcome)),
-        _titled("required k  rel. L2  stage that does not hold:", _failing(verdict.report.failing)),
+        _titled("required k  rel. L2  stage that does not hold:", _failing(verdict.report)),
         _titled("why:", [line for found in verdict.explanations for line in explanation_in_words(found)]),
         _titled("masks end to end:", [line for mask in outcome.masks for line in mask_in_words(mask)]),
         _titled("notes:", [line for note in _notes(outcome) for line in filled(note, "  ")]),
@@ -56,8 +56,9 @@ def _strip(outcome: Outcome) -> list[str]:
     return [f"  {name:<11} {marks}" for name, marks in strip(entry_of(outcome))]
 
 
-def _failing(failing: tuple[StageResult, ...]) -> list[str]:
-    lines = [f"{_figures(result)}  {'>' if result.local_fault else ' '}{result.stage}" for result in failing[:_MOST]]
+def _failing(report: CompareReport) -> list[str]:
+    failing, entering = report.failing, {result.stage for result in report.entering}
+    lines = [f"{_figures(result)}  {'>' if result.stage in entering else ' '}{result.stage}" for result in failing[:_MOST]]
     rest = len(failing) - len(lines)
     return [*lines, f"  and {rest} more"] if rest > 0 else lines
 

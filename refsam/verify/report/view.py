@@ -89,7 +89,8 @@ class Row:
         self.required, self.error, self.budget = (number(row[key]) for key in ("required_k", "relative_l2", "budget"))
         self.shape = " x ".join(map(str, row["candidate_shape"]))
         self.dtype: str = row["dtype"]
-        self.layout: str = row["layout"] or row["swapped"]
+        self.layout = f"as {row['layout']}" if row["layout"] else ""
+        self.swapped = f"axes look exchanged: {row['swapped']}" if row["swapped"] else ""
         self.nmse, self.psnr, self.cosine = number(row["nmse"]), number(row["psnr"]), number(row["cosine"], 6)
         self.mismatched = _mismatched(row)
         self.local = number(own_k(row)) if row["local"] else ""

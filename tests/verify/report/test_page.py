@@ -92,6 +92,21 @@ def test_hostile_names_are_text() -> None:
     assert "{{ 7 * 7 }}" in page.text
 
 
+def test_a_name_that_is_no_text_does_not_end_the_page() -> None:
+    html = to_html([replace(clean(), port="caf\udce9", notes=("caf\udce9",))])
+    assert "caf\\udce9" in html.encode().decode()
+
+
+def test_axes_that_look_exchanged_are_not_said_to_be_taken_so() -> None:
+    def spoil(shown: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        first, second = "image_encoder.neck.1", "image_encoder.neck.3"
+        return {**shown, first: shown[first].swapaxes(-1, -2), second: shown[second].transpose(0, 2, 3, 1)}
+
+    text = Page(to_html([outcome(Mistaken("turned", spoil=spoil), explain=False)])).text
+    assert "1 x 32 x 4 x 4 float32; axes look exchanged: NCWH" in text
+    assert "1 x 4 x 4 x 32 float32 as NHWC" in text
+
+
 def test_one_picture_is_small_and_always_the_same() -> None:
     html = to_html([app()])
     assert len(html) < 3_000_000
@@ -125,6 +140,17 @@ def test_wrong_shapes_and_values_that_are_no_numbers_have_their_words() -> None:
     page = Page(to_html([made]))
     assert "the reference has shape 1 x 32 x 4 x 4" in page.text
     assert "1 NaN, 0 infinite" in page.text
+
+
+def test_of_what_is_infinite_only_the_first_stage_is_marked() -> None:
+    def spoil(shown: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        spread = ("image_encoder.neck.1", "image_encoder.neck.2", "image_encoder", "low_res_masks")
+        return {**shown, **{stage: np.full_like(shown[stage], np.inf) for stage in spread}}
+
+    made = record(outcome(Mistaken("overflow", spoil=spoil), explain=False))
+    assert [row["stage"] for row in made.entry["stages"] if row["enters_here"]] == ["image_encoder.neck.1"]
+    assert "  neck        .>#.#\n" in made.text
+    assert "         not finite  >image_encoder.neck.1\n         not finite   image_encoder.neck.2\n" in made.text
 
 
 def test_an_infinite_error_on_the_ports_own_inputs_has_its_dash() -> None:

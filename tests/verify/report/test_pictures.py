@@ -1,6 +1,7 @@
 """Stages as maps, their colours, and the masks' outlines."""
 
 import base64
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -12,11 +13,20 @@ from verify.report.outcomes import app, clean, scaled_neck
 
 from refsam.ops.window import window_partition
 from refsam.transforms import normalize_and_pad
-from refsam.verify import open_port, verify
+from refsam.verify import Case, open_port, verify
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.report import record
-from refsam.verify.report.maps import SIDE, as_map, heat, magnitude, photo, pixels, smaller
-from refsam.verify.report.pictures import FLIPPED, MOST_MAPS, PHOTO_SIDE, PORT, REFERENCE, mask_picture, pictures_of
+from refsam.verify.report.maps import SIDE, as_map, heat, magnitude, photo, pixels, shrunk, smaller
+from refsam.verify.report.pictures import (
+    FLIPPED,
+    MOST_MAPS,
+    PHOTO_SIDE,
+    PORT,
+    REFERENCE,
+    _with_prompt,
+    mask_picture,
+    pictures_of,
+)
 
 
 def opened(uri: str) -> np.ndarray:
@@ -108,3 +118,12 @@ def test_logits_of_one_of_several_masks_have_a_map() -> None:
     port = open_port(lambda image, **prompts: {"low_res_masks": 1.1 * logits[:, 1:2]}, model=tiny())
     (found,) = verify(port, tiny(), [cases(TINY)["points"]], cached=False, explain=False)
     assert [drawn.stage for drawn in record(found).pictures.heatmaps] == ["low_res_masks"]
+
+
+def test_a_prompt_is_drawn_in_its_place_on_a_narrow_picture() -> None:
+    strip = np.zeros((3000, 8, 3), np.uint8)
+    case = Case(strip, {"point_coords": [[4, 2900]], "point_labels": [1], "box": [0, 2800, 8, 3000]})
+    drawn = _with_prompt(shrunk(strip, PHOTO_SIDE), replace(clean(), case=case))
+    rows = np.nonzero(drawn.any(axis=(1, 2)))[0]
+    assert drawn.shape[:2] == (PHOTO_SIDE, 1), "a pixel and a half"
+    assert rows.min() > 2700 / 3000 * PHOTO_SIDE

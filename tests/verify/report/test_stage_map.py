@@ -2,7 +2,7 @@
 
 import pytest
 from standin import TINY
-from verify.report.outcomes import app, clean
+from verify.report.outcomes import Mistaken, app, clean, outcome
 
 from refsam.config import Config
 from refsam.verify.groups import GROUPS, OTHER, group_of
@@ -50,3 +50,21 @@ def test_the_strip_needs_no_colour() -> None:
     assert marks["input"] == ">>"
     assert set(marks["neck"]) == {"#"}
     assert set("".join(dict(strip(entry_of(clean()))).values())) == {"."}
+
+
+def test_masks_that_only_pass_on_what_differs_before_them_do_not_enter() -> None:
+    def shown(*stages: str, mistake: str) -> dict[str, str]:
+        port = Mistaken("few", (mistake,), spoil=lambda shown: {name: shown[name] for name in stages})
+        return dict(strip(entry_of(outcome(port, explain=False))))
+
+    assert shown("image_encoder", "masks", mistake="window padding masked") == {"neck": "#", "result": "X"}
+    assert shown("image_encoder", "masks", mistake="mask inverted") == {"neck": ".", "result": ">"}
+    assert shown("image_encoder", "low_res_masks", "masks", mistake="mask inverted")["result"] == ".>"
+
+
+def test_masks_that_cannot_be_compared_do_not_look_right() -> None:
+    port = Mistaken("none", spoil=lambda shown: {**shown, "masks": shown["masks"][:0]})
+    entry = entry_of(outcome(port, explain=False))
+    (cell,) = [cell for _, cells in stage_map(entry) for cell in cells if cell.stage == "masks"]
+    assert (cell.level, cell.enters) == ("bad", True)
+    assert cell.title == f"masks: {entry['masks'][0]['misfit']}; a difference enters here"
