@@ -19,7 +19,7 @@ from refsam.verify.bench import Bench
 from refsam.verify.comparison import CompareReport
 from refsam.verify.difference import aligned
 from refsam.verify.hypotheses import float16, known
-from refsam.verify.hypothesis import Hypothesis
+from refsam.verify.hypothesis import Hypothesis, pipeline_of
 from refsam.verify.inside import guesses, headroom
 from refsam.verify.masks import binary
 from refsam.verify.pipeline import Pipeline
@@ -232,10 +232,20 @@ def _chain(
             break
         tied = [h for h, score in scores.items() if score >= enough and 1 - score <= max(2 * (1 - best), _TIE)]
         taken = _most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0]
-        chosen += taken.parts or [taken]
+        chosen = _needed([*chosen, *(taken.parts or [taken])])
         explained = scores[taken]
         scores = _next(bench, chosen, explained, alone, threads)
     return chosen, explained
+
+
+def _needed(chosen: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Without those that change nothing beside the others, as a filter of the resize in whose place another was chosen."""
+    left = list(chosen)
+    for hypothesis in chosen:
+        others = [other for other in left if other is not hypothesis]
+        if others and pipeline_of(others) == pipeline_of(left):
+            left = others
+    return left
 
 
 def _next(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from PIL import Image
 from verify.libraries import RESIZES, frozen
 from verify.mistaken import picture
 
@@ -98,6 +99,12 @@ def test_a_picture_that_was_cut_down_to_whole_levels_or_resized_in_columns_first
 )
 def test_two_changes_of_the_picture_are_found_together(changed, names: set[str]) -> None:
     assert named(transforms.preprocess(np.ascontiguousarray(changed(PICTURE)), SIDE)) == names
+
+
+def test_a_filter_in_whose_place_another_was_found_is_not_named() -> None:
+    mirrored, size = Image.fromarray(np.ascontiguousarray(PICTURE[:, ::-1])), RESIZED.shape[1::-1]
+    pixels = np.asarray(mirrored.resize(size, Image.Resampling.LANCZOS))
+    assert named(framed((pixels - MEAN) / STD)) == {"mirrored", "Lanczos resize"}, "bicubic comes first, as it is near"
 
 
 def test_padding_and_normalising_are_found_together() -> None:
