@@ -5,6 +5,7 @@ the relative L2 between that run and float64. Two kinds: *accumulated* (each run
 are given the candidate's results of the stages before: `local_errors`).
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -56,6 +57,10 @@ class Case:
     def size(self) -> Size:
         """(height, width) of the picture."""
         return self.image.shape[0], self.image.shape[1]
+
+    def copied(self) -> "Case":
+        """The same with arrays of its own, for whoever may change them in place."""
+        return Case(self.image.copy(), copy.deepcopy(dict(self.prompts)), self.name)
 
     def run(self, model: MobileSam, trace: Trace) -> Trace:
         """Predict with `model`, its stages recorded."""

@@ -70,7 +70,7 @@ def verify(
     tried = None if hypotheses is None else tuple(hypotheses)
     models = _Models.of(model, threads)
     for case in cases:
-        shown, renames = renamed(port.run(case, wanted))
+        shown, renames = renamed(port.run(case.copied(), wanted))  # its arrays may be changed in place
         own = own_stages(port, shown, known)
         candidate, chosen = asked_for(shown, case, model.config.num_multimask_outputs + 1)
         declared = precision_of(precision or port.precision).name

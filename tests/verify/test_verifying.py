@@ -235,6 +235,26 @@ def test_an_input_that_a_function_returns_changed_is_its_own(in_place: bool) -> 
     assert [result.stage for result in turned.verdict.report.stages] == ["image_encoder"]
 
 
+def test_a_picture_and_points_that_a_port_changes_in_place_are_not_the_references() -> None:
+    """The reference would make the same mistake, and the port would hold."""
+
+    def bgr(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
+        image[...] = image[..., ::-1].copy()
+        return dict(refsam.trace(MODEL, image, stages="input_image", **prompts))
+
+    def halved(image: np.ndarray, point_coords: Any, point_labels: Any) -> dict[str, np.ndarray]:
+        point_coords *= 0.5
+        stages = "transforms.point_coords"
+        return dict(refsam.trace(MODEL, image, stages=stages, point_coords=point_coords, point_labels=point_labels))
+
+    points = {name: np.array(value) for name, value in CASE.prompts.items()}
+    for port in (bgr, halved):
+        case = Case(CASE.image.copy(), points)
+        assert not outcome(port, case, explain=False)
+        assert np.array_equal(case.image, CASE.image)
+    assert np.array_equal(points["point_coords"], CASE.prompts["point_coords"])
+
+
 def test_a_port_that_rounds_more_than_it_says_is_told_where_it_would_hold() -> None:
     def halved(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
         embedding = refsam.trace(MODEL, image, stages="image_encoder", **prompts)["image_encoder"]

@@ -44,7 +44,7 @@ class Port(Protocol):
         """Answer the case.
 
         Args:
-            case: picture and prompt, in the picture's pixels.
+            case: picture and prompt, in the picture's pixels. Its arrays are the port's own, which it may change in place.
             stages: those that are wanted. A port that cannot show one leaves it out; others that it has are welcome.
 
         Returns:
