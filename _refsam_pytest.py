@@ -55,9 +55,9 @@ def _session(config: pytest.Config) -> Session:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each picture, and for each stage where a test takes `refsam_stage`."""
-    if "refsam_case" in metafunc.fixturenames:
+    if "_refsam_asked" in metafunc.fixturenames:
         pictures = _session(metafunc.config).settings.pictures()
-        metafunc.parametrize("refsam_case", pictures, indirect=True, ids=[path.stem for path in pictures], scope="session")
+        metafunc.parametrize("_refsam_asked", pictures, indirect=True, ids=[path.stem for path in pictures], scope="session")
     if "refsam_stage" in metafunc.fixturenames:
         metafunc.parametrize("refsam_stage", _session(metafunc.config).stages(), indirect=True)
 
@@ -69,30 +69,36 @@ def refsam_model(request: pytest.FixtureRequest) -> MobileSam:
 
 
 @pytest.fixture(scope="session")
-def refsam_case(request: pytest.FixtureRequest) -> Case:
-    """Picture and prompt of the options; one after the other where there are several pictures."""
+def _refsam_asked(request: pytest.FixtureRequest) -> Case:
+    """What the reference answers. No test is given its arrays: one that changed them in place would change the truth."""
     return _session(request.config).case(request.param)
 
 
 @pytest.fixture(scope="session")
-def refsam_reference(request: pytest.FixtureRequest, refsam_case: Case) -> Reference:
+def refsam_case(_refsam_asked: Case) -> Case:
+    """Picture and prompt of the options; one after the other where there are several pictures."""
+    return _refsam_asked.copied()
+
+
+@pytest.fixture(scope="session")
+def refsam_reference(request: pytest.FixtureRequest, _refsam_asked: Case) -> Reference:
     """The float64 run of the case: `.truth[stage]`, `.budget(precision)[stage]`."""
-    return _session(request.config).reference(refsam_case)
+    return _session(request.config).reference(_refsam_asked)
 
 
 @pytest.fixture(scope="session")
-def refsam_port(request: pytest.FixtureRequest, refsam_case: Case) -> Outcome:
+def refsam_port(request: pytest.FixtureRequest, _refsam_asked: Case) -> Outcome:
     """What came of the port that the options name, on the case: true when it holds."""
-    return _session(request.config).outcome(refsam_case)
+    return _session(request.config).outcome(_refsam_asked)
 
 
 @pytest.fixture(scope="session")
-def refsam_compare(request: pytest.FixtureRequest, refsam_case: Case) -> Callable[..., Outcome]:
+def refsam_compare(request: pytest.FixtureRequest, _refsam_asked: Case) -> Callable[..., Outcome]:
     """For a port that the test runs itself: (stages: name -> array, name="port", precision=None) -> what came of it."""
     session = _session(request.config)
 
     def compared(stages: Any, name: str = "port", precision: str | None = None) -> Outcome:
-        return session.compare(refsam_case, stages, name, precision)
+        return session.compare(_refsam_asked, stages, name, precision)
 
     return compared
 

@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -156,13 +156,15 @@ class Session:
     def compare(self, case: Case, stages: Mapping[str, Any], name: str, precision: str | None) -> Outcome:
         """Of stages that a test hands over."""
         with _plainly():
+            if not isinstance(stages, Mapping):
+                raise InputError(f"refsam_compare was given a {type(stages).__name__}; arrays by stage name are needed, a dict")
             declared = precision or self.settings.precision
             return self._verified(Shown(stages, name, declared), case, declared, None)
 
     def _verified(self, port: Port, case: Case, precision: str | None, stages: str | None) -> Outcome:
         made = next(verify(port, self.model, [case], precision=precision, stages=stages))
         if self.settings.report is not None:
-            self.found.append(record(made))
+            self._keep([record(made)])
         return made
 
     # --- the report ---------------------------------------------------------------------------------------------------------
@@ -184,9 +186,13 @@ class Session:
         return pickle.dumps(self.found)
 
     def receive(self, found: bytes) -> None:
-        """What the controller gets of it. Workers that ran the same port on the same picture found the same."""
+        """What the controller gets of it."""
+        self._keep(pickle.loads(found))
+
+    def _keep(self, found: Iterable[Record]) -> None:
+        """Once, however often the same port was put to the same picture: by several workers, or as the tests' order has it."""
         known = [made.text for made in self.found]
-        self.found += [made for made in pickle.loads(found) if made.text not in known]
+        self.found += [made for made in found if made.text not in known]
 
     def write(self) -> None:
         """The report in its three forms; nothing where no port was run."""

@@ -212,6 +212,48 @@ def test_stages_of_the_test_are_read_as_those_of_other_ports(suite: pytest.Pytes
     run(suite).assert_outcomes(passed=1)
 
 
+def test_what_a_test_changes_in_place_is_not_the_truth(suite: pytest.Pytester) -> None:
+    """The reference would be of the changed picture, and a port with this mistake would hold."""
+    suite.makepyfile(
+        """
+        import refsam
+
+        def test_mine(refsam_case, refsam_compare, refsam_model):
+            refsam_case.image[...] = refsam_case.image[..., ::-1].copy()
+            refsam_case.prompts["point_coords"] *= 0.5
+            mine = refsam.trace(refsam_model, refsam_case.image, stages="input_image,transforms.*", **refsam_case.prompts)
+            found = refsam_compare(mine)
+            assert {"input_image", "transforms.point_coords"} <= {result.stage for result in found.verdict.report.failing}
+        """
+    )
+    run(suite).assert_outcomes(passed=1)
+
+
+def test_stages_without_names_are_refused_in_one_line(suite: pytest.Pytester) -> None:
+    suite.makepyfile("def test_mine(refsam_compare): refsam_compare(([1], [2], [3]))")
+    result = run(suite)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["refsam: refsam_compare was given a tuple; arrays by stage name are needed, a dict"])
+
+
+def test_a_picture_that_comes_twice_is_in_the_report_once(suite: pytest.Pytester) -> None:
+    """A session's fixtures are made anew for each picture, so the order of tests says how often."""
+    Image.fromarray(picture(120, 90)).save(suite.path / "second.png")
+    suite.makepyfile("def test_one(refsam_port): ...\ndef test_two(refsam_port): ...")
+    suite.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_collection_modifyitems(items):
+            items.sort(key=lambda item: item.originalname)
+        """
+    )
+    run(suite, "--refsam-image", "photo.png", "--refsam-image", "second.png", "--refsam-report", "out").assert_outcomes(passed=4)
+    document = json.loads((suite.path / "out" / "report.json").read_text())
+    assert [entry["picture"]["name"] for entry in document["outcomes"]] == ["photo", "second"]
+
+
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
