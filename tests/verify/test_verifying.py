@@ -352,6 +352,32 @@ class Eager:
         return np.ones(3)
 
 
+class Lazy:
+    """Of MLX in bfloat16: NumPy cannot read it, and its type becomes another of MLX's alone."""
+
+    dtype = "mlx.core.bfloat16"
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def astype(self, dtype: Any) -> "Lazy":
+        raise TypeError("astype(): incompatible function arguments")
+
+    def tolist(self) -> list[Any]:
+        return self.values.tolist()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise ValueError("'bfloat16' is not a valid PEP 3118 buffer format string")
+
+
+def test_bfloat16_of_mlx_is_widened() -> None:
+    values = to_bf16(np.linspace(-3, 3, 12, dtype=np.float32).reshape(1, 3, 4))
+    read = arrays({"image_encoder": Lazy(values)})["image_encoder"]
+    assert read.dtype == np.float32
+    assert np.array_equal(read, values)
+    assert type_name(Lazy(values)) == "bfloat16"
+
+
 def test_types_have_their_names() -> None:
     assert [type_name(x) for x in (np.zeros(1, np.float16), Tensor(np.zeros(1)), Eager(), 3)] == [
         "float16",

@@ -116,8 +116,12 @@ class _Dumps:
         return {name: BF16 if name in self.bf16 else array.dtype.name for name, array in self.tensors.items()}
 
     def add(self, name: str, array: Array, path: Path) -> None:
+        """Two bytes without a type are bfloat16, which .npy has no name for: MLX and JAX's ml_dtypes write it so."""
         if name in self.tensors:
             raise InputError(f"{path}: there is another dump of {name}")
+        if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None:
+            array = decode(array.tobytes(), "BF16").reshape(array.shape)
+            self.bf16.add(name)
         self.bytes += array.nbytes
         if self.bytes > MAX_BYTES:
             raise InputError(f"{path}: the dumps of one picture are larger than {MAX_BYTES >> 30} GiB")

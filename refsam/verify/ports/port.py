@@ -238,5 +238,7 @@ def _array(value: Any) -> Array:
         return np.asarray(held)
     if hasattr(held, "float"):
         return np.asarray(held.float())
+    if not hasattr(held.dtype, "name"):  # MLX's arrays: NumPy cannot read them, and their astype takes MLX's types alone
+        return np.asarray(held.tolist(), np.float32)
     read = held if hasattr(held, "astype") else np.asarray(held)  # TensorFlow's tensors have neither
     return np.asarray(read.astype(np.float32))

@@ -163,6 +163,17 @@ def test_bfloat16_is_read_and_said_to_be(stages: dict[str, np.ndarray], tmp_path
         assert (port.precision, port.notes) == ("bf16", ("precision: bf16, as all floats are bfloat16",))
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_two_bytes_without_a_type_are_bfloat16(order: str, stages: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """.npy has no name for it; mlx.core.save and numpy.save of ml_dtypes' arrays, such as JAX's, write it so."""
+    rounded = to_bf16(stages["image_encoder"])
+    halves = (rounded.view(np.uint32) >> 16).astype("<u2")
+    np.save(tmp_path / "image_encoder.npy", np.asarray(halves, order=order).view("V2"))
+    port = open_port(tmp_path, model=tiny())
+    assert np.array_equal(port.run(CASE, ())["image_encoder"], rounded)
+    assert (port.precision, port.notes) == ("bf16", ("precision: bf16, as all floats are bfloat16",))
+
+
 def test_what_macos_leaves_beside_files_is_no_dump(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
     folder = write_npy(tmp_path / "dumps", {"image_encoder": stages["image_encoder"]})
     (folder / "._image_encoder.npy").write_bytes(b"\0\5\x16\7Mac OS X")
