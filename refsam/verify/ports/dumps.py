@@ -59,23 +59,29 @@ class DumpPort:
         """Read the picture's dumps. Raises InputError where a file is damaged, or they are another picture's or prompt's."""
         own = _own_folder(self.path, case.name)
         if own is not None:
-            return self._shown(own, _folder(own), case)
+            return self._shown(_folder(own), case)
         if self._answered not in ("", case.sha256):
             raise InputError(_belongs(self.path, case.name))
         self._answered = case.sha256
-        return self._shown(self.path, _folder(self.path, case.name) if self.path.is_dir() else _file(self.path), case)
+        return self._shown(_folder(self.path, case.name) if self.path.is_dir() else _file(self.path), case)
 
-    def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
+    def _shown(self, found: "_Dumps", case: Case) -> dict[str, Array]:
         """The tensors, where they are the case's; the precision and the notes follow."""
-        check_case(path, renamed(found.tensors)[0], found.metadata, case)
+        for trace, names, metadata in found.traces:
+            check_case(trace, names, self._believed(metadata), case)
         self.declared = self.asked or found.precision
         own, note = ("", ()) if self.declared else precision_of_types(self._telling(found.types()))
         self.precision, self.notes = self.declared or own or "float32", note
-        made_with = found.metadata.get("weights_sha256")
-        if made_with and self.weights_sha256 and made_with != self.weights_sha256:
-            these = f"these are {self.weights_sha256[:12]}..."
-            self.notes = (*self.notes, f"weights: the trace was made with another file (sha256 {made_with[:12]}...); {these}")
+        made_with = dict.fromkeys(metadata.get("weights_sha256") for _, _, metadata in found.traces)
+        for sha256 in made_with:
+            if sha256 and self.weights_sha256 and sha256 != self.weights_sha256:
+                these = f"these are {self.weights_sha256[:12]}..."
+                self.notes = (*self.notes, f"weights: the trace was made with another file (sha256 {sha256[:12]}...); {these}")
         return arrays(found.tensors)
+
+    def _believed(self, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        """Of what a trace says of its picture and prompt that which has to be the case's."""
+        return metadata
 
     def _telling(self, types: Mapping[str, str]) -> Mapping[str, str]:
         """Of the types of all tensors those that tell the precision."""
@@ -85,9 +91,9 @@ class DumpPort:
 class PictureDumps(DumpPort):
     """Dumps of which only what was made of the picture is looked at, so that they may be of any prompt."""
 
-    def _shown(self, path: Path, found: "_Dumps", case: Case) -> dict[str, Array]:
-        found.metadata.pop("prompts", None)
-        return super()._shown(path, found, case)
+    def _believed(self, metadata: Mapping[str, str]) -> Mapping[str, str]:
+        """The picture alone."""
+        return {name: value for name, value in metadata.items() if name != "prompts"}
 
     def _telling(self, types: Mapping[str, str]) -> Mapping[str, str]:
         """The type of the tensor that is looked at, whatever its name."""
@@ -106,7 +112,7 @@ class _Dumps:
 
     def __init__(self) -> None:
         self.tensors: dict[str, Array] = {}
-        self.metadata: dict[str, str] = {}
+        self.traces: list[tuple[Path, tuple[str, ...], Mapping[str, str]]] = []  # file, stages, metadata: each is of its own run
         self.precision = ""
         self.bf16: set[str] = set()
         self.bytes = 0
@@ -183,7 +189,7 @@ def _add_file(found: _Dumps, path: Path) -> None:
     found.bf16 |= bf16
     for name, array in tensors.items():
         found.add(name, array, path)
-    found.metadata |= metadata
+    found.traces.append((path, tuple(renamed(tensors)[0]), metadata))
 
 
 def _add_manifest(found: _Dumps, folder: Path) -> set[Path]:

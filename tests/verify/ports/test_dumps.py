@@ -104,6 +104,22 @@ def test_a_trace_knows_its_prompt_and_weights(tmp_path: Path) -> None:
         assert list(open_port(embedding, model=made).run(case, ())) == ["image_encoder"]
 
 
+@pytest.mark.parametrize("names", [("decoder", "embedding"), ("embedding", "decoder")])
+def test_each_trace_in_a_folder_speaks_for_itself(names: tuple[str, str], tmp_path: Path) -> None:
+    """Whatever their order: the embedding may be of any prompt, and neither of another picture."""
+    model = MobileSam(tiny().scope.weights, TINY)
+    logits, embedding = (tmp_path / f"{name}.safetensors" for name in names)
+    refsam.trace(model, CASE.image, stages="low_res_masks", **CASE.prompts).save(logits)
+    refsam.trace(model, CASE.image, stages="image_encoder").save(embedding)
+    assert set(open_port(tmp_path, model=tiny()).run(CASE, ())) == {"image_encoder", "low_res_masks"}
+    refsam.trace(model, CASE.image, stages="low_res_masks").save(logits)
+    with pytest.raises(InputError, match=f"{names[0]}.safetensors says that it is of another prompt, and has low_res_masks"):
+        open_port(tmp_path, model=tiny()).run(CASE, ())
+    refsam.trace(model, CASE.image[::-1], stages="low_res_masks", **CASE.prompts).save(logits)
+    with pytest.raises(InputError, match=f"{names[0]}.safetensors says that it is of another picture"):
+        open_port(tmp_path, model=tiny()).run(CASE, ())
+
+
 def test_dumps_of_several_pictures_are_in_folders_of_their_names(stages: dict[str, np.ndarray], tmp_path: Path) -> None:
     second = Case(CASE.image[:, ::-1], CASE.prompts, "second")
     write_npy(tmp_path / "dumps" / "wide", stages)
