@@ -35,6 +35,14 @@ def can_name_a_file(name: str) -> bool:
         return False
 
 
+def visible(folder: str | os.PathLike[str]) -> list[Path]:
+    """What is in a folder, in order of names, without what begins with a dot: macOS leaves "._NAME" beside files that it copies.
+
+    Raises OSError where the folder cannot be read.
+    """
+    return sorted(path for path in Path(folder).iterdir() if not path.name.startswith("."))
+
+
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise InputError where what is at `path` is no file to read: opening a pipe would wait for ever, and a device never ends.
 

@@ -380,3 +380,10 @@ def test_on_windows_a_file_that_is_open_elsewhere_is_replaced_a_moment_later(tmp
     assert pauses == list(there._PAUSES)[:refusals]
     assert (tmp_path / "a").read_bytes() == (b"new" if replaced else b"old")
     assert others(tmp_path, "a") == []
+
+
+def test_what_begins_with_a_dot_is_not_seen(tmp_path):
+    """macOS leaves "._NAME" beside files that it copies."""
+    for name in ("b.png", "a.png", "._a.png"):
+        (tmp_path / name).touch()
+    assert files.visible(tmp_path) == [tmp_path / "a.png", tmp_path / "b.png"]

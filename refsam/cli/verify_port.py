@@ -12,6 +12,7 @@ from refsam.checkpoint import file_sha256
 from refsam.cli.prompts import Boxes, MaskFile, Points, Prompt, PromptFile, collect, read_prompts
 from refsam.coreml.check_native import Units
 from refsam.errors import InputError
+from refsam.files import visible
 from refsam.images import read_image
 from refsam.model.sam import MobileSam
 from refsam.verify import Case, Port, open_port
@@ -76,7 +77,7 @@ class CaseOptions:
         if self.images is not None:
             if not self.images.is_dir():
                 raise InputError(f"--images {self.images}: it has to be a folder; one picture is --image")
-            found = sorted(path for path in self.images.iterdir() if path.suffix.lower() in PICTURES)
+            found = [path for path in visible(self.images) if path.suffix.lower() in PICTURES]
             if not found:
                 raise InputError(f"--images {self.images}: there are no pictures in it")
             paths += found

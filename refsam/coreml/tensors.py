@@ -13,7 +13,7 @@ import numpy as np
 
 from refsam.coreml.types import BY_NAME, TensorType
 from refsam.errors import CheckpointError, InputError
-from refsam.files import atomic_write, check_regular
+from refsam.files import atomic_write, check_regular, visible
 from refsam.formats import npz_file, safetensors_file
 from refsam.types import Array
 
@@ -61,7 +61,7 @@ def _folder(folder: Path, types: Mapping[str, TensorType]) -> dict[str, Array]:
     """The name of a file is the tensor's, with "_" for what a file name cannot hold."""
     names = {file_name(name): name for name in types}
     found = {}
-    for path in sorted(folder.iterdir()):
+    for path in visible(folder):
         name = names.get(path.stem, path.stem)
         if path.suffix == ".npy":
             found[name] = npz_file.read_npy(path)

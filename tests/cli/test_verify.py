@@ -182,6 +182,13 @@ def test_one_dump_is_not_put_to_two_pictures(refused, dumps, jobs):
     assert message in refused("verify", "dumps", "--images", "photos", "--jobs", jobs)
 
 
+def test_what_macos_leaves_beside_pictures_is_none(run, folder):
+    photographs(1)
+    Path("photos/._0.png").write_bytes(b"\0\5\x16\7Mac OS X")
+    code, _, err = run("verify", "fast", "--images", "photos")
+    assert (code, err) == (0, "")
+
+
 def test_prompts_go_to_pictures_by_name(run, folder):
     photographs(2)
     prompts = [{"name": "0", "points": [[3, 4]]}, {"name": "1.png", "box": [1, 2, 30, 20]}]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
-from refsam.files import can_name_a_file
+from refsam.files import can_name_a_file, visible
 from refsam.formats import npz_file
 from refsam.formats.stored import decode
 from refsam.model.sam import MobileSam
@@ -173,8 +173,8 @@ def _folder(folder: Path, name: str = "") -> _Dumps:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Those with arrays, in order. What begins with a dot is hidden: macOS leaves "._NAME" beside files that it copies."""
-    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    """Those with arrays, in order."""
+    return [path for path in visible(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def _add_file(found: _Dumps, path: Path) -> None:

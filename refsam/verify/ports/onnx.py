@@ -15,6 +15,7 @@ import numpy as np
 from refsam import backends, transforms
 from refsam.coreml.wire import Message
 from refsam.errors import BackendUnavailable, InputError, PackageError
+from refsam.files import visible
 from refsam.model.prompt_encoder import PADDING
 from refsam.model.sam import MobileSam
 from refsam.types import Array, Float
@@ -246,7 +247,9 @@ def _check_choice(decoder: Graph, points: int, three: bool) -> None:
 def files(words: Sequence[str]) -> list[Path]:
     """The ONNX files that are meant: those named, or all in the folder that is named."""
     paths = [Path(word) for word in words]
-    return sorted(paths[0].glob("*.onnx")) if len(paths) == 1 and paths[0].is_dir() else paths
+    if len(paths) == 1 and paths[0].is_dir():
+        return [path for path in visible(paths[0]) if path.suffix.lower() == ".onnx"]
+    return paths
 
 
 def is_onnx(words: tuple[str, ...]) -> bool:

@@ -12,7 +12,8 @@ from verify.ports.onnx_pair import CONFIG, model, unpack
 from refsam import MobileSam
 from refsam.errors import InputError
 from refsam.verify import Case, open_port, verify
-from refsam.verify.ports.onnx import Graph, OnnxPort, stores_halves
+from refsam.verify.ports.onnx import Graph, OnnxPort, is_onnx, stores_halves
+from refsam.verify.ports.onnx import files as onnx_files
 
 CASES = cases(CONFIG)
 
@@ -145,6 +146,14 @@ def test_halves_inside_are_found_where_inputs_and_outputs_are_float32(kind: int,
         assert stores_halves(tmp_path / f"{name}.onnx") is halves
     (tmp_path / "cut.onnx").write_bytes(field(7, field(5, tensor))[:-3])
     assert not stores_halves(tmp_path / "cut.onnx")
+
+
+def test_the_onnx_files_of_a_folder_are_those_that_are_not_hidden(tmp_path: Path) -> None:
+    """macOS leaves "._NAME" beside files that it copies."""
+    for name in ("encoder.onnx", "._encoder.onnx", "decoder.ONNX", "readme.md"):
+        (tmp_path / name).touch()
+    assert is_onnx((str(tmp_path),))
+    assert [path.name for path in onnx_files((str(tmp_path),))] == ["decoder.ONNX", "encoder.onnx"]
 
 
 @pytest.mark.parametrize(
