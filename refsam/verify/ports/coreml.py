@@ -139,9 +139,9 @@ def packages(words: tuple[str, ...]) -> dict[Part, Path]:
 
 
 def _place(path: Path) -> int:
-    """Encoder, prompt encoder, decoder, as their names say."""
+    """Encoder, prompt encoder, decoder, as their names say, which may all have a word in common (the model's, the app's)."""
     name = path.name.lower()
-    return 1 if "prompt" in name else 2 if "decoder" in name or "mask" in name else 0
+    return 1 if "prompt" in name else 2 if "decoder" in name or ("mask" in name and "encoder" not in name) else 0
 
 
 def is_coreml(words: tuple[str, ...]) -> bool:

@@ -15,7 +15,7 @@ from refsam.coreml.constants import write_image_pe
 from refsam.coreml.export import PACKAGES, export
 from refsam.errors import BackendUnavailable, InputError
 from refsam.verify import Case, open_port, verify
-from refsam.verify.ports.coreml import OWN_PE, compression_notes, declared
+from refsam.verify.ports.coreml import OWN_PE, compression_notes, declared, packages
 
 MODEL = MobileSam(standin_weights(CONFIG), CONFIG, dtype="float64")
 CASE = replace(cases(CONFIG)["points"], name="wide")
@@ -109,6 +109,16 @@ def test_three_paths_in_any_order_are_a_port(folders: dict[str, Path]) -> None:
     paths = sorted(map(str, folders["fp32"].iterdir()), reverse=True)
     shown = open_port(paths, model=MODEL).run(CASE, ())
     assert shown["image_encoder"].shape == (1, 32, 4, 4)
+
+
+@pytest.mark.parametrize("prefix", ["", "CutMask", "mask-"])
+def test_packages_are_told_apart_whatever_word_their_names_share(prefix: str, tmp_path: Path) -> None:
+    """Their order counts only where the names do not tell."""
+    names = [f"{prefix}{name}.mlpackage" for name in ("ImageEncoder", "PromptEncoder", "MaskDecoder")]
+    for name in names:
+        (tmp_path / name).mkdir()
+    paths = tuple(str(tmp_path / name) for name in reversed(names))
+    assert [path.name for path in packages(paths).values()] == names
 
 
 def test_the_apps_own_encoding_is_a_stage(folders: dict[str, Path], tmp_path: Path) -> None:
