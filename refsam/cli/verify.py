@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,6 +34,11 @@ Html = Annotated[Path | None, Parameter(help="A page with difference maps and ma
 Out = Annotated[Path | None, Parameter(help="A folder for report.json, report.html and each picture's result.")]
 Resume = Annotated[bool, Parameter(negative=(), help="With --out: take what an earlier run of the same port has done.")]
 Jobs = Annotated[int, Parameter(name=["-j", "--jobs"], help="Processes at once, each with a model of its own.")]
+
+ENDED = (
+    "a process of --jobs ended without an answer: the system ended it, as it does where memory is short, or the port crashed;"
+    " fewer --jobs take less memory, and --jobs 1 shows after which picture"
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ def verify(
     """
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; it has to be at least 1")
+    if resume and out is None:
+        raise InputError("--resume goes on with the results of a folder, and none is named; give --out FOLDER")
     if html is not None:
         check_page(html)
     tasks = (cases or CaseOptions()).tasks()
@@ -156,7 +164,7 @@ def _collect(asked: Asked, tasks: Sequence[Task], results: Results | None, jobs:
 
 
 def _run(asked: Asked, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Record]]:
-    """Records as they come, here or in processes of their own."""
+    """Records as they come, here or in processes of their own. Raises InputError where one of these ends without an answer."""
     if jobs == 1 or len(tasks) < 2:
         work = asked.opened()
         yield from ((task, work(task)) for task in tasks)
@@ -167,6 +175,8 @@ def _run(asked: Asked, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task,
             futures = {pool.submit(_work, asked, task): task for task in tasks}
             for future in as_completed(futures):
                 yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise InputError(ENDED) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -44,7 +44,7 @@ class Results:
         """What an earlier run found of a picture, None where it has to be done."""
         try:
             kept = json.loads(self._file(task.name).read_bytes()) if self.resume else {}
-            return _record(kept["record"]) if kept.get("key") == self._key(task) else None
+            return _record(kept["record"]) if kept["key"] == self._key(task) else None
         except (OSError, ValueError, KeyError, TypeError):  # not there, or not what this version writes
             return None
 

@@ -87,6 +87,7 @@ def test_weights_have_to_be_named(run, dumps, monkeypatch):
         (("fast", *CLICK, "--stages", "magic*"), "no stage has a name like 'magic*'"),
         (("fast", *CLICK, "--layout", "samexporter"), "a port of kind backend has no option 'layout'"),
         (("fast", *CLICK, "--jobs", "0"), "--jobs is 0"),
+        (("fast", *CLICK, "--resume"), "--resume goes on with the results of a folder, and none is named; give --out"),
         (("fast", *CLICK, "--html", "page.txt"), "has to end in .html"),
         (("fast", *CLICK, "--box", "1,2,3,4", "--box", "1,2,3,5"), "several --box"),
         (("fast", *CLICK, "--image", "picture.png"), "two pictures are named picture"),
@@ -124,10 +125,11 @@ def test_many_pictures_are_resumed(run, folder):
     assert sorted(path.name for path in Path("results").rglob("*.*")) == ["0.json", "1.json", "report.html", "report.json"]
     first = Path("results/report.json").read_bytes()
     assert "results of an earlier run" in run(*many)[2]
-    Path("results/pictures/1.json").write_text("{")  # as if it had been damaged
-    Path("results/report.json").unlink()
-    code, out, err = run(*many, "--resume")
-    assert (code, err) == (0, "refsam: 1 of 2 pictures were done before\n")
+    for damaged in ("{", "[]"):
+        Path("results/pictures/1.json").write_text(damaged)
+        Path("results/report.json").unlink()
+        code, out, err = run(*many, "--resume")
+        assert (code, err) == (0, "refsam: 1 of 2 pictures were done before\n")
     assert [line.split(":")[0] for line in out.splitlines()[:1]] == ["1"]
     assert Path("results/report.json").read_bytes() == first
     assert "2 of 2 pictures hold" in run(*many, "--resume", "--single")[1]  # asked otherwise: done anew
@@ -171,6 +173,16 @@ def test_an_error_in_a_process_is_one_line(run, folder):
     code, _, err = run("verify", "fast", "--images", "photos", "--jobs", "2")
     assert code == 2
     assert err.startswith("refsam: photos/1.png: ")
+    assert err.count("\n") == 1
+
+
+def test_a_process_that_ends_without_an_answer_is_one_line(run, folder):
+    """As one does that the system ends for lack of memory, or whose port crashes."""
+    photographs(2)
+    Path("my_port.py").write_text("import os\n\ndef port(image, **prompts):\n    os._exit(1)\n")
+    code, _, err = run("verify", "my_port:port", "--images", "photos", "--jobs", "2")
+    assert code == 2
+    assert err.startswith("refsam: a process of --jobs ended without an answer: ")
     assert err.count("\n") == 1
 
 
