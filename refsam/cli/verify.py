@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from refsam.checkpoint import file_sha256
-from refsam.cli.common import DIFFERENCE, OK, JsonFlag, print_json, printable, progress
+from refsam.cli.common import DIFFERENCE, OK, TERMINATED, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions
 from refsam.cli.verify_port import CaseOptions, PortOptions, Precision, Task
 from refsam.cli.verify_results import Results, check_page, write_html
@@ -61,16 +62,34 @@ class Asked:
     def opened(self) -> Callable[[Task], Record]:
         """Load the model, open the port; returns what does a task. Errors name the picture where it is theirs."""
         model = self.model.load(named=True)
-        port = self.how.open(self.words, model, self.precision)
+        with _apart():
+            port = self.how.open(self.words, model, self.precision)
 
         def work(task: Task) -> Record:
             try:
-                (found,) = verified(port, model, [task.read(model)], precision=self.precision, **self.settings)
+                with _apart():
+                    (found,) = verified(port, model, [task.read(model)], precision=self.precision, **self.settings)
             except InputError as error:
                 raise InputError(f"{task.path}: {error}") from None
             return record(found)
 
         return work
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Around a port's own code: what it prints goes to stderr, since stdout has the answer.
+
+    Raises InputError where it ends Python, as a script does that is imported.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except SystemExit as stop:
+        if stop.code == TERMINATED:  # by a signal
+            raise
+        advice = "what a script does when it is run belongs under: if __name__ == '__main__'"
+        raise InputError(f"the port's code ended Python, sys.exit({stop.code!r}); {advice}") from None
 
 
 def verify(

@@ -1,5 +1,6 @@
 """`refsam verify` and `refsam diagnose` from end to end."""
 
+import importlib
 import json
 import os
 import sys
@@ -108,6 +109,37 @@ def test_a_function_in_the_current_folder(run, folder, monkeypatch):
     code, out, _ = run("verify", "my_port:predict", "--image", "picture.png", "--json")
     assert code == 0
     assert json.loads(out)["outcomes"][0]["prompts"]["point_coords"] == [[25.0, 20.0]]
+
+
+def test_what_a_port_prints_is_not_among_the_answer(run, folder):
+    Path("noisy_port.py").write_text(
+        "import refsam\n\nprint('loading')\n\ndef port(input_image, **prompts):\n    print('running')\n"
+        "    return {'image_encoder': refsam.load().encode_image(input_image)}\n"
+    )
+    code, out, err = run("verify", "noisy_port:port", "--image", "picture.png", "--json")
+    assert (code, err) == (0, "loading\nrunning\n")
+    assert json.loads(out)["holds"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import sys\n\nsys.exit(0)\n", "refsam: the port's code ended Python, sys.exit(0); what a script does"),
+        (
+            "def port(image, **_):\n    raise SystemExit('no GPU')\n",
+            "refsam: picture.png: the port's code ended Python, sys.exit('no GPU')",
+        ),
+    ],
+)
+def test_a_port_that_ends_python_is_an_error(run, folder, text, message, monkeypatch):
+    """It ended refsam without a word, with the code of a pipe that was closed."""
+    Path("ending_port.py").write_text(text)
+    monkeypatch.delitem(sys.modules, "ending_port", raising=False)
+    importlib.invalidate_caches()
+    code, out, err = run("verify", "ending_port:port", "--image", "picture.png")
+    assert (code, out) == (2, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
 
 
 def photographs(count: int) -> None:
