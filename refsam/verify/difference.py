@@ -244,7 +244,7 @@ def _groups(fine: Sequence[int], coarse: Sequence[int]) -> list[range] | None:
 
 def _name(reference: Array, candidate: Array, order: tuple[int, ...]) -> str:
     """The candidate's axes by the reference's letters, such as "NHWC"; by its shape where they are not the same axes."""
-    letters = _LETTERS.get(reference.ndim, "")
+    letters = "HWC" if reference.ndim == 3 and reference.shape[2] == 3 else _LETTERS.get(reference.ndim, "")
     if not letters or _shape(candidate, order) != reference.shape:
         return f"{candidate.shape} as {reference.shape}"
     return "".join(letters[axis] for axis in np.argsort(order))

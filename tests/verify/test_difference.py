@@ -72,6 +72,11 @@ def test_tokens_are_a_map_in_reading_order() -> None:
     assert found.layout == "(1, 4, 5, 7) as (1, 35, 4)"
 
 
+def test_axes_of_a_picture_have_a_pictures_letters() -> None:
+    resized = random(5, 7, 3)
+    assert difference(resized, resized.transpose(2, 0, 1)).layout == "CHW"
+
+
 def test_a_turned_picture_is_no_layout() -> None:
     assert align(random(5, 7, 3), random(5, 7, 3).transpose(1, 0, 2))[0] is None
     assert align(random(1, 2, 5, 7), random(1, 2, 5, 7).swapaxes(2, 3))[0] is None

@@ -212,7 +212,7 @@ def _takes_pixels(encoder: Graph, side: int) -> bool:
     """Whether an encoder takes a resized picture (h, w, 3) and not input_image. Raises InputError where it takes neither."""
     names = list(encoder.inputs)
     shape = encoder.inputs[names[0]][1] if len(names) == 1 else ()
-    if len(names) == 1 and len(shape) == 3:
+    if len(shape) == 3 and (shape[2] == 3 or not isinstance(shape[2], int)):
         return True
     fits = [not isinstance(n, int) or n == wanted for n, wanted in zip(shape, (1, 3, side, side), strict=False)]
     if len(names) != 1 or len(shape) != 4 or not all(fits):

@@ -136,12 +136,14 @@ def asked_for(shown: Mapping[str, Array], case: Case, count: int) -> tuple[Mappi
 
 
 def check_points_only(case: Case, who: str) -> None:
-    """Raises InputError where the case has another prompt than points, or none."""
+    """Raises InputError where the case has another prompt than points with labels, or none."""
     for name in ("box", "mask_input"):
         if case.prompts.get(name) is not None:
             raise InputError(f"{who} takes points only, and the prompt has a {name}; leave it out of the case")
     if case.prompts.get("point_coords") is None:
         raise InputError(f"{who} needs at least one point")
+    if case.prompts.get("point_labels") is None:
+        raise InputError("point_coords and point_labels go together: give a label (1 or 0) for each point")
 
 
 def input_image(case: Case, image_size: int) -> Array:

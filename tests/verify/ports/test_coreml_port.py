@@ -129,7 +129,14 @@ def test_the_apps_own_encoding_is_a_stage(folders: dict[str, Path], tmp_path: Pa
     assert OWN_PE not in found.notes
 
 
-@pytest.mark.parametrize(("prompt", "message"), [({"box": [1, 2, 3, 4]}, "has a box"), ({}, "at least one point")])
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({"box": [1, 2, 3, 4]}, "has a box"),
+        ({}, "at least one point"),
+        ({"point_coords": [[1, 2]]}, "point_coords and point_labels go together"),
+    ],
+)
 def test_prompts_that_packages_cannot_take_are_errors(prompt: dict, message: str, folders: dict[str, Path]) -> None:
     with pytest.raises(InputError, match=message):
         open_port(folders["fp32"], model=MODEL).run(Case(CASE.image, prompt), ())

@@ -161,6 +161,7 @@ def test_the_onnx_files_of_a_folder_are_those_that_are_not_hidden(tmp_path: Path
     [
         ({"x": (np.float32, [1, 3, 1024, 1024])}, "an encoder has one input .1, 3, 64, 64. or .h, w, 3."),
         ({"x": (np.float32, ["N"])}, "an encoder has one input"),
+        ({"x": (np.float32, [3, 64, 64])}, "an encoder has one input .1, 3, 64, 64. or .h, w, 3."),
         ({"x": (np.float32, [1, 3, 64, 64]), "z": (np.float32, [1])}, "an encoder has one input"),
     ],
 )
