@@ -33,8 +33,8 @@ WARM_UP = 200  # steps from random weights
 NEW_MOMENTS = 50  # steps of warm-up from trained weights, while the optimizer knows no gradients yet
 NEW_HEAD = 300  # steps that a new auxiliary head learns by itself, before its loss reaches trained weights
 NEW_RATE = 3.0  # of blocks that `grow.py` has added, times the rate of the others
-BOXES = 0.5  # of the first prompts are boxes
-ROUNDS = (0.3, 0.25, 0.15, 0.15, 0.15)  # how often a step trains, beside the first round, none or the n-th corrective one
+BOXES = 0.65  # of the first prompts are boxes
+ROUNDS = (0.5, 0.2, 0.1, 0.1, 0.1)  # how often a step trains, beside the first round, none or the n-th corrective one
 EARLY_ROUNDS = (0.85, 0.15, 0.0, 0.0, 0.0)  # before EARLY steps, while first clicks are still poor
 EARLY = 2500
 GROUPING = 1.0  # of the auxiliary loss beside SAM's; 5 for l in README.md
@@ -109,12 +109,6 @@ def step(sam: Sam, head: GroupingHead, batch: dict[str, Tensor], rng: np.random.
     return torch.cat([parts, grouping.detach()[None]])
 
 
-def learning_rate(o: Options, warm: float, elapsed: float) -> float:
-    """A share `warm` of the rate; constant, and the last stretch down to zero."""
-    left = o.minutes * 60 - elapsed
-    return o.lr * warm * (min(1.0, max(0.0, left / (o.cooldown * 60))) if o.cooldown else 1.0)
-
-
 def kinds(o: Options) -> list[Kind]:
     """The batches that follow one another."""
     first = Kind(o.images, o.prompts, o.crop or o.size)
@@ -183,77 +177,104 @@ def save(path: Path, state: dict[str, object]) -> None:
     path.with_suffix(".tmp").replace(path)
 
 
+class Run:
+    """What is trained, as far as it has come: of the newest checkpoint in the folder, or at its beginning (`--start`)."""
+
+    def __init__(self, o: Options) -> None:
+        self.o = o
+        self.sam = Sam(at_size(DEMO, o.size), o.bfloat16).look_where_clicked()
+        self.head = GroupingHead(self.sam.config.prompt_embed_dim)
+        self.both = nn.ModuleList([self.sam, self.head])
+        self.ema, self.opt = copy.deepcopy(self.sam).eval(), optimizer(self.both, o.lr, o.new)
+        self.number = self.born = 0  # of steps; those of the weights that it began with
+        self.warm_up = self.head_alone = WARM_UP
+        newest = o.folder / "checkpoint.pt"
+        if newest.exists():
+            self._go_on(newest)
+        elif o.start is not None:
+            self._start(o.start, o.head)
+
+    def _go_on(self, newest: Path) -> None:
+        state = torch.load(newest, map_location="cpu", weights_only=True)
+        self.number = state["step"]
+        self.sam.load_state_dict(fit_biases(state["model"], self.sam))
+        self.ema.load_state_dict(fit_biases(state["ema"], self.sam))
+        self.head.load_state_dict(state["head"])
+        self.opt.load_state_dict(fit_moments(state["optimizer"], self.opt))
+
+    def _start(self, start: Path, head: Path | None) -> None:
+        trained, self.number = stored(start)
+        self.born, self.warm_up, self.head_alone = self.number, NEW_MOMENTS, NEW_MOMENTS if head else NEW_HEAD
+        self.sam.load_state_dict(fit_biases(trained.state_dict(), self.sam))
+        self.ema.load_state_dict(self.sam.state_dict())
+        if head is not None:
+            kept = torch.load(head, map_location="cpu", weights_only=True)
+            if "head" not in kept:
+                raise ValueError(f"--head {head}: it has no auxiliary head, as means have none; take a run's cooled.pt")
+            self.head.load_state_dict(kept["head"])
+
+    def step(self, batch: dict[str, Tensor], own: np.random.Generator, extra: int, lr: float) -> tuple[Tensor, float]:
+        """One step of the optimizer, its gradients averaged over the processes; the log's parts (6,), the gradients' norm."""
+        for group in self.opt.param_groups:
+            group["lr"] = lr * group.get("rate", 1.0)  # checkpoints of before have none
+        begin_step(self.sam, self.o.keep_statistics)
+        parts = step(self.sam, self.head, batch, own, extra, grouped=self.number - self.born >= self.head_alone - 1)
+        share_gradients(self.both)
+        norm = torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
+        self.opt.step()
+        self.opt.zero_grad()
+        self.number += 1
+        update_ema(self.ema, self.sam, self.o.cooled_ema if self.o.cooldown else self.o.ema, self.number)
+        return parts, float(norm)
+
+    def learning_rate(self, elapsed: float) -> float:
+        """After so many seconds: it warms up, is constant, and in the last stretch falls to zero."""
+        o, warm = self.o, min(1.0, (self.number - self.born + 1) / self.warm_up)
+        left = o.minutes * 60 - elapsed
+        return o.lr * warm * (min(1.0, max(0.0, left / (o.cooldown * 60))) if o.cooldown else 1.0)
+
+    def save(self, elapsed: float) -> None:
+        """Write the checkpoint: one of its own while the rate falls, so that training can go on from the constant stretch."""
+        falling = self.o.cooldown and elapsed > 60 * (self.o.minutes - self.o.cooldown)
+        things = {"model": self.sam, "head": self.head, "ema": self.ema, "optimizer": self.opt}
+        state = {"step": self.number, "size": self.o.size} | {k: v.state_dict() for k, v in things.items()}
+        save(self.o.folder / ("cooled.pt" if falling else "checkpoint.pt"), state)
+
+
 def worker(rank: int, o: Options) -> None:
     """One training process; rank 0 also logs and saves."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29517")
     dist.init_process_group("gloo", rank=rank, world_size=o.processes)
     torch.set_num_threads(o.threads or max(1, (os.cpu_count() or 2) // o.processes))
     torch.manual_seed(0)
-    sam = Sam(at_size(DEMO, o.size), o.bfloat16).look_where_clicked()
-    head = GroupingHead(sam.config.prompt_embed_dim)
-    both = nn.ModuleList([sam, head])
-    ema, opt, number, born = copy.deepcopy(sam), optimizer(both, o.lr, o.new), 0, 0
-    warm_up = head_alone = WARM_UP
-    newest = o.folder / "checkpoint.pt"
-    if newest.exists():
-        state = torch.load(newest, map_location="cpu", weights_only=True)
-        number = state["step"]
-        sam.load_state_dict(fit_biases(state["model"], sam))
-        ema.load_state_dict(fit_biases(state["ema"], sam))
-        head.load_state_dict(state["head"])
-        opt.load_state_dict(fit_moments(state["optimizer"], opt))
-    elif o.start is not None:
-        trained, number = stored(o.start)
-        born, warm_up, head_alone = number, NEW_MOMENTS, NEW_MOMENTS if o.head else NEW_HEAD
-        sam.load_state_dict(fit_biases(trained.state_dict(), sam))
-        ema.load_state_dict(sam.state_dict())
-        if o.head is not None:
-            kept = torch.load(o.head, map_location="cpu", weights_only=True)
-            if "head" not in kept:
-                raise ValueError(f"--head {o.head}: it has no auxiliary head, as means have none; take a run's cooled.pt")
-            head.load_state_dict(kept["head"])
-    ema.eval()
-    first = number
+    run = Run(o)
+    first = run.number
     photos = photo_scenes(labelled_photos(), o.folder)
-    loader = Loader(o.folder / "pool", [rank, number], kinds(o), o.size, photos, o.plain)
-    shared = np.random.default_rng(number)  # the same on every process: how many rounds
-    own = np.random.default_rng([rank, number, 1])  # of other numbers than the loader's
-    torch.manual_seed(number * o.processes + rank)  # which pixels the auxiliary loss compares: others on every process
+    loader = Loader(o.folder / "pool", [rank, first], kinds(o), o.size, photos, o.plain)
+    shared = np.random.default_rng(first)  # the same on every process: how many rounds
+    own = np.random.default_rng([rank, first, 1])  # of other numbers than the loader's
+    torch.manual_seed(first * o.processes + rank)  # which pixels the auxiliary loss compares: others on every process
     started = saved = time.monotonic()
-    average = torch.zeros(6)
-    while True:
-        warm = min(1.0, (number - born + 1) / warm_up)
-        lr = learning_rate(o, warm, time.monotonic() - started)
-        for group in opt.param_groups:
-            group["lr"] = lr * group.get("rate", 1.0)  # checkpoints of before have none
+    average, last = torch.zeros(6), False
+    while not last:
+        lr = run.learning_rate(time.monotonic() - started)
         batch = loader.next()
         size = batch["image"].shape[1]
-        sam.look_at(size, tuple(shared.integers(0, (o.size - size) // 16 + 1, 2).tolist()))
-        begin_step(sam, o.keep_statistics)
-        extra = int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if number < EARLY else ROUNDS))
-        parts = step(sam, head, batch, own, extra, grouped=number - born >= head_alone - 1)
-        share_gradients(both)
-        norm = torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        opt.step()
-        opt.zero_grad()
-        number += 1
-        update_ema(ema, sam, o.cooled_ema if o.cooldown else o.ema, number)
-        average += (parts - average) / min(100, number - first)
+        run.sam.look_at(size, tuple(shared.integers(0, (o.size - size) // 16 + 1, 2).tolist()))
+        extra = int(shared.choice(len(ROUNDS), p=EARLY_ROUNDS if run.number < EARLY else ROUNDS))
+        parts, norm = run.step(batch, own, extra, lr)
+        average += (parts - average) / min(100, run.number - first)
         clock = torch.tensor([time.monotonic() - started, float((o.folder / "STOP").exists())])
         dist.broadcast(clock, 0)  # all processes end at the same step
-        started = time.monotonic() - float(clock[0])
-        last = float(clock[0]) >= o.minutes * 60 or clock[1] > 0
-        if rank == 0 and number % 25 == 0:
+        elapsed = float(clock[0])
+        started = time.monotonic() - elapsed
+        last = elapsed >= o.minutes * 60 or clock[1] > 0
+        if rank == 0 and run.number % 25 == 0:
             losses = " ".join(f"{v:.3f}" for v in average.tolist())
-            print(f"{time.strftime('%H:%M:%S')} step {number} lr {lr:.1e} loss {losses} norm {norm:.2f}", flush=True)
+            print(f"{time.strftime('%H:%M:%S')} step {run.number} lr {lr:.1e} loss {losses} norm {norm:.2f}", flush=True)
         if rank == 0 and (time.monotonic() - saved > 240 or last):
             saved = time.monotonic()
-            falling = o.cooldown and float(clock[0]) > 60 * (o.minutes - o.cooldown)
-            name = "cooled.pt" if falling else "checkpoint.pt"
-            things = {"model": sam, "head": head, "ema": ema, "optimizer": opt}
-            save(o.folder / name, {"step": number, "size": o.size} | {k: v.state_dict() for k, v in things.items()})
-        if last:
-            break
+            run.save(elapsed)
 
 
 def main() -> None:
