@@ -148,7 +148,7 @@ EVERYTHING = {
             "crops",
             (301, 397),
             {
-                "points_per_side": 10,
+                "points_per_side": 12,
                 "crop_n_layers": 1,
                 "crop_n_points_downscale_factor": 2,
                 "min_mask_region_area": 60,
