@@ -81,7 +81,7 @@ def test_gradients_of_a_step_change_every_module_and_their_average_follows(alone
     assert all(p.grad is None for p in run.both.parameters())
 
 
-def test_while_the_rate_falls_the_constant_stretch_is_kept(alone, tmp_path) -> None:
+def test_while_the_rate_falls_the_constant_stretch_is_kept(tmp_path) -> None:
     from weights.train.train import Run
 
     run = Run(options(tmp_path, minutes=10, cooldown=4))
@@ -93,7 +93,7 @@ def test_while_the_rate_falls_the_constant_stretch_is_kept(alone, tmp_path) -> N
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "cooled.pt"]
 
 
-def test_the_rate_warms_up_stays_and_falls_to_nothing(alone, tmp_path) -> None:
+def test_the_rate_warms_up_stays_and_falls_to_nothing(tmp_path) -> None:
     from weights.train.train import WARM_UP, Run
 
     run = Run(options(tmp_path, minutes=10, cooldown=4, lr=1e-3))
@@ -109,7 +109,8 @@ def test_a_run_begins_with_given_weights_and_the_head_of_a_checkpoint(alone, bat
     from weights.train.train import NEW_HEAD, NEW_MOMENTS, Run
 
     first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir(), second.mkdir()
+    for folder in (first, second):
+        folder.mkdir()
     earlier = Run(options(first))
     steps(earlier, batch, [0])
     earlier.save(0)
