@@ -197,7 +197,8 @@ def search(
     chosen, explained = _chain(bench, alone, witnesses, threads)
     names, remedies = tuple(h.name for h in chosen), tuple(h.remedy for h in chosen)
     rest = sorted(
-        ((h.name, score) for h, score in alone.items() if h not in chosen and score > _WORTH_SAYING), key=lambda x: -x[1]
+        ((h.name, score) for h, score in alone.items() if {*_said([h])} - {*chosen} and score > _WORTH_SAYING),
+        key=lambda x: -x[1],
     )
     shares = _shares(bench, chosen, explained)
     return Explanation(bench.stage, names, explained, remedies, tuple(rest[:5]), (), shares, _note(bench, chosen)), chosen
@@ -232,10 +233,15 @@ def _chain(
             break
         tied = [h for h, score in scores.items() if score >= enough and 1 - score <= max(2 * (1 - best), _TIE)]
         taken = _most_consistent(tied, chosen, witnesses()) if len(tied) > 1 else tied[0]
-        chosen = _needed([*chosen, *(taken.parts or [taken])])
+        chosen = _needed(_said([*chosen, taken]))
         explained = scores[taken]
         scores = _next(bench, chosen, explained, alone, threads)
     return chosen, explained
+
+
+def _said(chosen: Iterable[Hypothesis]) -> list[Hypothesis]:
+    """Those that a diagnosis names, each once: of several mistakes that are made together, the parts."""
+    return [*dict.fromkeys(part for hypothesis in chosen for part in hypothesis.parts or (hypothesis,))]
 
 
 def _needed(chosen: Sequence[Hypothesis]) -> list[Hypothesis]:
@@ -275,7 +281,7 @@ def _pair(bench: Bench, alone: Mapping[Hypothesis, float], threads: int) -> tupl
     for number, seed in enumerate(tried[:_SEEDS]):
         found |= {(seed, h): score for h, score in _with(bench, [seed], tried[number + 1 :], threads).items()}
     best = max(found, key=lambda pair: found[pair], default=None)
-    return ([*best], found[best]) if best is not None and found[best] >= CERTAIN else ([], 0.0)
+    return (_said(best), found[best]) if best is not None and found[best] >= CERTAIN else ([], 0.0)
 
 
 def _only_filters(hypothesis: Hypothesis) -> bool:

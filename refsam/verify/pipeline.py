@@ -52,7 +52,7 @@ class Place:
 
     Attributes:
         mean, std: pixels become (pixel - mean) / std.
-        fill: the padding.
+        fill: the padding, of all channels or of each.
         fill_first: it is padded before normalising, with a grey level.
         black_rows: so many rows of the frame, as a share of S, are a canvas that is black before normalising; 0 for none.
         position: writes the picture into the frame.
@@ -60,7 +60,7 @@ class Place:
 
     mean: Level = tuple(transforms.PIXEL_MEAN.tolist())
     std: Level = tuple(transforms.PIXEL_STD.tolist())
-    fill: float = 0.0
+    fill: Level = 0.0
     fill_first: bool = False
     black_rows: float = 0.0
     position: Callable[[Float[Array, "S S 3"], Float[Array, "h w 3"]], None] = upper_left

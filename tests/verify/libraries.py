@@ -8,7 +8,7 @@ import numpy as np
 from refsam.verify.preprocessed import diagnose_preprocessed
 
 RESIZES = {
-    "cv2 LINEAR": ("no antialias",),  # in fixed point: off by a level here and there
+    "cv2 LINEAR": ("no antialias, in fixed point",),
     "cv2 LINEAR_EXACT": ("no antialias",),
     "cv2 AREA": ("area resize",),
     "cv2 CUBIC": ("bicubic resize, no antialias",),
@@ -30,6 +30,10 @@ RESIZES = {
     "torch area": ("area resize of whole pixels", "resized without rounding"),
     "torch nearest": ("nearest resize",),
     "torch align_corners": ("align_corners resize", "resized without rounding"),
+    "larger cv2 LINEAR": ("no antialias, in fixed point",),
+    "larger PIL BILINEAR": (),
+    "larger torchvision uint8": ("rounded once",),
+    "larger torch bilinear": ("resized without rounding",),
 }
 """What libraries do (`make_resizes.py`), and what it is called."""
 

@@ -110,11 +110,39 @@ def test_a_filter_in_whose_place_another_was_found_is_not_named() -> None:
 def test_padding_and_normalising_are_found_together() -> None:
     lite = RESIZED.astype(np.float32) / 127.5 - 1
     assert named(framed(lite, -1.0)) == {"normalised to -1..1", "padded before normalising"}
-    letterbox = np.empty((SIDE, SIDE, 3), np.float32)
-    letterbox[...] = (114 - MEAN) / STD
-    top = (SIDE - len(RESIZED)) // 2
-    letterbox[top : top + len(RESIZED)] = (RESIZED - MEAN) / STD
-    assert named(letterbox.transpose(2, 0, 1)[None]) == {"grey padding", "padding on both sides"}
+
+
+PADDINGS = {
+    "padded before normalising": (0, 0, 0),
+    "grey padding": (114, 114, 114),
+    "mid-grey padding": (128, 128, 128),
+    "white padding": (255, 255, 255),
+    "padded with the mean in whole grey levels": (124, 116, 104),
+}
+NORMALISATIONS = {
+    None: lambda pixels: (pixels - MEAN) / STD,
+    "0-1 range, not normalised": lambda pixels: pixels / 255,
+    "normalised to -1..1": lambda pixels: pixels / 127.5 - 1,
+}
+CENTRED = "padding on both sides"
+LETTERBOXES = [
+    *({padding, CENTRED, "normalised to -1..1"} for padding in PADDINGS),
+    {"grey padding", CENTRED, "0-1 range, not normalised"},
+    {"white padding", CENTRED, "0-1 range, not normalised"},
+    {"padded before normalising", CENTRED},
+    {"padded with the mean in whole grey levels"},
+    {"mid-grey padding"},
+]
+
+
+@pytest.mark.parametrize("mistakes", LETTERBOXES, ids=" + ".join)
+def test_a_letterbox_is_known_by_its_colour_its_place_and_how_it_was_normalised(mistakes: set[str]) -> None:
+    frame = np.empty((SIDE, SIDE, 3))
+    frame[...] = next(PADDINGS[name] for name in PADDINGS if name in mistakes)
+    top = (SIDE - len(RESIZED)) // 2 if CENTRED in mistakes else 0
+    frame[top : top + len(RESIZED)] = RESIZED
+    normalise = next(NORMALISATIONS[name] for name in [*mistakes, None] if name in NORMALISATIONS)
+    assert named(normalise(frame).astype(np.float32).transpose(2, 0, 1)[None]) == mistakes
 
 
 def test_the_fields_of_a_place_are_kept_whatever_comes_after() -> None:

@@ -4,11 +4,12 @@ from refsam.verify.hypothesis import Hypothesis
 
 WHAT: dict[str, str] = {
     # preprocessing
-    "no antialias": "four-tap bilinear however much the picture shrinks: cv2.INTER_LINEAR, a texture sampler, sam.cpp, ultralytics",
+    "no antialias": "four-tap bilinear however much the picture shrinks: torch, a texture sampler, sam.cpp, cv2.INTER_LINEAR_EXACT",
     "texture sampled without the half pixel": "a sampler at (x, y) / size, where the middle of the pixel is at (x + 0.5, y + 0.5) / size",
     "no antialias, texture sampled without the half pixel": "both, which a texture's bilinear sample at xy / size is (the iOS app)",
     "no antialias, no half pixel": "cv2.warpAffine, as in samexporter: four taps at x * scale",
     "align_corners resize": "the corner pixels' centres stay on each other",
+    "no antialias, in fixed point": "cv2.INTER_LINEAR, cv2.resize's own choice: weights in 2048ths; ultralytics, most of what reads with OpenCV",
     "nearest resize": "the pixel under each corner: cv2.INTER_NEAREST, torch's mode 'nearest'",
     "nearest resize at centres": "the pixel under each centre: Pillow's NEAREST, torch's 'nearest-exact'",
     "bicubic resize": "Pillow's BICUBIC, which is Catmull-Rom: candle's CatmullRom filter",
@@ -46,7 +47,14 @@ WHAT: dict[str, str] = {
     "one std for all channels, but not for the mean": "pixel / 57.63 - mean / std: the bias that coremltools' documentation has",
     "padded before normalising": "black is padded, then normalised: padding is about -2 and not 0",
     "grey padding": "114 is padded before normalising: the letterbox of the YOLO family",
+    "mid-grey padding": "128 is padded before normalising: the letterbox of YOLO in Keras",
+    "white padding": "255 is padded before normalising",
+    "padded with the mean in whole grey levels": "(124, 116, 104) is padded before normalising: padding is nearly 0, and not 0",
     "padding on both sides": "the picture is centred in the frame",
+    "black letterbox": "centred, and black is padded before normalising: two mistakes",
+    "grey letterbox": "centred, and 114 is padded before normalising: two mistakes",
+    "mid-grey letterbox": "centred, and 128 is padded before normalising: two mistakes",
+    "white letterbox": "centred, and 255 is padded before normalising: two mistakes",
     "padding above and left": "the picture is at the lower right of the frame",
     "padding in the index": "y * (w + padding) + x + padding: rows begin late, and wrap (the iOS app, on landscape pictures)",
     "row stride of the unpadded picture": "rows are written w apart and read S apart: portrait pictures look scrambled (sam.cpp)",

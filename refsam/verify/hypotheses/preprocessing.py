@@ -15,6 +15,9 @@ from refsam.verify.pipeline import Level, Picture, Pipeline, Place
 
 GREY = 114.0
 """The letterbox colour of the YOLO family."""
+MID_GREY = 128.0
+"""... and of its ports to Keras."""
+WHITE = 255.0
 
 
 def changed(name: str, remedy: str, **fields: Any) -> Hypothesis:
@@ -34,8 +37,17 @@ def resize(name: str, remedy: str, parts: tuple[Hypothesis, ...] = (), **without
 
 def place(name: str, remedy: str, **fields: Any) -> Hypothesis:
     """A hypothesis about normalising and padding, on top of what others say about them."""
-
     return Hypothesis(name, ("preprocessing",), remedy, lambda pipeline: placed(pipeline, **fields))
+
+
+def padded(name: str, level: Level) -> Hypothesis:
+    """A hypothesis about the colour of the padding."""
+    return place(name, _PAD, fill=level, fill_first=True)
+
+
+def letterbox(name: str, padding: Hypothesis) -> Hypothesis:
+    """A picture in the middle of padding of some colour: either mistake alone may be no nearer to the port than none is."""
+    return Hypothesis(name, ("preprocessing",), _PAD, lambda pipeline: CENTRED.apply(padding.apply(pipeline)), (padding, CENTRED))
 
 
 def placed(pipeline: Pipeline, **fields: Any) -> Pipeline:
@@ -171,7 +183,7 @@ _PAD = "pad with zeros to the right and below, after normalising"
 _EXIF = "turn the picture as its EXIF orientation says, before everything else (and measure points on the turned one)"
 
 NO_ANTIALIAS = resize("no antialias", _PILLOW, antialias=False, between=False)
-"""One sample between four pixels at each target's centre: cv2.INTER_LINEAR, torch without antialias, a texture sampler."""
+"""One sample between four pixels at each target's centre: torch without antialias, a texture sampler."""
 NO_HALF_PIXEL = resize(
     "texture sampled without the half pixel",
     "sample at (x + 0.5, y + 0.5) / size",
@@ -179,7 +191,14 @@ NO_HALF_PIXEL = resize(
     between=False,
 )
 
+BLACK_PADDING = padded("padded before normalising", 0)
+GREY_PADDING = padded("grey padding", GREY)
+MID_GREY_PADDING = padded("mid-grey padding", MID_GREY)
+WHITE_PADDING = padded("white padding", WHITE)
+CENTRED = place("padding on both sides", _PAD, position=centred)
+
 HYPOTHESES = (
+    resize("rounded once", _ROUND, between=False),  # first: where a picture grows there is nothing to antialias
     NO_ANTIALIAS,
     NO_HALF_PIXEL,
     resize(
@@ -192,6 +211,7 @@ HYPOTHESES = (
     ),
     resize("no antialias, no half pixel", _PILLOW, antialias=False, sampled=resizing.at_corners, between=False),
     resize("align_corners resize", _PILLOW, antialias=False, sampled=resizing.aligned, between=False),
+    changed("no antialias, in fixed point", _PILLOW, resize=resizing.fixed_point),
     changed("nearest resize", _PILLOW, resize=resizing.nearest),
     changed("nearest resize at centres", _PILLOW, resize=resizing.nearest_centre),
     resize("bicubic resize", _PILLOW, kernel=resizing.CATMULL_ROM),
@@ -203,7 +223,6 @@ HYPOTHESES = (
     resize("area resize", _PILLOW, kernel=resizing.AREA, between=False),
     resize("area resize of whole pixels", _PILLOW, kernel=resizing.WHOLE_AREA, between=False),
     resize("resized without rounding", _PILLOW, between=False, levels="float"),
-    resize("rounded once", _ROUND, between=False),
     resize("truncated", _ROUND, between=False, levels="truncated"),
     resize("vertical pass first", _ROUND, vertical_first=True),
     changed("size rounded down", _SIZE, size=rounded_down),
@@ -227,9 +246,16 @@ HYPOTHESES = (
     place("mean and std in BGR order", _NORM, mean=levels(PIXEL_MEAN[::-1]), std=levels(PIXEL_STD[::-1])),
     place("one std for all channels", _NORM, std=ONE_STD),
     place("one std for all channels, but not for the mean", _NORM, mean=levels(PIXEL_MEAN / PIXEL_STD * ONE_STD), std=ONE_STD),
-    place("padded before normalising", _PAD, fill=0, fill_first=True),
-    place("grey padding", _PAD, fill=GREY, fill_first=True),
-    place("padding on both sides", _PAD, position=centred),
+    BLACK_PADDING,
+    GREY_PADDING,
+    MID_GREY_PADDING,
+    WHITE_PADDING,
+    padded("padded with the mean in whole grey levels", levels(np.rint(PIXEL_MEAN))),
+    CENTRED,
+    letterbox("black letterbox", BLACK_PADDING),
+    letterbox("grey letterbox", GREY_PADDING),
+    letterbox("mid-grey letterbox", MID_GREY_PADDING),
+    letterbox("white letterbox", WHITE_PADDING),
     place("padding above and left", _PAD, position=lower_right),
     place("padding in the index", "index = y * S + x; padding is never added to it", position=padding_in_the_index),
     place("row stride of the unpadded picture", "write rows S apart", position=rows_of_their_own),

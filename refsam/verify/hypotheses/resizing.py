@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from refsam.ops.resize import pillow_bilinear
-from refsam.types import Array, Float, Size
+from refsam.types import Array, Float, Int, Size, UInt8
 from refsam.verify.pipeline import Picture, Pixels
 
 _BAND = 32  # target pixels whose weights stand in one matrix
@@ -170,6 +170,32 @@ class Resize:
             else:
                 np.add.at(inside.T, np.clip(source, lo, hi - 1) - lo, taps.T)
             yield lo, (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+_UNIT = 2048
+"""Weight 1 of a pixel in OpenCV's fixed point."""
+
+
+def fixed_point(image: Picture, size: Size) -> UInt8[Array, "h w 3"]:
+    """cv2.INTER_LINEAR of uint8 pixels, bit by bit: four taps with weights in 2048ths, whose products lose their last bits.
+
+    Upstream: OpenCV's imgproc/src/resize.cpp, HResizeLinear and VResizeLinear.
+    """
+    (top, bottom, rows), (left, right, columns) = (_taps(n_in, n_out) for n_in, n_out in zip(image.shape[:2], size, strict=True))
+    columns = np.where(left == right, [[_UNIT], [0]], columns)  # beside the picture; above and below it both taps stay
+    x = image.astype(np.int32)
+    x = (x[:, left] * columns[0, :, None] + x[:, right] * columns[1, :, None]) >> 4
+    above, below = ((x[source] * weight[:, None, None]) >> 16 for source, weight in zip((top, bottom), rows, strict=True))
+    return np.clip((above + below + 2) >> 2, 0, 255).astype(np.uint8)
+
+
+def _taps(n_in: int, n_out: int) -> tuple[Int[Array, "n"], Int[Array, "n"], Int[Array, "2 n"]]:
+    """Of each target the two source pixels, the edge in place of those beside the picture, and their weights in 2048ths."""
+    centre = (at_centres(n_in, n_out) - 0.5).astype(np.float32)
+    first = np.floor(centre).astype(int)
+    share = centre - first.astype(np.float32)
+    weights = np.rint(np.stack([1 - share, share]) * _UNIT).astype(np.int32)
+    return np.clip(first, 0, n_in - 1), np.clip(first + 1, 0, n_in - 1), weights
 
 
 def nearest(image: Picture, size: Size) -> Pixels:
