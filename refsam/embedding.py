@@ -63,8 +63,13 @@ class Embedding:
         predictor.set_embedding(self.features, self.original_size)
 
     def save(self, path: str | Path) -> None:
-        """Write .safetensors, atomically."""
+        """Write .safetensors, atomically. Raises InputError of a picture with more pixels than `load` takes (MAX_PIXELS)."""
         from refsam import __version__
+
+        if _size(json.dumps(self.original_size)) is None:
+            raise InputError(
+                f"the picture is {_text(self.original_size)}; embeddings of over {MAX_PIXELS} pixels are not kept; scale it down"
+            )
 
         side = 16 * self.features.shape[-1]
         metadata = {

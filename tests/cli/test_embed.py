@@ -14,7 +14,7 @@ import refsam
 from refsam import checkpoint
 from refsam.embedding import Embedding
 from refsam.errors import InputError
-from refsam.images import read_image
+from refsam.images import MAX_PIXELS, read_image
 from refsam.predictor import SamPredictor
 
 
@@ -105,6 +105,16 @@ def test_damaged_features_are_refused(tmp_path, value):
     save_file({"image_embeddings": value}, path, {"refsam": "embedding", "original_size": "[40, 50]"})
     with pytest.raises(InputError, match="damaged"):
         Embedding.load(path)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    height, width = 20_000, MAX_PIXELS // 20_000
+    features = np.zeros((1, 256, 4, 4), np.float32)
+    Embedding(features, (height, width), "", "").save(tmp_path / "largest")
+    assert Embedding.load(tmp_path / "largest").original_size == (height, width)
+    with pytest.raises(InputError, match=f"{width + 1} x {height}.*scale it down"):
+        Embedding(features, (height, width + 1), "", "").save(tmp_path / "larger")
+    assert not (tmp_path / "larger").exists()
 
 
 def test_features_of_another_shape_are_refused(run, refused, folder, standin):
