@@ -50,6 +50,15 @@ class Trace(Mapping[str, Array]):
             raise RefsamError(f"stage {name} ran twice in one trace: use a new Trace for each run")
         self._arrays[name] = np.array(value, order="C")
 
+    def take(self, other: "Trace") -> None:
+        """Begin with those stages of another trace that a pattern asks for: its arrays, not copies.
+
+        Raises RefsamError where there are some already.
+        """
+        if self._arrays:
+            raise RefsamError(f"a trace that has {len(self)} stages cannot begin with those of another")
+        self._arrays.update({name: value for name, value in other.items() if self.wants(name)})
+
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
 

@@ -68,6 +68,17 @@ def test_a_stage_that_runs_twice_is_an_error_unless_nobody_wants_it() -> None:
     assert list(trace) == ["a"]
 
 
+def test_a_trace_may_begin_with_what_another_has() -> None:
+    before = filled("a.0", "b", "a.1")
+    trace = filled(stages="a.*")
+    trace.take(before)
+    trace.record("a.2", np.zeros(2))
+    assert list(trace) == ["a.0", "a.1", "a.2"]
+    assert trace["a.1"] is before["a.1"], "not a copy"
+    with pytest.raises(RefsamError, match="3 stages"):
+        trace.take(before)
+
+
 def test_it_is_a_mapping() -> None:
     trace = filled("a", "b")
     assert trace["b"][0, 0] == 1

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,66 +84,47 @@ def in_float64(model: MobileSam) -> MobileSam:
     return MobileSam(model.scope.weights, model.config, dtype="float64", metadata=model.metadata)
 
 
-class Reference:
-    """The float64 run of a case, and the budgets of each precision that was asked for.
+class Encoded:
+    """What comes of a picture before any prompt: float64 stages, and what rounding makes of its embedding. Prompts share it.
 
     Args:
         model: in float64.
-        case: the picture and prompt.
-        stages: names of the stages to keep; those that the model does not have are ignored.
-        threads: of the fast backend, which budgets take; None: as many as there are CPUs.
+        image: RGB.
+        stages: names of the stages to keep; those behind the embedding are ignored.
+        threads: of the fast backend.
     """
 
-    def __init__(self, model: MobileSam, case: Case, stages: Iterable[str], threads: int | None = None) -> None:
-        if model.dtype != np.float64:
-            raise InputError(f"the reference has to be a model in float64, not {model.dtype}: load(..., dtype='float64')")
-        self.model, self.case, self.threads = model, case, threads
-        self.stages = sorted({*stages, "input_image", "image_encoder", "low_res_masks", _SCORES})
-        self._budgets: dict[str, dict[str, float]] = {}
-        self._truth: Trace | None = None
+    def __init__(self, model: MobileSam, image: UInt8[Array, "H W 3"], stages: Iterable[str], threads: int | None = None) -> None:
+        self.model, self.image, self.threads = model, image, threads
+        self.stages = self._own(stages)
+        self._rounded: dict[str, _Rounded] = {}
 
-    @property
-    def truth(self) -> Trace:
-        """The float64 stages, computed at the first use."""
-        if self._truth is None:
-            self._truth = self.case.run(self.model, Trace(",".join(self.stages)))
-        return self._truth
+    def serves(self, model: MobileSam, image: UInt8[Array, "H W 3"], stages: Iterable[str]) -> bool:
+        """Whether it is that of this picture, with these stages among its own."""
+        return model is self.model and {*self._own(stages)} <= {*self.stages} and np.array_equal(image, self.image)
 
-    def budget(self, precision: str) -> Budget:
-        """The accumulated budget of a precision for every stage of `truth`; at least the precision's unit. Measured once.
-
-        One run is one draw: what a prompt's answer loses depends on the order of sums by a factor of four, and a run may happen
-        to hit one to three scores. So stages behind the embedding get the greater of the run's own loss and the root mean square
-        over runs on embeddings that are off by the embedding's budget (`_directions`); and scores, which are computed from the
-        tokens that the masks are computed from, at least what the masks get. (What the demo model's fast backend then needs on
-        48 prompts is in docs/evidence/oracle-clean.md.)
-        """
-        name = precision_of(precision).name
-        if name not in self._budgets:
-            errors = _Errors(self.truth, precision_of(precision).unit)
-            rounded = model_of_precision(self.model, name)
-            with np.errstate(all="ignore"):  # float16 may overflow
-                self.case.run(rounded, errors)
-                drawn = self._drawn(rounded, errors)
-            found = {stage: max(cost, drawn.get(stage, 0.0)) for stage, cost in errors.found.items()}
-            self._budgets[name] = found | {_SCORES: max(found[_SCORES], found["low_res_masks"])}
-        return self._budgets[name]
-
-    def _drawn(self, rounded: MobileSam, run: "_Errors") -> Budget:
-        """The root mean square of what is lost on embeddings that are off by as much as a run's, each in its own way."""
-        features = self.truth["image_encoder"]
-        deviation = run.found["image_encoder"] * rms(features)
-        draws = []
-        for direction in self._directions:
-            errors = _Errors(self.truth, run.floor)
-            predictor = SamPredictor(rounded.traced(errors))
-            predictor.set_embedding((features + deviation * direction).astype(rounded.dtype), self.case.size)
-            predictor.predict(**self.case.prompts)
-            draws.append(errors.found)
-        return {stage: rms(np.array([found[stage] for found in draws])) for stage in draws[0]}
+    @staticmethod
+    def _own(stages: Iterable[str]) -> list[str]:
+        return [name for name in stages if name.startswith(("transforms.resized", "input_image", "image_encoder"))]
 
     @cached_property
-    def _directions(self) -> list[Float[Array, "1 D E E"]]:
+    def truth(self) -> Trace:
+        """The float64 stages, computed at the first use."""
+        trace = Trace(self.stages)
+        SamPredictor(self.model.traced(trace)).set_image(self.image)
+        return trace
+
+    def rounded(self, precision: str) -> "_Rounded":
+        """The run in this precision. Measured once."""
+        if precision not in self._rounded:
+            errors = _Errors(self.truth, precision_of(precision).unit)
+            predictor = SamPredictor(model_of_precision(self.model, precision).traced(errors))
+            predictor.set_image(self.image)
+            self._rounded[precision] = _Rounded(errors, predictor.get_image_embedding())
+        return self._rounded[precision]
+
+    @cached_property
+    def directions(self) -> list[Float[Array, "1 D E E"]]:
         """How rounding in the encoder moves the embedding, in six ways of rms 1: as other weights would that are nearly the same.
 
         Errors of rounding are alike all over a picture, since every place is computed with the same weights and functions. A
@@ -157,10 +138,86 @@ class Reference:
             for name in (name for name in weights if name.startswith("image_encoder.")):
                 weights[name] = weights[name] * (1 + _DISTURBED * rng.standard_normal(weights[name].shape))
             predictor = SamPredictor(MobileSam(weights, self.model.config, quick, "float32"))
-            predictor.set_image(self.case.image)
+            predictor.set_image(self.image)
             moved = predictor.get_image_embedding() - self.truth["image_encoder"]
             directions.append((moved / (rms(moved) or 1.0)).astype(np.float32))
         return directions
+
+
+class Reference:
+    """The float64 run of a case, and the budgets of each precision that was asked for.
+
+    Args:
+        model: in float64.
+        case: the picture and prompt.
+        stages: names of the stages to keep; those that the model does not have are ignored.
+        threads: of the fast backend, which budgets take; None: as many as there are CPUs.
+        before: a reference whose picture is taken over where it is the same: another prompt then costs no encoding.
+    """
+
+    def __init__(
+        self,
+        model: MobileSam,
+        case: Case,
+        stages: Iterable[str],
+        threads: int | None = None,
+        before: "Reference | None" = None,
+    ) -> None:
+        if model.dtype != np.float64:
+            raise InputError(f"the reference has to be a model in float64, not {model.dtype}: load(..., dtype='float64')")
+        self.model, self.case, self.threads = model, case, threads
+        self.stages = sorted({*stages, "input_image", "image_encoder", "low_res_masks", _SCORES})
+        same = before is not None and before.encoded.serves(model, case.image, self.stages)
+        self.encoded: Encoded = before.encoded if before and same else Encoded(model, case.image, self.stages, threads)
+        self._budgets: dict[str, dict[str, float]] = {}
+        self._truth: Trace | None = None
+
+    @property
+    def truth(self) -> Trace:
+        """The float64 stages, computed at the first use."""
+        if self._truth is None:
+            trace = Trace(self.stages)
+            trace.take(self.encoded.truth)
+            self._answer(self.model.traced(trace), self.encoded.truth["image_encoder"])
+            self._truth = trace
+        return self._truth
+
+    def _answer(self, model: MobileSam, features: Float[Array, "1 D E E"]) -> None:
+        """Predict on an embedding of the picture, for the sake of the stages on the way."""
+        predictor = SamPredictor(model)
+        predictor.set_embedding(features, self.case.size)
+        predictor.predict(**self.case.prompts)
+
+    def budget(self, precision: str) -> Budget:
+        """The accumulated budget of a precision for every stage of `truth`; at least the precision's unit. Measured once.
+
+        One run is one draw: what a prompt's answer loses depends on the order of sums by a factor of four, and a run may happen
+        to hit one to three scores. So stages behind the embedding get the greater of the run's own loss and the root mean square
+        over runs on embeddings that are off by the embedding's budget (`Encoded.directions`); and scores, which are computed from
+        the tokens that the masks are computed from, at least what the masks get. (What the demo model's fast backend then needs
+        on 48 prompts is in docs/evidence/oracle-clean.md.)
+        """
+        name = precision_of(precision).name
+        if name not in self._budgets:
+            with np.errstate(all="ignore"):  # float16 may overflow
+                encoder = self.encoded.rounded(name)
+                errors, model = encoder.errors.going_on(self.truth), model_of_precision(self.model, name)
+                self._answer(model.traced(errors), encoder.features)
+                drawn = self._drawn(model, errors)
+            found = {stage: max(cost, drawn.get(stage, 0.0)) for stage, cost in errors.found.items()}
+            self._budgets[name] = found | {_SCORES: max(found[_SCORES], found["low_res_masks"])}
+        return self._budgets[name]
+
+    def _drawn(self, rounded: MobileSam, run: "_Errors") -> Budget:
+        """The root mean square of what is lost on embeddings that are off by as much as a run's, each in its own way."""
+        features = self.truth["image_encoder"]
+        deviation = run.found["image_encoder"] * rms(features)
+        draws = []
+        for direction in self.encoded.directions:
+            errors = _Errors(self.truth, run.floor)
+            self._answer(rounded.traced(errors), (features + deviation * direction).astype(rounded.dtype))
+            draws.append(errors.found)
+        return {stage: rms(np.array([found[stage] for found in draws])) for stage in draws[0]}
 
     def margin(self, precision: str, k: float) -> float:
         """How far k budgets may move a logit of low_res_masks."""
@@ -238,6 +295,12 @@ class _Errors(Trace):
         self.truth, self.floor, self.last = truth, floor, floor
         self.found: dict[str, float] = {}
 
+    def going_on(self, truth: Trace) -> "_Errors":
+        """What was found so far, and to be gone on with: another object, as each prompt goes on from here."""
+        errors = _Errors(truth, self.floor)
+        errors.last, errors.found = self.last, dict(self.found)
+        return errors
+
     def record(self, name: str, value: Array) -> None:
         if name in self.truth:
             truth = self.truth[name]
@@ -248,3 +311,10 @@ class _Errors(Trace):
             error = max(relative_l2(truth, value), self.floor)
             self.last = error if np.isfinite(error) else self.last
             self.found[name] = self.last
+
+
+class _Rounded(NamedTuple):
+    """The encoder's run in some precision: what its stages lose, and the embedding."""
+
+    errors: _Errors
+    features: Float[Array, "1 D E E"]

@@ -68,13 +68,13 @@ def verify(
     known = all_stages(model)
     wanted = default_stages(model.config) if stages is None else matching(known, stages)
     tried = None if hypotheses is None else tuple(hypotheses)
-    models = _Models.of(model, threads)
+    models, reference = _Models.of(model, threads), None
     for case in cases:
         shown, renames = renamed(port.run(case.copied(), wanted))  # its arrays may be changed in place
         own = own_stages(port, shown, known)
         candidate, chosen = asked_for(shown, case, model.config.num_multimask_outputs + 1)
         declared = precision_of(precision or port.precision).name
-        reference = Reference(models.exact, case, [name for name in known if name in candidate], threads)
+        reference = Reference(models.exact, case, [name for name in known if name in candidate], threads, reference)
         if cached:
             reference.load_or_measure(declared)
         verdict = judge(

@@ -11,8 +11,10 @@ from verify.mistaken import cases, picture, reference, tiny
 import refsam
 from refsam import InputError, MobileSam, SamPredictor, Trace, backends
 from refsam.figures import rms
+from refsam.verify import open_port, verify
 from refsam.verify.comparison import compare
 from refsam.verify.reference import Case, Reference
+from refsam.verify.steps import all_stages, default_stages
 
 
 def test_budgets_are_the_measured_errors() -> None:
@@ -47,7 +49,7 @@ def test_errors_that_are_alike_all_over_cost_a_prompt_more_than_noise() -> None:
     """So budgets are drawn with errors as rounding makes them: six of rms 1, none of them like another."""
     model = refsam.load("demo", dtype="float64")
     made = Reference(model, Case(picture(190, 256), {"point_coords": [[150, 70]], "point_labels": [1]}), [])
-    directions = np.concatenate(made._directions).reshape(6, -1)
+    directions = np.concatenate(made.encoded.directions).reshape(6, -1)
     likeness = np.corrcoef(directions)
     assert [rms(direction) for direction in directions] == pytest.approx([1] * 6, abs=1e-5)
     assert np.abs(likeness[~np.eye(6, dtype=bool)]).max() < 0.5
@@ -64,6 +66,34 @@ def test_errors_that_are_alike_all_over_cost_a_prompt_more_than_noise() -> None:
         return rms(np.stack(answers) - made.truth["low_res_masks"])
 
     assert lost(directions) > 2 * lost(np.random.RandomState(0).standard_normal(directions.shape))
+
+
+def test_another_prompt_on_the_same_picture_costs_no_encoding_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, stages = tiny(), default_stages(TINY)
+    points, box, portrait = (cases(TINY)[name] for name in ("points", "box", "portrait"))
+    first = Reference(model, points, stages)
+    first.budget("float32")
+    alone = Reference(model, box, stages)
+    expected = dict(alone.budget("float32"))
+    encoded = []
+    encode = MobileSam.encode_image
+    monkeypatch.setattr(MobileSam, "encode_image", lambda self, x: encoded.append(1) or encode(self, x))
+    second = Reference(model, Case(box.image.copy(), box.prompts), stages, before=first)
+    assert second.budget("float32") == expected
+    assert list(second.truth) == list(alone.truth)
+    assert all(np.array_equal(second.truth[name], value) for name, value in alone.truth.items())
+    assert not encoded
+    others = [Reference(model, portrait, stages, before=first), Reference(model, box, all_stages(model), before=first)]
+    assert [other.encoded is first.encoded for other in others] == [False, False]
+    fewer = Reference(model, box, ["image_encoder.neck.0"], before=first)
+    assert fewer.encoded is first.encoded
+    assert [name for name in fewer.truth if "encoder" in name] == ["image_encoder.neck.0", "image_encoder"]
+
+
+def test_a_port_asked_twice_about_a_picture_has_it_encoded_once_for_the_truth() -> None:
+    first, second = (cases(TINY)[name] for name in ("points", "box"))
+    made = [outcome.reference for outcome in verify(open_port("fast", model=tiny()), tiny(), [first, second], cached=False)]
+    assert made[0].encoded is made[1].encoded
 
 
 def test_what_overflows_has_the_budget_of_the_stage_before() -> None:
