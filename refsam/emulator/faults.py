@@ -45,7 +45,7 @@ def _what(kind: Fault, job: Any, signature: Signature, facts: Facts, threads: in
     other = _other(job)
     line = f" (line {job.other_line})" if job.other_line else ""
     return {
-        Fault.CRASH: f"the program that ran the kernel died ({crash}); private arrays larger than its stack do that",
+        Fault.CRASH: f"the program that ran the kernel died ({crash}){_reason(crash)}",
         Fault.READ_OUTSIDE: f"reads {job.size} bytes out of bounds, {place}{_size(job)}",
         Fault.WRITE_OUTSIDE: f"writes {job.size} bytes out of bounds, {place}{_size(job)}",
         Fault.WRITE_WRITE_RACE: f"data race: writes {place}, which {other} wrote{line} with no barrier between",
@@ -54,7 +54,7 @@ def _what(kind: Fault, job: Any, signature: Signature, facts: Facts, threads: in
         Fault.UNINITIALISED: f"reads uninitialised {place}: no thread of the group has written it",
         Fault.MISALIGNED: f"misaligned access of {job.size} bytes, {place}: the type needs a multiple of {job.value}",
         Fault.BARRIER_MISSED: f"barrier not reached by all: {job.value} of {threads} threads wait here, {other} has returned",
-        Fault.BARRIERS_DIFFER: f"divergent barriers: this thread waits here, {other} at line {job.other_line}",
+        Fault.BARRIERS_DIFFER: f"divergent barriers: this thread waits here, {other} {_elsewhere(job)}",
         Fault.STEP_LIMIT: "the dispatch takes more turns of loops than step_limit allows; an endless loop?",
         Fault.BAD_INDEX: f"array index {_signed(job.value)} out of bounds",
         Fault.DIVISION: "integer division by zero" if not job.value else "integer division overflows",
@@ -63,6 +63,15 @@ def _what(kind: Fault, job: Any, signature: Signature, facts: Facts, threads: in
         Fault.SIMD_BARRIER_MISSED: f"divergent simdgroup_barrier: {job.value} lanes wait here, {other} does not",
         Fault.LANE_MISSED: f"reads the value of lane {job.other_thread} of its SIMD-group, which does not take part here",
     }[kind]
+
+
+def _reason(crash: str) -> str:
+    return "; private arrays larger than its stack do that" if crash == "SIGSEGV" else ""
+
+
+def _elsewhere(job: Any) -> str:
+    """Where the other thread waits; two barriers may be in one line, and one may be reached by two calls of its function."""
+    return f"at line {job.other_line}" if job.other_line != job.line else "at another barrier of this line, or by another call"
 
 
 def _place(job: Any, signature: Signature, facts: Facts) -> str:

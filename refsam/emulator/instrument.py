@@ -4,12 +4,16 @@ It works on clang's code before any optimisation, where every load and store of 
 """
 
 import re
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
+from itertools import count
 
 from refsam.emulator.ir import FUNCTION, Module, Variable
 from refsam.emulator.layout import Layout
 
-WRITE, PART_OF_STORE, ATOMIC = 1, 2, 4
+WRITE, ANY_CONTENT, ATOMIC = 1, 2, 4
+"""Bits of an access's kind; the second is a read of what nobody has to have written."""
+WAITS = {"__mtl_barrier", "__mtl_simd_barrier"}
 POINTER = r"(?P<pointer>%[\w.]+|@[\w.$]+|getelementptr .*\))"
 ORDER = r"(?: (?:syncscope\S+ )?(?:unordered|monotonic|acquire|release|acq_rel|seq_cst))*"
 LOAD = re.compile(
@@ -21,15 +25,30 @@ UPDATE = re.compile(
     rf"ptr {POINTER}, (?P<type>\S+) .*align (?P<align>\d+)"
 )
 DERIVED = re.compile(r"  (%[\w.]+) = getelementptr [^\n]*?, ptr (%[\w.]+)[,\n]")
+COPIED = r"ptr (?:(?:align \d+|dereferenceable\(\d+\)|[a-z]+) )*?(?P<{0}>[%@][\w.$]+|getelementptr .*?\))"
 COPY = re.compile(
-    r"  call void @llvm\.mem(?:cpy|move|set)\S*\(ptr [^%@]*(?P<to>[%@][\w.$]+), "
-    r"(?:ptr [^%@]*(?P<from>[%@][\w.$]+)|i8 \S+), i64 (?P<size>\d+),"
+    rf"  call void @llvm\.mem(?:cpy|move|set)\S*\({COPIED.format('to')}, "
+    rf"(?:{COPIED.format('from')}|i8 \S+), i64 (?P<size>\d+), i1 \w+\)"
 )
-CALL = re.compile(r'  (?:%[\w.]+ = )?(?:tail |musttail |notail )?call [^\n]*?@"?(?!llvm\.|__ubsan_)[\w.$]+"?\(')
+FIELDS = re.compile(r"^(!\d+) = !\{(i64 \d+, i64 \d+, !\d+(?:, i64 \d+, i64 \d+, !\d+)*)\}$", re.MULTILINE)
+CALL = re.compile(r'  (?:%[\w.]+ = )?(?:tail |musttail |notail )?call [^\n]*?@"?(?P<called>(?!llvm\.|__ubsan_)[\w.$]+)"?\(')
+DIVISION = re.compile(
+    r"  %[\w.]+ = (?P<sign>[su])(?:div|rem) (?P<type><(?P<count>\d+) x i(?P<bits>\d+)>) "
+    r"(?P<dividend>.+), (?P<divisor>%[\w.]+)(?:, !|$)"
+)
+CONVERSION = re.compile(
+    r"  %[\w.]+ = fpto(?P<sign>[su])i (?P<type><(?P<count>\d+) x (?P<kind>float|half)>) (?P<value>%[\w.]+) "
+    r"to <\d+ x i(?P<bits>\d+)>"
+)
+"""Of vectors: clang's sanitizers look at those of numbers only."""
 DECLARATIONS = """
 declare void @__mtl_access(ptr, i32, i32, i32, i32)
 declare void @__mtl_step(i32)
 declare void @__mtl_at(i32)
+declare void @__mtl_into(i32)
+declare void @__mtl_out_of(i32)
+declare void @__mtl_divides(i64, i64, i32, i32)
+declare void @__mtl_fits(float, i32, i32, i32)
 """
 
 
@@ -45,13 +64,16 @@ def instrument(module: Module, source_name: str) -> Instrumented:
     """All functions but those of the runtime itself."""
     lines = Lines(module.text, source_name)
     layout = Layout(module.text)
+    fields = fields_by_node(module.text)
+    waiting = {name for name in module.functions if WAITS & module.reachable(name)}
+    numbers = count(1)
     granule = 16
 
     def function(found: re.Match[str]) -> str:
         nonlocal granule
         if found[1].startswith("__mtl_"):
             return found[0]
-        checks = Checks(layout, lines, found[0])
+        checks = Checks(layout, lines, fields, waiting, numbers, found[0])
         text = checks.instrumented()
         granule = min(granule, *checks.sizes, 16)
         return text
@@ -95,12 +117,23 @@ class Lines:
         return name is not None and name[1].rsplit("/", 1)[-1] == self._name
 
 
+def fields_by_node(text: str) -> dict[str, list[tuple[int, int]]]:
+    """(offset, size) of the fields of structures, by the metadata that copies of them refer to."""
+    return {
+        node: [(int(begin), int(size)) for begin, size in re.findall(r"i64 (\d+), i64 (\d+)", fields)]
+        for node, fields in FIELDS.findall(text)
+    }
+
+
 @dataclass
 class Checks:
     """One function."""
 
     layout: Layout
     lines: Lines
+    fields: dict[str, list[tuple[int, int]]]
+    waiting: Set[str]
+    numbers: Iterator[int]
     text: str
     sizes: list[int] = field(default_factory=lambda: [16])
     private: set[str] = field(default_factory=set)
@@ -113,7 +146,7 @@ class Checks:
         result = []
         for row in rows:
             self._note(row)
-            result += [*self._before(row), row]
+            result += self._path(row) or [*self._before(row), row]
         return "\n".join(result)
 
     def _note(self, row: str) -> None:
@@ -133,10 +166,10 @@ class Checks:
         if row.startswith("  br "):
             return self._step(row)
         if load := LOAD.match(row):
-            how = PART_OF_STORE if load["result"] in self.partial else ATOMIC if load["atomic"] else 0
-            return self._access(row, load["pointer"], self.layout.stored(load["type"]), how, int(load["align"]))
+            how = ANY_CONTENT if load["result"] in self.partial else ATOMIC if load["atomic"] else 0
+            return self._access(row, load["pointer"], self.layout.touched(load["type"]), how, int(load["align"]))
         if store := STORE.match(row):
-            size = self.layout.stored(_type_of(store["typed"]))
+            size = self.layout.touched(_type_of(store["typed"]))
             how = WRITE | ATOMIC if store["atomic"] else WRITE
             return self._access(row, store["pointer"], size, how, int(store["align"]))
         if update := UPDATE.match(row):
@@ -144,12 +177,69 @@ class Checks:
             kinds = (ATOMIC, ATOMIC | WRITE)
             return [line for how in kinds for line in self._access(row, update["pointer"], size, how, align)]
         if copy := COPY.match(row):
-            reads = self._access(row, copy["from"], int(copy["size"]), 0, 1) if copy["from"] else []
+            reads = self._copied(row, copy["from"], int(copy["size"])) if copy["from"] else []
             return [*reads, *self._access(row, copy["to"], int(copy["size"]), WRITE, 1)]
+        if division := DIVISION.match(row):
+            return self._division(row, division)
+        if conversion := CONVERSION.match(row):
+            return self._conversion(row, conversion)
         if CALL.match(row):
             line = self.lines.at(row)
             return [f"  call void @__mtl_at(i32 {line})"] if line else []
         return []
+
+    def _path(self, row: str) -> list[str]:
+        """A call in which the thread may wait, between what tells the runtime that it begins and that it is over: a barrier is
+        another one where its function was called from another place."""
+        call = CALL.match(row)
+        if call is None or call["called"] not in self.waiting:
+            return []
+        place = next(self.numbers) * 2654435761 % 2**32  # so that sums of them differ
+        return [*self._before(row), f"  call void @__mtl_into(i32 {place})", row, f"  call void @__mtl_out_of(i32 {place})"]
+
+    def _copied(self, row: str, pointer: str, size: int) -> list[str]:
+        """A structure is read whole; of its bytes those between its fields have no content."""
+        node = re.search(r"!tbaa\.struct (!\d+)", row)
+        fields = self.fields.get(node[1], []) if node else []
+        if len({byte for begin, length in fields for byte in range(begin, begin + length)}) in (0, size):
+            return self._access(row, pointer, size, 0, 1)
+        rows = self._access(row, pointer, size, ANY_CONTENT, 1)
+        for begin, length in fields if rows else []:
+            name = f"%mtl.{next(self.numbers)}"
+            rows += [f"  {name} = getelementptr i8, ptr {pointer}, i64 {begin}", *self._access(row, name, length, 0, 1)]
+        return rows
+
+    def _division(self, row: str, found: re.Match[str]) -> list[str]:
+        """Of each component of a vector of integers."""
+        bits, line = int(found["bits"]), self.lines.at(row)
+        extend = "sext" if found["sign"] == "s" else "zext"
+        rows = []
+        for i in range(int(found["count"])):
+            values = []
+            for what in ("dividend", "divisor"):
+                values.append(f"%mtl.{next(self.numbers)}")
+                rows.append(f"  {values[-1]}.own = extractelement {found['type']} {found[what]}, i32 {i}")
+                rows.append(
+                    f"  {values[-1]} = {extend} i{bits} {values[-1]}.own to i64"
+                    if bits < 64
+                    else f"  {values[-1]} = add i64 {values[-1]}.own, 0"
+                )
+            signed_bits = bits if found["sign"] == "s" else 0
+            rows.append(f"  call void @__mtl_divides(i64 {values[0]}, i64 {values[1]}, i32 {signed_bits}, i32 {line})")
+        return rows
+
+    def _conversion(self, row: str, found: re.Match[str]) -> list[str]:
+        """Of each component of a vector of floating-point numbers to an integer."""
+        rows = []
+        for i in range(int(found["count"])):
+            name = f"%mtl.{next(self.numbers)}"
+            rows.append(f"  {name} = extractelement {found['type']} {found['value']}, i32 {i}")
+            if found["kind"] == "half":
+                rows.append(f"  {name}.wide = fpext half {name} to float")
+                name = f"{name}.wide"
+            signed = int(found["sign"] == "s")
+            rows.append(f"  call void @__mtl_fits(float {name}, i32 {found['bits']}, i32 {signed}, i32 {self.lines.at(row)})")
+        return rows
 
     def _step(self, row: str) -> list[str]:
         """A branch to a block that came before closes a loop."""

@@ -21,8 +21,9 @@ PRIVATE_LIMIT = 40 * 1024
 """Bytes; a fiber's stack has 64 KB (library.py)."""
 LOOP = "__mtl_threads_"
 """Begins the names of the functions with a loop over threads; the kernel's number ends them."""
-RED_ZONE = 256
-"""Bytes behind each threadgroup variable that belong to none, so that a step beyond its end is seen."""
+RED_ZONE = 8192
+"""Bytes before the first and behind each threadgroup variable that belong to none, so that an access beyond its ends is seen:
+rows of tiles beyond them, too. Half of them are closer to one variable, half to the next."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,9 @@ def executable(text: str, *, red_zones: bool) -> str:
         kind = f"{{ {found[2]}, [{RED_ZONE} x i8] }}" if red_zones else found[2]
         return f'@{found[1]} = hidden global {kind} zeroinitializer, section "tgmem"{found[3]}'
 
+    if red_zones and (first := VARIABLE.search(text)):
+        zone = f'@__mtl_red_zone = hidden global [{RED_ZONE} x i8] zeroinitializer, section "tgmem", align 16\n'
+        text = text[: first.start()] + zone + text[first.start() :]
     text = VARIABLE.sub(variable, text)
     text = re.sub(r"^define (?:dso_local |hidden )*spir_kernel ", "define internal ", text, flags=re.MULTILINE)
     text = re.sub(r"^define (.*@__clang_ocl_kern_imp_)", r"define internal \1", text, flags=re.MULTILINE)

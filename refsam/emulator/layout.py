@@ -23,6 +23,10 @@ class Layout:
             return (int(found[1]) * self._bits(found[2]) + 7) // 8
         return self.size(kind)
 
+    def touched(self, kind: str) -> int:
+        """The same with the fourth component that a vector of three has in memory: some accesses include it and some do not."""
+        return self.size(kind) if kind.startswith("<3 x ") else self.stored(kind)
+
     def size(self, kind: str) -> int:
         """Bytes from one element of an array of this type to the next."""
         return _round_up(self._extent(kind), self.alignment(kind))

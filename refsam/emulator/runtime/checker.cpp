@@ -1,7 +1,8 @@
 // Checked mode: linked with an instrumented kernel file into a program of its own, which runs one dispatch.
 //
-// instrument.py puts a call of __mtl_access before every load and store, of __mtl_step at every turn of a loop and of __mtl_at
-// before every call of a library function; clang's sanitizers call the __ubsan_handle_... functions. The first fault is written
+// instrument.py puts a call of __mtl_access before every load and store, of __mtl_step at every turn of a loop, of __mtl_at
+// before every call of a library function, of __mtl_into and __mtl_out_of around every call that may wait, of __mtl_divides and
+// __mtl_fits before arithmetic of vectors; clang's sanitizers call the __ubsan_handle_... functions. The first fault is written
 // into the job, which Python shares as standard input, and ends the program. No library: system calls only.
 #include "fibers.h"
 
@@ -11,8 +12,8 @@ enum Fault : u32 {
 };
 enum Place : u32 { NOWHERE, BUFFER, THREADGROUP };
 enum Flags : u32 { FLUSH = 2 };
-enum How : u32 { WRITE = 1, PART_OF_STORE = 2, ATOMIC = 4 };
-static const u64 STACK = 256 * 1024;
+enum How : u32 { WRITE = 1, ANY_CONTENT = 2, ATOMIC = 4 };
+static const u64 STACK = 256 * 1024, RED_ZONE = 8192;  // the zone is that of ir.py
 
 struct Segment { u64 offset, length; };
 
@@ -47,6 +48,7 @@ enum Memory { DEVICE_MEMORY, THREADGROUP_MEMORY };
 
 static Job *job;
 static u32 line_of[MAX_THREADS], barrier_flags;
+static u32 path_of[MAX_THREADS];  // by which calls a thread has come to where it waits
 static Clock clocks[2];
 static Cell *buffer_cells[31], *threadgroup_cells;
 static u64 stacks_begin, stacks_end;
@@ -100,7 +102,7 @@ static void check_cell(Cell &cell, Memory kind, u32 how, u32 line) {
         return;
     }
     bool written = cell.writer.thread && (cell.writer.thread - 1) / group.threads == group.index;
-    if (kind == THREADGROUP_MEMORY && !written && !(how & PART_OF_STORE)) fault(UNINITIALISED);
+    if (kind == THREADGROUP_MEMORY && !written && !(how & ANY_CONTENT)) fault(UNINITIALISED);
     if (cell.reader.thread && (cell.reader.thread - 1) / group.threads != group.index) cell.foreign = cell.reader, cell.reader = now;
     else if (ordered(cell.reader, kind, how)) cell.reader = now;
     else cell.second = now;
@@ -118,14 +120,13 @@ static void place(Place kind, u32 slot, u64 offset, u32 size) {
 }
 
 static void check_threadgroup(u64 address, u32 size, u32 how, u32 line) {
-    for (u32 i = 0; i < __mtl_variable_count; i++) {
-        const Variable &variable = __mtl_variables[i];
-        if (address < variable.address || (i + 1 < __mtl_variable_count && address >= __mtl_variables[i + 1].address)) continue;
-        u64 offset = address - variable.address;
-        place(THREADGROUP, i, offset, size);
-        if (offset + size > variable.size) fault(how & WRITE ? WRITE_OUTSIDE : READ_OUTSIDE, variable.size);
-        return check_cells(threadgroup_cells, address - (u64)&__start_tgmem, size, THREADGROUP_MEMORY, how, line);
-    }
+    u32 nearest = 0;
+    while (nearest + 1 < __mtl_variable_count && address >= __mtl_variables[nearest + 1].address - RED_ZONE / 2) nearest++;
+    const Variable &variable = __mtl_variables[nearest];
+    u64 offset = address - variable.address;  // beyond the size where it lies before the variable
+    place(THREADGROUP, nearest, offset, size);
+    if (offset > variable.size || offset + size > variable.size) fault(how & WRITE ? WRITE_OUTSIDE : READ_OUTSIDE, variable.size);
+    check_cells(threadgroup_cells, address - (u64)&__start_tgmem, size, THREADGROUP_MEMORY, how, line);
 }
 
 static void check_buffer(u32 slot, u64 address, u32 size, u32 how, u32 line) {
@@ -152,6 +153,9 @@ extern "C" void __mtl_access(u64 address, u32 size, u32 how, u32 alignment, u32 
 }
 
 extern "C" void __mtl_at(u32 line) { remember(line); }
+
+extern "C" void __mtl_into(u32 place) { path_of[current] += place; }
+extern "C" void __mtl_out_of(u32 place) { path_of[current] -= place; }
 
 extern "C" void __mtl_step(u32 line) {
     remember(line);
@@ -182,7 +186,7 @@ static void barrier_reached(u32 waiting) {
         fault(BARRIER_MISSED, waiting);
     }
     for (u32 i = 0; i < group.threads; i++) {
-        if (site_of[i] == site_of[first]) continue;
+        if (path_of[i] == path_of[first]) continue;
         other(group.index, i, site_of[i]);
         fault(BARRIERS_DIFFER);
     }
@@ -195,7 +199,8 @@ static u8 at_simd_barrier[MAX_THREADS];
 static void simd_met(u32 simdgroup) {
     u32 begin = first_lane(simdgroup), end = end_lane(simdgroup), waiting = 0, absent = begin;
     for (u32 i = begin; i < end; i++) {
-        if (at_simd_barrier[i] && state_of[i] == READY && round_of[i] == rounds) waiting++, job->thread = i;
+        bool waits = at_simd_barrier[i] && state_of[i] == READY && round_of[i] == rounds;
+        if (waits && (!waiting || path_of[i] == path_of[job->thread])) waiting++, job->thread = i;
         else absent = i;
     }
     if (!waiting) return;
@@ -226,6 +231,20 @@ extern "C" void __mtl_simd_barrier(u32 memory, u32 at) {
     site_of[current] = line_of[current];
     at_simd_barrier[current] = 1;
     meet(0, at, __builtin_return_address(0));
+}
+
+// A component of a vector of integers of so many bits, 0 where they are unsigned.
+extern "C" void __mtl_divides(long dividend, long divisor, u32 bits, u32 line) {
+    remember(line);
+    if (!divisor || (bits && divisor == -1 && dividend == (long)(~0ul << (bits - 1)))) fault(DIVISION, (u64)divisor);
+}
+
+// NaN fits nowhere: every comparison with it is false.
+extern "C" void __mtl_fits(float value, u32 bits, u32 is_signed, u32 line) {
+    remember(line);
+    double half = (double)(1ul << (bits - 1)), x = value;
+    bool fits = !is_signed ? x > -1.0 && x < 2 * half : (bits == 64 ? x >= -half : x > -half - 1.0) && x < half;
+    if (!fits) fault(CAST_OVERFLOW);
 }
 
 #include "undefined.h"
@@ -267,7 +286,8 @@ extern "C" void __mtl_main() {
     for (u32 i = 0; i < job->groups; i++) {
         start_group(job->order[i], job->threads, job->width);
         advance(3, 0, group.simdgroups, true);
-        if (&__start_tgmem) __builtin_memset(&__start_tgmem, 0xff, (u64)(&__stop_tgmem - &__start_tgmem));
+        for (const Variable *v = __mtl_variables; v < __mtl_variables + __mtl_variable_count; v++)
+            __builtin_memset((void *)v->address, 0xff, v->size);
         run_fibers((u8 *)stacks_begin, STACK);
     }
     job->finished = 1;
