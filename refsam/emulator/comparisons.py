@@ -1,4 +1,4 @@
-"""Comparisons of vectors: bool vectors in Metal, vectors of integers 0 and -1 in clang.
+"""Comparisons of vectors, `&&`, `||` and `!` of them: bool vectors in Metal, vectors of integers 0 and -1 in clang.
 
 No option of clang changes that, so the source is changed: `a < b` becomes `__mtl_mask(a < b)`, which makes a bool vector. Which
 comparisons are of vectors, only clang's tree tells, and it tells places only where no macro is in the way; so macros are expanded
@@ -11,7 +11,11 @@ from collections.abc import Container, Iterator
 from refsam.emulator.error import error
 from refsam.emulator.lint import Place, rows
 
-COMPARISON = re.compile(r"BinaryOperator .* '[^']*ext_vector_type[^']*'.* '(?:<|>|<=|>=|==|!=)'$", re.MULTILINE)
+COMPARISON = re.compile(
+    r"(?:BinaryOperator .* '[^']*ext_vector_type[^']*'.* '(?:<|>|<=|>=|==|!=|&&|\|\|)'"
+    r"|UnaryOperator .* '[^']*ext_vector_type[^']*'.* '!'(?: cannot overflow)?)$",
+    re.MULTILINE,
+)
 MARKER = re.compile(r'^(# \d+ "([^"\n]*)").*$', re.MULTILINE)
 TOKEN = re.compile(rb"""\.?\d(?:[eEpP][+-]|[\w.])*|\w+|\+\+|--|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|.""")
 """A number as the preprocessor reads it, a name, an operator behind its operand, a literal, or one character: what the last token

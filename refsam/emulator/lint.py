@@ -37,6 +37,7 @@ VECTOR = r"(?:float|half|u?int|u?short|u?char|u?long|bool)[234]"
 
 LINE_DIRECTIVE = "#line would hide lines from the emulator, which reads kernels by theirs: remove it"
 KEPT_BITS = "this cast of a vector would keep its bits; Metal's converts: write the name of the type, int4(v)"
+CHOICE = "the condition of ?: has to be one bool in Metal; by components chooses select(b, a, condition)"
 CONVERSION = "write the name of the vector's type, float4(v)"
 HINTS = {
     r"error: (?:static_cast from|C-style cast from vector|invalid conversion between)": CONVERSION,
@@ -44,6 +45,7 @@ HINTS = {
 }
 """What clang says -> what to write."""
 
+CONDITIONAL = "-ConditionalOperator "
 WHOLE = {*INTEGERS.values(), "char"}
 """Clang's names of the integers."""
 
@@ -173,12 +175,17 @@ def _opencl_vectors(text: str) -> Iterator[tuple[int, str]]:
 
 def findings(tree: str, source_name: str) -> list[Finding]:
     """The pass over the dump of clang's tree, as far as it is about the source itself."""
-    below = {row: operand for row, operand in pairwise(tree.split("\n")) if "<BitCast>" in row}
+    below = {row: operand for row, operand in pairwise(tree.split("\n")) if "<BitCast>" in row or CONDITIONAL in row}
     return [
         Finding(places[0].line, rule)
         for places, row in rows(tree, source_name)
-        if (rule := _broken_rule(row) or _kept_bits(row, below.get(row, "")))
+        if (rule := _broken_rule(row) or _kept_bits(row, below.get(row, "")) or _vector_choice(row, below.get(row, "")))
     ]
+
+
+def _vector_choice(row: str, condition: str) -> str | None:
+    """The rule that a `c ? a : b` breaks whose `c`, in the row below it, is a vector: clang chooses by the components' signs."""
+    return CHOICE if CONDITIONAL in row and _element(condition)[1] else None
 
 
 def _kept_bits(cast: str, operand: str) -> str | None:

@@ -36,6 +36,9 @@ kernel void k(device float *y [[buffer(0)]], uint t [[thread_position_in_grid]])
     int4 low = int4(0), high = int4(1);
     bool4 behind = low++ < high--;
     y[12] = behind.x + 10 * low.x + 100 * (low > high--).x + 1000 * (low == 'a').y;
+    const int4 bits = int4(0, 1, 2, 0);
+    y[13] = dot(float4(bits && bits), float4(1, 10, 100, 1000)) + 2 * dot(float4(!bits || v > 2), float4(1, 10, 100, 1000));
+    y[14] = int4(!v).x + 10 * int4(!(bits > 1) && !(v == 0)).y + 100 * all(!float2(0));
 }
 """
 )
@@ -44,9 +47,9 @@ kernel void k(device float *y [[buffer(0)]], uint t [[thread_position_in_grid]])
 @pytest.mark.parametrize("options", MODES, ids=str)
 def test_comparing_vectors_gives_bool_vectors(options) -> None:
     device = emulator.Device(**options)
-    y = device.buffer(13 * 4)
+    y = device.buffer(15 * 4)
     device.kernel(COMPARED).function("k")(1, y)
-    np.testing.assert_array_equal(np.frombuffer(y, np.float32), [1, 1, 7, 0, 1, 1001, 0, 0, 3, 1, 2, 1, 111])
+    np.testing.assert_array_equal(np.frombuffer(y, np.float32), [1, 1, 7, 0, 1, 1001, 0, 0, 3, 1, 2, 1, 111, 2112, 111])
 
 
 TEMPLATE = (

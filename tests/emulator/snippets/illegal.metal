@@ -245,3 +245,7 @@ kernel void k(device float *x [[buffer(0)]], uint2 t [[thread_position_in_thread
 kernel void k(device float *x [[buffer(0)]], uint a [[thread_execution_width]], uint b [[threads_per_simdgroup]]) { x[a] = b; }  // ERROR only one of
 //// large_private_array
 K { float own[20000]; for (uint i = 0; i < 20000; i++) own[i] = x[t]; x[t] = own[t]; }  // ERROR bytes of private variables
+//// choice_by_a_vector
+K { int4 c = int4(1, 0, 2, 0);
+  x[t] = (t ? int4(1) : int4(2)).x;
+  x[t] = (c ? int4(1) : int4(2)).x; }  // ERROR the condition of ?: has to be one bool in Metal
