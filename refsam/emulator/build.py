@@ -30,6 +30,8 @@ LANGUAGE = (
 )  # fmt: skip
 PARSED = "library.pch"
 BEGINS_WITH_LIBRARY = re.compile(r"(?:\s*#line[^\n]*)*\s*#\s*include\s*<metal_stdlib>")
+REFERENCE_TO_ARRAY = re.compile(rf"\b(?:{lint.VECTOR}|half)(?=\s*\(\s*&\s*\w+\s*\)\s*\[)")
+"""The type in `thread float4 (&sums)[8]`; behind any other, `(` is a call of the constructor, which is a macro."""
 BY_CONTENT = ("-Xclang", "-fno-pch-timestamp", "-fpch-validate-input-files-content")
 """A cache that was copied has other times; what is in the files counts."""
 FREESTANDING = ("-nostdinc", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fPIC", "-O2")
@@ -155,7 +157,8 @@ def _on_unit(folder: Path, name: str, unit: str, tools: Toolchain, *flags: str |
 
 def translation_unit(source: str, signatures: list[Signature]) -> str:
     """What clang gets: line numbers are those of the source."""
-    return f'#line 1 "{SOURCE}"\n{source}\n{launcher(signatures)}'
+    declared = REFERENCE_TO_ARRAY.sub(r"\g<0> __mtl_no_call", source)
+    return f'#line 1 "{SOURCE}"\n{declared}\n{launcher(signatures)}'
 
 
 def _without_paths(message: str, folder: Path) -> str:

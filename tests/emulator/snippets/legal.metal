@@ -88,3 +88,7 @@ K { x[t] = scaled(x[t]) + scaled(float2(x[t])).y; }
 //// enumerations
 enum class Mode : uint { none = 0, relu = 1 };
 K { Mode m = Mode(t % 2); x[t] = m == Mode::relu ? max(x[t], 0.0f) : x[t]; }
+//// references_to_arrays
+static void doubled(thread float4 (&sums)[2], threadgroup half ( &tile )[64], uint t) { sums[1] += sums[1]; tile[t] *= 2.0h; }
+K { float4 sums[2]; threadgroup half tile[64]; sums[1] = float4(x[t]); tile[t] = half(1); doubled(sums, tile, t);
+  x[t] = sums[1].x + float(tile[t]) + float4(1)[0]; }
