@@ -140,10 +140,10 @@ def fields(source: str, name: str) -> list[tuple[str, str]]:
         raise InputError(f"there is no struct {name} in this source")
     found = []
     for line in filter(None, (part.strip() for part in body[1].split(";"))):
-        declaration = re.fullmatch(r"(\w+)\s+(\w+(?:\s*,\s*\w+)*)", line)
+        declaration = re.fullmatch(rf"({_TYPE})\s+(\w+(?:\s*,\s*\w+)*)", line, re.DOTALL)
         if declaration is None:
             raise InputError(f"struct {name}: {line!r} is not a plain field")
-        found += [(declaration[1], field.strip()) for field in declaration[2].split(",")]
+        found += [(_own_name(declaration[1]), field.strip()) for field in declaration[2].split(",")]
     return found
 
 

@@ -93,6 +93,12 @@ def test_numpy_s_numbers_and_booleans_are_values() -> None:
     assert pack(source, "Q", {"n": np.int64(3), "flag": True, "x": np.float32(0.5)}) == struct.pack("<IIf", 3, 1, 0.5)
 
 
+def test_fields_have_types_of_other_names() -> None:
+    source = "struct R { uint32_t n; unsigned int m, k; unsigned c; metal::float2 v; vec<half, 2> h; };"
+    values = {"n": 1, "m": 2, "k": 3, "c": 4, "v": (5, 6), "h": (0.5, 0.25)}
+    assert pack(source, "R", values) == struct.pack("<IIIIffee4x", 1, 2, 3, 4, 5, 6, 0.5, 0.25)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [({"n": 1.5}, "n is 1.5"), ({"n": 1 << 32}, "n is 4294967296"), ({"n": (1, 2)}, "takes 1 numbers; there are 2"),
