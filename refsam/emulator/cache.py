@@ -21,6 +21,11 @@ def key(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:40]
 
 
+def unusable(what: str, reason: OSError) -> InputError:
+    """What to raise where the cache folder is read-only, full, or on a disk from which nothing runs."""
+    return InputError(f"{what}: {reason.strerror or reason}; set {CACHE_VARIABLE}")
+
+
 def entry(name: str, build: Callable[[Path], None]) -> Path:
     """The folder of that key; `build` fills it where it is not there yet, and leaves nothing where it fails."""
     home = cache_folder() / "emulator"
@@ -31,7 +36,7 @@ def entry(name: str, build: Callable[[Path], None]) -> Path:
         home.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".making-", dir=home))
     except OSError as reason:
-        raise InputError(f"cannot write the cache folder {home}: {reason.strerror}; set {CACHE_VARIABLE}") from reason
+        raise unusable(f"cannot write the cache folder {home}", reason) from reason
     try:
         build(temporary)
         with suppress(OSError):  # another was first: its folder is as good

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 
+from refsam.emulator import cache
 from refsam.emulator.buffer import Buffer
 from refsam.emulator.build import Compiled
 from refsam.emulator.error import error
@@ -104,9 +105,12 @@ class Checker:
 
 
 def _execute(program: Path, descriptor: int) -> int:
-    """Its exit code; negative: the signal that ended it."""
+    """Its exit code; negative: the signal that ended it. Raises InputError where it cannot be run from its folder."""
     quiet = subprocess.DEVNULL
-    return subprocess.run([program], stdin=descriptor, stdout=quiet, stderr=quiet, env={}, check=False).returncode
+    try:
+        return subprocess.run([program], stdin=descriptor, stdout=quiet, stderr=quiet, env={}, check=False).returncode
+    except OSError as reason:
+        raise cache.unusable(f"cannot run kernels from the cache folder {program.parent}", reason) from reason
 
 
 def _pages(length: int) -> int:

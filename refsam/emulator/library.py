@@ -8,9 +8,10 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache as cached
 from pathlib import Path
 
+from refsam.emulator import cache
 from refsam.emulator.buffer import Buffer, guarded
 from refsam.emulator.build import Compiled
 from refsam.emulator.error import error
@@ -120,18 +121,24 @@ class Library:
 
 
 def _load(path: Path, owner: Library) -> Callable[..., None]:
-    """A copy of the library with variables of its own, unloaded with its owner: the loader tells files by name and inode."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".copy-", suffix=".so") as copy:
-        copy.write(path.read_bytes())
-        copy.flush()
-        loaded = ctypes.CDLL(copy.name)
+    """A copy of the library with variables of its own, unloaded with its owner: the loader tells files by name and inode.
+
+    Raises InputError where the folder takes no copy, or nothing can be loaded from there.
+    """
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".copy-", suffix=".so") as copy:
+            copy.write(path.read_bytes())
+            copy.flush()
+            loaded = ctypes.CDLL(copy.name)
+    except OSError as reason:
+        raise cache.unusable(f"cannot load kernels from the cache folder {path.parent}", reason) from reason
     weakref.finalize(owner, _ctypes.dlclose, loaded._handle)
     run: Callable[..., None] = loaded["__mtl_run"]
     run.restype = None  # type: ignore[attr-defined]
     return run
 
 
-@cache
+@cached
 def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers, thread_name_prefix="refsam-emulator")
 

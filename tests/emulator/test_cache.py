@@ -11,7 +11,7 @@ import pytest
 from emulator.sources import SQUARE
 
 from refsam import emulator as mc
-from refsam.emulator import build, cache, ir, toolchain
+from refsam.emulator import build, cache, checker, ir, library, toolchain
 from refsam.emulator.options import Options
 from refsam.errors import BackendUnavailable, InputError
 from refsam.weights_store import cache_folder
@@ -99,6 +99,15 @@ def test_a_folder_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("REFSAM_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"cannot write the cache folder .*; set REFSAM_CACHE"):
         cache.entry("0", lambda folder: None)
+
+
+def test_a_folder_from_which_nothing_runs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kernels").write_text("neither a library nor a program")
+    for path in (tmp_path / "kernels", tmp_path / "gone" / "kernels"):
+        with pytest.raises(InputError, match=rf"cannot load kernels from the cache folder {path.parent}: .*; set REFSAM_CACHE"):
+            library._load(path, library.Launch())
+        with pytest.raises(InputError, match=rf"cannot run kernels from the cache folder {path.parent}: .*; set REFSAM_CACHE"):
+            checker._execute(path, 0)
 
 
 @pytest.mark.usefixtures("_no_memory_of_toolchains")
