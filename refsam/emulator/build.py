@@ -84,8 +84,9 @@ def _build(folder: Path, source: str, signatures: list[Signature], options: Opti
     ir.refuse_too_much_threadgroup_memory(module, signatures)
     ir.refuse_large_frames(module, signatures)
     granule = 1
+    text = ir.with_paths(module, barriers=options.checked)
     if options.checked:
-        checked = instrument(module, SOURCE)
+        checked = instrument(ir.Module(text), SOURCE)
         text, granule = checked.text, checked.granule
     text = ir.with_converted_nans(ir.executable(text, red_zones=options.checked))
     if not options.checked:

@@ -4,7 +4,7 @@ It works on clang's code before any optimisation, where every load and store of 
 """
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -13,7 +13,6 @@ from refsam.emulator.layout import Layout
 
 WRITE, ANY_CONTENT, ATOMIC = 1, 2, 4
 """Bits of an access's kind; the second is a read of what nobody has to have written."""
-WAITS = {"__mtl_barrier", "__mtl_simd_barrier"}
 POINTER = r"(?P<pointer>%[\w.]+|@[\w.$]+|getelementptr .*\))"
 ORDER = r"(?: (?:syncscope\S+ )?(?:unordered|monotonic|acquire|release|acq_rel|seq_cst))*"
 LOAD = re.compile(
@@ -31,7 +30,7 @@ COPY = re.compile(
     rf"(?:{COPIED.format('from')}|i8 \S+), i64 (?P<size>\d+), i1 \w+\)"
 )
 FIELDS = re.compile(r"^(!\d+) = !\{(i64 \d+, i64 \d+, !\d+(?:, i64 \d+, i64 \d+, !\d+)*)\}$", re.MULTILINE)
-CALL = re.compile(r'  (?:%[\w.]+ = )?(?:tail |musttail |notail )?call [^\n]*?@"?(?P<called>(?!llvm\.|__ubsan_)[\w.$]+)"?\(')
+CALL = re.compile(r'  (?:%[\w.]+ = )?(?:tail |musttail |notail )?call [^\n]*?@"?(?!llvm\.|__ubsan_)[\w.$]+"?\(')
 DIVISION = re.compile(
     r"  %[\w.]+ = (?P<sign>[su])(?:div|rem) (?P<type><(?P<count>\d+) x i(?P<bits>\d+)>) "
     r"(?P<dividend>.+), (?P<divisor>%[\w.]+)(?:, !|$)"
@@ -45,8 +44,6 @@ DECLARATIONS = """
 declare void @__mtl_access(ptr, i32, i32, i32, i32)
 declare void @__mtl_step(i32)
 declare void @__mtl_at(i32)
-declare void @__mtl_into(i32)
-declare void @__mtl_out_of(i32)
 declare void @__mtl_divides(i64, i64, i32, i32)
 declare void @__mtl_fits(float, i32, i32, i32)
 """
@@ -65,7 +62,6 @@ def instrument(module: Module, source_name: str) -> Instrumented:
     lines = Lines(module.text, source_name)
     layout = Layout(module.text)
     fields = fields_by_node(module.text)
-    waiting = {name for name in module.functions if WAITS & module.reachable(name)}
     numbers = count(1)
     granule = 16
 
@@ -73,7 +69,7 @@ def instrument(module: Module, source_name: str) -> Instrumented:
         nonlocal granule
         if found[1].startswith("__mtl_"):
             return found[0]
-        checks = Checks(layout, lines, fields, waiting, numbers, found[0])
+        checks = Checks(layout, lines, fields, numbers, found[0])
         text = checks.instrumented()
         granule = min(granule, *checks.sizes, 16)
         return text
@@ -132,7 +128,6 @@ class Checks:
     layout: Layout
     lines: Lines
     fields: dict[str, list[tuple[int, int]]]
-    waiting: Set[str]
     numbers: Iterator[int]
     text: str
     sizes: list[int] = field(default_factory=lambda: [16])
@@ -146,7 +141,7 @@ class Checks:
         result = []
         for row in rows:
             self._note(row)
-            result += self._path(row) or [*self._before(row), row]
+            result += [*self._before(row), row]
         return "\n".join(result)
 
     def _note(self, row: str) -> None:
@@ -187,15 +182,6 @@ class Checks:
             line = self.lines.at(row)
             return [f"  call void @__mtl_at(i32 {line})"] if line else []
         return []
-
-    def _path(self, row: str) -> list[str]:
-        """A call in which the thread may wait, between what tells the runtime that it begins and that it is over: a barrier is
-        another one where its function was called from another place."""
-        call = CALL.match(row)
-        if call is None or call["called"] not in self.waiting:
-            return []
-        place = next(self.numbers) * 2654435761 % 2**32  # so that sums of them differ
-        return [*self._before(row), f"  call void @__mtl_into(i32 {place})", row, f"  call void @__mtl_out_of(i32 {place})"]
 
     def _copied(self, row: str, pointer: str, size: int) -> list[str]:
         """A structure is read whole; of its bytes those between its fields have no content."""

@@ -6,17 +6,20 @@ Clang compiles OpenCL; the differences to Metal's model of execution are made go
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 
 from refsam.emulator.layout import Layout, parts
 from refsam.emulator.parse import Signature, line_of, refusal
 
 THREADGROUP_LIMIT = 32 * 1024
+BARRIER = "__mtl_barrier"
 BARRIERS = {
-    "__mtl_barrier", "__mtl_simd_barrier", "__mtl_simd_reduce", "__mtl_simd_reduce_bits", "__mtl_simd_prefix",
+    BARRIER, "__mtl_simd_barrier", "__mtl_simd_reduce", "__mtl_simd_reduce_bits", "__mtl_simd_prefix",
     "__mtl_simd_prefix_bits", "__mtl_simd_lane", "__mtl_simd_first",
 }  # fmt: skip
 VARIABLE = re.compile(r"^@(\S+) = internal global (.+) (?:undef|zeroinitializer|poison)(, align \d+)$", re.MULTILINE)
 FUNCTION = re.compile(r'^define [^\n]*?@"?([\w.$]+)"?\(.*?^}', re.MULTILINE | re.DOTALL)
+CALL = re.compile(r'^  (?:%[\w.]+ = )?(?:\w+ )*?call [^\n]*?@"?([\w.$]+)"?\([^\n]*$', re.MULTILINE)
 PRIVATE_LIMIT = 40 * 1024
 """Bytes; a fiber's stack has 64 KB (library.py)."""
 LOOP = "__mtl_threads_"
@@ -150,6 +153,28 @@ def executable(text: str, *, red_zones: bool) -> str:
     text = re.sub(r"^define (.*@__clang_ocl_kern_imp_)", r"define internal \1", text, flags=re.MULTILINE)
     text = text.replace("define internal internal ", "define internal ").replace("define internal dso_local ", "define internal ")
     return re.sub(r"\b(?:spir_kernel|spir_func|device_kernel|cc ?7[56]) ", "", text)
+
+
+def with_paths(module: Module, *, barriers: bool) -> str:
+    """The runtime is told of every call in which a thread may wait, before and after it: which threads wait at one place of the
+    source is a matter of all calls that lead there, and not even the last of them outlives optimisation.
+
+    Calls are numbered as they stand in the source. Of those for barriers it is told with `barriers`; for SIMD functions always.
+    """
+    waits = BARRIERS if barriers else BARRIERS - {BARRIER}
+    waiting = {name for name in module.functions if waits & module.reachable(name)}
+    numbers = count(1)
+
+    def call(found: re.Match[str]) -> str:
+        if found[1] not in waiting:
+            return found[0]
+        return f"  call void @__mtl_into(i32 {next(numbers)})\n{found[0]}\n  call void @__mtl_out_of()"
+
+    def function(found: re.Match[str]) -> str:
+        return found[0] if found[1].startswith("__mtl_") else CALL.sub(call, found[0])
+
+    declarations = "\ndeclare void @__mtl_into(i32)\ndeclare void @__mtl_out_of()\n"
+    return FUNCTION.sub(function, module.text) + declarations if waiting else module.text
 
 
 def loops_with_private_memory(optimised: str) -> list[str]:

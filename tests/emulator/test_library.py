@@ -154,6 +154,30 @@ def test_simd_functions_in_a_branch_work_on_the_lanes_in_it(options: dict[str, A
     np.testing.assert_array_equal(result, expected)
 
 
+HELPER = (
+    HEAD
+    + """
+static uint total(uint v) { return simd_sum(v); }
+kernel void k(device uint *y [[buffer(0)]], uint t [[thread_index_in_threadgroup]]) {
+    uint sum = 0;
+    if (t < 3) sum = total(1); else sum = total(2);
+    for (uint j = 0; j < t % 4; j++) sum += 100 * total(1);
+    y[t] = sum + 10000 * total(1);
+}
+"""
+)
+
+
+@MODES
+def test_a_simd_function_in_a_helper_works_on_the_lanes_of_each_call(options: dict[str, Any]) -> None:
+    device = mc.Device(group_size=32, **options)
+    y = device.buffer(128)
+    device.kernel(HELPER).function("k")(32, y)
+    lane = np.arange(32)
+    expected = np.where(lane < 3, 3, 58) + 100 * np.array([0, 24, 40, 48])[lane % 4] + 320000
+    np.testing.assert_array_equal(np.frombuffer(y, np.uint32), expected)
+
+
 ATOMICS = (
     HEAD
     + """

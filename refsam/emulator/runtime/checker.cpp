@@ -1,9 +1,9 @@
 // Checked mode: linked with an instrumented kernel file into a program of its own, which runs one dispatch.
 //
 // instrument.py puts a call of __mtl_access before every load and store, of __mtl_step at every turn of a loop, of __mtl_at
-// before every call of a library function, of __mtl_into and __mtl_out_of around every call that may wait, of __mtl_divides and
-// __mtl_fits before arithmetic of vectors; clang's sanitizers call the __ubsan_handle_... functions. The first fault is written
-// into the job, which Python shares as standard input, and ends the program. No library: system calls only.
+// before every call of a library function, of __mtl_divides and __mtl_fits before arithmetic of vectors; clang's sanitizers call
+// the __ubsan_handle_... functions. The first fault is written into the job, which Python shares as standard input, and ends the
+// program. No library: system calls only.
 #include "fibers.h"
 
 enum Fault : u32 {
@@ -48,7 +48,6 @@ enum Memory { DEVICE_MEMORY, THREADGROUP_MEMORY };
 
 static Job *job;
 static u32 line_of[MAX_THREADS], barrier_flags;
-static u32 path_of[MAX_THREADS];  // by which calls a thread has come to where it waits
 static Clock clocks[2];
 static Cell *buffer_cells[31], *threadgroup_cells;
 static u64 stacks_begin, stacks_end;
@@ -154,9 +153,6 @@ extern "C" void __mtl_access(u64 address, u32 size, u32 how, u32 alignment, u32 
 
 extern "C" void __mtl_at(u32 line) { remember(line); }
 
-extern "C" void __mtl_into(u32 place) { path_of[current] += place; }
-extern "C" void __mtl_out_of(u32 place) { path_of[current] -= place; }
-
 extern "C" void __mtl_step(u32 line) {
     remember(line);
     if (!job->steps--) fault(STEP_LIMIT);
@@ -186,7 +182,7 @@ static void barrier_reached(u32 waiting) {
         fault(BARRIER_MISSED, waiting);
     }
     for (u32 i = 0; i < group.threads; i++) {
-        if (path_of[i] == path_of[first]) continue;
+        if (!compare_places(i, first)) continue;
         other(group.index, i, site_of[i]);
         fault(BARRIERS_DIFFER);
     }
@@ -199,8 +195,7 @@ static u8 at_simd_barrier[MAX_THREADS];
 static void simd_met(u32 simdgroup) {
     u32 begin = first_lane(simdgroup), end = end_lane(simdgroup), waiting = 0, absent = begin;
     for (u32 i = begin; i < end; i++) {
-        bool waits = at_simd_barrier[i] && state_of[i] == READY && round_of[i] == rounds;
-        if (waits && (!waiting || path_of[i] == path_of[job->thread])) waiting++, job->thread = i;
+        if (at_simd_barrier[i] && state_of[i] == READY && round_of[i] == rounds) waiting++, job->thread = i;
         else absent = i;
     }
     if (!waiting) return;
@@ -226,11 +221,11 @@ extern "C" void __mtl_barrier(u32 memory) {
     wait_as(AT_BARRIER);
 }
 
-extern "C" void __mtl_simd_barrier(u32 memory, u32 at) {
+extern "C" void __mtl_simd_barrier(u32 memory) {
     barrier_flags = memory;
     site_of[current] = line_of[current];
     at_simd_barrier[current] = 1;
-    meet(0, at, __builtin_return_address(0));
+    meet(0);
 }
 
 // A component of a vector of integers of so many bits, 0 where they are unsigned.

@@ -7,7 +7,7 @@ typedef unsigned char u8;
 typedef unsigned int u32;
 typedef unsigned long u64;
 
-enum { MAX_THREADS = 1024 };
+enum { MAX_THREADS = 1024, MAX_CALLS = 16 };
 enum State : u8 { READY, AT_BARRIER, AT_SIMD, DONE };
 
 // What a kernel can ask about its threadgroup; the launcher (build.py) reads the same structure.
@@ -20,13 +20,13 @@ extern "C" {
 void __mtl_enter(const Group *group, u32 kernel, u32 first, u32 last);
 void __mtl_switch(void **save, void *to);
 void __mtl_barrier(u32 memory);
-void __mtl_simd_barrier(u32 memory, u32 at);
-float __mtl_simd_reduce(u32 at, u32 operation, float value);
-u32 __mtl_simd_reduce_bits(u32 at, u32 operation, u32 value);
-float __mtl_simd_prefix(u32 at, u32 operation, u32 inclusive, float value);
-u32 __mtl_simd_prefix_bits(u32 at, u32 operation, u32 inclusive, u32 value);
-u32 __mtl_simd_lane(u32 at, u32 value, u32 lane);
-u32 __mtl_simd_first(u32 at);
+void __mtl_simd_barrier(u32 memory);
+float __mtl_simd_reduce(u32 operation, float value);
+u32 __mtl_simd_reduce_bits(u32 operation, u32 value);
+float __mtl_simd_prefix(u32 operation, u32 inclusive, float value);
+u32 __mtl_simd_prefix_bits(u32 operation, u32 inclusive, u32 value);
+u32 __mtl_simd_lane(u32 value, u32 lane);
+u32 __mtl_simd_first();
 u32 __mtl_lane();
 u32 __mtl_simd_width();
 float __mtl_noise(float value, float ulps);
@@ -50,7 +50,7 @@ static u32 kernel_index, current, simd_position, random_state, noise_seed;
 static void *scheduler_stack, *stack_of[MAX_THREADS];
 static State state_of[MAX_THREADS];
 static u32 site_of[MAX_THREADS];   // source line a thread waits at; 0 where lines are not known
-static u64 place_of[MAX_THREADS];  // the call of a SIMD function that a thread waits in: where in the source, then where in the code
+static u32 calls_of[MAX_THREADS][MAX_CALLS], depth_of[MAX_THREADS];  // those by which a thread has come to where it waits
 static u32 round_of[MAX_THREADS];  // lanes that met in the same round of a SIMD function have the same number
 static u32 simd_order[MAX_THREADS], rounds;
 static u32 brought[MAX_THREADS], shared[MAX_THREADS];  // to the next round; in the last one
@@ -87,17 +87,33 @@ static u32 end_lane(u32 simdgroup) {
     return end < group.threads ? end : group.threads;
 }
 
+// ir.with_paths puts these around every call in which a thread may wait; calls have the numbers of their order in the source.
+extern "C" void __mtl_into(u32 call) {
+    u32 depth = depth_of[current]++;
+    if (depth < MAX_CALLS) calls_of[current][depth] = call;
+}
+extern "C" void __mtl_out_of() {
+    u32 depth = --depth_of[current];
+    if (depth < MAX_CALLS) calls_of[current][depth] = 0;
+}
+
+// Below 0 where one thread waits at a place before another's in the source, 0 where at the same one.
+static int compare_places(u32 a, u32 b) {
+    for (u32 i = 0; i < MAX_CALLS && (calls_of[a][i] || calls_of[b][i]); i++)
+        if (calls_of[a][i] != calls_of[b][i]) return calls_of[a][i] < calls_of[b][i] ? -1 : 1;
+    return 0;
+}
+
 // Lets lanes that wait at one call of a SIMD function go on together. False where none waits. The call that comes first in the
 // source goes first, so that lanes in a branch or a loop catch up with those behind it.
 static bool release_simd(u32 simdgroup) {
-    u32 begin = first_lane(simdgroup), end = end_lane(simdgroup);
-    u64 place = 0;
+    u32 begin = first_lane(simdgroup), end = end_lane(simdgroup), first = end;
     for (u32 i = begin; i < end; i++)
-        if (state_of[i] == AT_SIMD && (!place || place_of[i] < place)) place = place_of[i];
-    if (!place) return false;
+        if (state_of[i] == AT_SIMD && (first == end || compare_places(i, first) < 0)) first = i;
+    if (first == end) return false;
     rounds++;
     for (u32 i = begin; i < end; i++)
-        if (state_of[i] == AT_SIMD && place_of[i] == place) state_of[i] = READY, round_of[i] = rounds, shared[i] = brought[i];
+        if (state_of[i] == AT_SIMD && !compare_places(i, first)) state_of[i] = READY, round_of[i] = rounds, shared[i] = brought[i];
     simd_met(simdgroup);
     return true;
 }

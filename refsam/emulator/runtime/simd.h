@@ -3,9 +3,8 @@
 
 // The running lane brings a value and waits for the others. None of them waits in its next round before all have gone on, so
 // `shared` keeps this round's values until each has read them.
-static void meet(u32 value, u32 at, void *call) {
+static void meet(u32 value) {
     brought[current] = value;
-    place_of[current] = (u64)at << 32 | (u32)(u64)call;
     wait_as(AT_SIMD);
 }
 
@@ -62,32 +61,32 @@ static u32 fold(u32 (*combine)(u32, u32, u32), u32 operation, u32 end, u32 start
 }
 
 extern "C" {
-float __mtl_simd_reduce(u32 at, u32 operation, float value) {
-    meet(bits_of(value), at, __builtin_return_address(0));
+float __mtl_simd_reduce(u32 operation, float value) {
+    meet(bits_of(value));
     return float_of(fold(combined_floats, operation, end_lane(current / group.width), 0));
 }
-u32 __mtl_simd_reduce_bits(u32 at, u32 operation, u32 value) {
-    meet(value, at, __builtin_return_address(0));
+u32 __mtl_simd_reduce_bits(u32 operation, u32 value) {
+    meet(value);
     return fold(combined, operation, end_lane(current / group.width), 0);
 }
-float __mtl_simd_prefix(u32 at, u32 operation, u32 inclusive, float value) {
-    meet(bits_of(value), at, __builtin_return_address(0));
+float __mtl_simd_prefix(u32 operation, u32 inclusive, float value) {
+    meet(bits_of(value));
     return float_of(fold(combined_floats, operation, current + inclusive, bits_of(operation == PRODUCT)));
 }
-u32 __mtl_simd_prefix_bits(u32 at, u32 operation, u32 inclusive, u32 value) {
-    meet(value, at, __builtin_return_address(0));
+u32 __mtl_simd_prefix_bits(u32 operation, u32 inclusive, u32 value) {
+    meet(value);
     return fold(combined, operation, current + inclusive, operation == PRODUCT);
 }
-u32 __mtl_simd_lane(u32 at, u32 value, u32 lane) {
-    meet(value, at, __builtin_return_address(0));
+u32 __mtl_simd_lane(u32 value, u32 lane) {
+    meet(value);
     u32 thread = first_lane(current / group.width) + lane;
     if (lane < group.width && thread < group.threads && met(thread)) return shared[thread];
     lane_missed(lane);
     return value;
 }
 // The first active lane.
-u32 __mtl_simd_first(u32 at) {
-    meet(0, at, __builtin_return_address(0));
+u32 __mtl_simd_first() {
+    meet(0);
     u32 first = first_lane(current / group.width), i = first;
     while (!met(i)) i++;
     return i - first;
