@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions, describe
-from refsam.cli.results import check_places
+from refsam.cli.results import check_tensors
 from refsam.embedding import Embedding
 from refsam.images import read_image
 from refsam.predictor import SamPredictor
@@ -19,7 +19,7 @@ def embed(image: Path, /, *, out: Out = None, model: ModelOptions | None = None,
     """Save the image embedding of IMAGE. It serves only with the same weights, picture and dtype; others are refused."""
     options = model or ModelOptions()
     target = out or Path(f"{image.stem}.embedding.safetensors")
-    check_places([target], [image, *options.inputs()])
+    check_tensors(target, [image, *options.inputs()])
     with progress("embed", unit="steps") as advance:
         advance(0, 3)
         picture = read_image(image)

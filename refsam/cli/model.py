@@ -42,7 +42,7 @@ class ModelOptions:
         """Raises InputError where no weights are named."""
         if not (self.weights or os.environ.get(WEIGHTS_VARIABLE)):
             raise InputError(
-                "a trace judges a port by these weights, so they have to be named: --weights FILE, mobile_sam or demo"
+                "ports are judged by these weights, so they have to be named: --weights FILE, mobile_sam or demo"
                 f" (or ${WEIGHTS_VARIABLE})"
             )
 

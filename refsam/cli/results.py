@@ -15,10 +15,11 @@ from refsam.cli.common import one_line, write_json
 from refsam.cli.prompts import Prompt
 from refsam.drawing import overlay
 from refsam.errors import InputError
-from refsam.files import atomic_write, check_writable, is_stdout
+from refsam.files import atomic_write, check_writable, is_stdout, is_stream
 from refsam.masks import area, box_of, coco_encode_rle, cut_out, mask_to_rle, rle_to_mask
 from refsam.types import Array, Bool, Float, UInt8
 
+TENSORS = ".safetensors"
 PICTURES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 FILES = {"overlay": "overlay.png", "mask_out": "mask.png", "cutout": "cutout.png", "rle": "masks.json", "logits": "logits.npz"}
 """What `--out DIR` writes, by option."""
@@ -194,6 +195,14 @@ def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
     """Raise InputError where a name's ending does not say one of the kinds of file that the option writes."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--{option.replace('_', '-')} {path}: its name has to end in {' or '.join(suffixes)}")
+
+
+def check_tensors(path: Path, inputs: Sequence[Path]) -> None:
+    """`check_places` of a file of tensors. Raises InputError, too, where its name says that it is of another kind, so that what
+    it is read with would not know it. A pipe or an open descriptor has no name of its own."""
+    check_places([path], inputs)
+    if path.suffix.lower() != TENSORS and not is_stream(path):
+        raise InputError(f"cannot write {path}: its name has to end in {TENSORS}, which is what is written")
 
 
 def check_places(paths: Sequence[Path], inputs: Sequence[Path], folder: Path | None = None, folders: Sequence[Path] = ()) -> None:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from refsam.cli.common import OK, JsonFlag, print_json, printable, progress
 from refsam.cli.model import ModelOptions, describe
 from refsam.cli.prompts import Boxes, MaskFile, Points, PromptFile, collect
-from refsam.cli.results import check_places
+from refsam.cli.results import check_tensors
 from refsam.errors import InputError
 from refsam.images import read_image
 from refsam.model.sam import MobileSam
@@ -46,7 +46,7 @@ def trace(
     if len(asked) != 1:
         raise InputError(f"a trace is of one prompt, and there are {len(asked)}")
     if out is not None:
-        check_places([out], [path for path in (image, asked[0].mask, prompts, *options.inputs()) if path is not None])
+        check_tensors(out, [path for path in (image, asked[0].mask, prompts, *options.inputs()) if path is not None])
     with progress("trace", unit="steps") as advance:
         advance(0, 3)
         picture = read_image(image)

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 from refsam import checkpoint, resources, weights_store
 from refsam.checkpoint import Checkpoint
 from refsam.cli.common import DIFFERENCE, OK, JsonFlag, one_line, print_json, progress
-from refsam.cli.results import check_places
+from refsam.cli.results import check_tensors
 from refsam.errors import InputError
 from refsam.files import is_stream
 
@@ -45,7 +45,7 @@ def fetch(name: str = "mobile_sam", /, *, mirror: Mirror = None, force: Force = 
 @app.command
 def convert(source: Path, target: Path, /, *, dtype: Dtype = "float32", base: Base = None, as_json: JsonFlag = False) -> int:
     """Write the weights SOURCE (.pt, .safetensors, or a folder of Core ML packages) as .safetensors to TARGET, another file."""
-    check_places([target], [source])
+    check_tensors(target, [source])
     if is_stream(target):
         raise InputError(f"cannot write {target}: it is no file, and what is written is read again; name a file")
     if source.is_dir():

@@ -153,6 +153,13 @@ def test_a_pipe_is_not_waited_for_and_a_name_may_be_none(tmp_path):
         Embedding.load("a\0b")
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["e.npy", "e"])
+def test_a_name_of_another_kind_of_file_is_refused(refused, folder, name):
+    assert f"cannot write {name}: its name has to end in .safetensors" in refused("embed", "picture.png", "--out", name)
+    assert not Path(name).exists()
+
+
 def test_the_file_is_plain_safetensors(run, folder):
     run("embed", "picture.png", "--out", "e.safetensors")
     assert list(load_file("e.safetensors")) == ["image_embeddings"]

@@ -57,6 +57,7 @@ def test_the_list_is_the_same_whether_stages_are_saved_or_not(run, folder):
         (["--point", "1,1", "--stages", ","], "glob patterns"),
         (["--box", "1,1,2,2", "--box", "1,1,3,3"], "one prompt"),
         (["--point", "1,1", "--out", "picture.png"], "not overwritten"),
+        (["--point", "1,1", "--out", "t.npz"], "cannot write t.npz: its name has to end in .safetensors"),
         (["--point", "1,99"], "outside"),
         ([], "no prompt"),
     ],

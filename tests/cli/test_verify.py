@@ -75,7 +75,7 @@ def test_weights_have_to_be_named(run, dumps, monkeypatch):
     monkeypatch.delenv("REFSAM_WEIGHTS")
     code, _, err = run("verify", "dumps", *CLICK)
     assert code == 2
-    assert "they have to be named" in err
+    assert "ports are judged by these weights, so they have to be named" in err
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,10 @@ def test_convert(capsys, pt, tmp_path):
     np.testing.assert_array_equal(
         *[found["mask_decoder.iou_token.weight"] for found in (checkpoint.read(target), standin_weights(TINY))]
     )
-    document = json.loads(succeed(capsys, "convert", str(target), str(tmp_path / "c"), "--dtype", "float16", "--json"))
+    document = json.loads(succeed(capsys, "convert", str(target), str(tmp_path / "c.safetensors"), "--dtype", "float16", "--json"))
     assert document["tensors"] == 285
-    assert document["sha256"] == checkpoint.load(tmp_path / "c").sha256
-    assert (tmp_path / "c").stat().st_size < 0.6 * target.stat().st_size
+    assert document["sha256"] == checkpoint.load(tmp_path / "c.safetensors").sha256
+    assert (tmp_path / "c.safetensors").stat().st_size < 0.6 * target.stat().st_size
 
 
 def test_convert_leaves_nothing_half_written(capsys, tmp_path):
@@ -66,10 +66,10 @@ def test_convert_leaves_nothing_half_written(capsys, tmp_path):
 
 def test_convert_replaces_a_link_and_not_what_it_leads_to(capsys, native, tmp_path):
     (tmp_path / "victim").write_bytes(b"precious")
-    (tmp_path / "link").symlink_to(tmp_path / "victim")
-    succeed(capsys, "convert", native, str(tmp_path / "link"))
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / "victim")
+    succeed(capsys, "convert", native, str(tmp_path / "link.safetensors"))
     assert (tmp_path / "victim").read_bytes() == b"precious"
-    assert checkpoint.load(tmp_path / "link").config == TINY
+    assert checkpoint.load(tmp_path / "link.safetensors").config == TINY
 
 
 def test_convert_does_not_replace_its_source(capsys, native):
@@ -78,7 +78,15 @@ def test_convert_does_not_replace_its_source(capsys, native):
     assert Path(native).read_bytes() == before
 
 
-@pytest.mark.parametrize(("target", "reason"), [("no/where/a", "there is no folder"), (".", "it is a folder")])
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("no/where/a", "there is no folder"),
+        (".", "it is a folder"),
+        ("new.pt", "new.pt: its name has to end in .safetensors"),
+        ("new", "new: its name has to end in .safetensors"),
+    ],
+)
 def test_convert_to_nowhere(capsys, native, tmp_path, target, reason):
     assert reason in fail(capsys, 2, "convert", native, str(tmp_path / target))
 
