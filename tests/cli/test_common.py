@@ -164,6 +164,12 @@ def test_help_and_version(capsys):
     assert all(name in shown for name, *_ in cli.COMMANDS)
 
 
+def test_python_m_refsam_is_the_console():
+    done = subprocess.run([sys.executable, "-m", "refsam", "segment"], cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("refsam: ")
+
+
 @pytest.mark.parametrize(("name", "target", "line"), cli.COMMANDS, ids=[name for name, *_ in cli.COMMANDS])
 def test_every_command_of_the_table_can_be_loaded_and_has_help(capsys, name, target, line):
     assert cli.main([name, "--help"]) == 0
