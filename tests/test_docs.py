@@ -90,11 +90,13 @@ def test_each_command_has_help_and_json_as_the_console_page_says(name: str) -> N
         assert leaf == name or re.search(rf"\b{leaf}`", row), f"{name} {leaf}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tour.md"])
-def test_code_runs_as_it_stands(page: str, checkout: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "result"), [("README.md", "trace"), ("docs/tour.md", "trace"), ("docs/everything.md", "records")]
+)
+def test_code_runs_as_it_stands(page: str, result: str, checkout: Path) -> None:
     names: dict[str, object] = {}
     exec(compile("\n".join(blocks(ROOT / page)), page, "exec"), names)
-    assert names["trace"]
+    assert names[result]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tour.md", "docs/console.md"])
