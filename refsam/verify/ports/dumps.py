@@ -135,6 +135,11 @@ class _Dumps:
 
 
 def _file(path: Path) -> _Dumps:
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"{path} is none of {', '.join(SUFFIXES)}; raw numbers need a {MANIFEST} in their folder that describes them:"
+            " give that folder"
+        )
     found = _Dumps()
     _add_file(found, path)
     return found

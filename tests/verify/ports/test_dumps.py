@@ -266,6 +266,14 @@ def test_hostile_files_are_refused(name: str, tmp_path: Path, monkeypatch: pytes
     assert not Path("exploded").exists()
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("name", ["input_image.bin", "manifest.json", "photo.png"])
+def test_a_file_of_another_kind_is_told_what_raw_numbers_need(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\0" * 64)
+    with pytest.raises(InputError, match=rf"{name} is none of \.npy, \.npz, \.safetensors; .* give that folder"):
+        open_port(tmp_path / name, model=tiny(), kind="dumps").run(CASE, ())
+
+
 def test_a_pickle_inside_an_npz_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
