@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from refsam.coreml.types import BY_NAME, TensorType
-from refsam.errors import CheckpointError, InputError
+from refsam.errors import InputError
 from refsam.files import atomic_write, check_regular, visible
 from refsam.formats import npz_file, safetensors_file
+from refsam.tracing import read_arrays
 from refsam.types import Array
 
 MAX_BYTES = 16 << 30
@@ -38,13 +39,8 @@ def _file(path: Path) -> dict[str, Array]:
     _check_regular(path)
     with path.open("rb") as file:
         head = file.read(512)
-        file.seek(0)
-        if safetensors_file.matches(head):
-            try:
-                stored = safetensors_file.read(file, os.fstat(file.fileno()).st_size)
-                return {name: tensor.read() for name, tensor in stored.tensors.items()}
-            except CheckpointError as error:
-                raise InputError(f"{path} cannot be read: {error!s:.300}") from None
+    if safetensors_file.matches(head):
+        return read_arrays(path)[0]
     if not head.startswith(b"PK"):
         raise InputError(f"{path} is neither .npz nor .safetensors nor a folder of .bin or .npy files")
     return npz_file.read(path, MAX_BYTES)
