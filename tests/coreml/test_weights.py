@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +143,20 @@ def test_a_tensor_in_the_wrong_place_is_noticed(packages: Path, wrong: str) -> N
     assert all(distance < 2e-5 for distance in prove(programs(packages), MobileSam(found, CONFIG)).values())
     with pytest.raises(InputError, match=r"computes another .* than MobileSAM does with its weights"):
         prove(programs(packages), MobileSam({**found, wrong: found[wrong][::-1]}, CONFIG))
+
+
+@pytest.mark.parametrize(("part", "cut"), [("prompt_encoder", "sparse"), ("mask_decoder", "masks")])
+def test_packages_with_other_tokens_or_masks_are_refused(packages: Path, monkeypatch, part: str, cut: str) -> None:
+    """Some ports' prompt encoders add the padding point themselves, and some decoders give the last three masks."""
+    found, parts, run = recovered(packages, "iOS15.fp32").tensors, programs(packages), Program.run
+
+    def another(self: Program, *given: Any, **options: Any) -> dict[str, np.ndarray]:
+        results = run(self, *given, **options)
+        return {name: x[:, 1:] if self is parts[part] and name != "dense" else x for name, x in results.items()}
+
+    monkeypatch.setattr(Program, "run", another)
+    with pytest.raises(InputError, match=f"gives a {cut} of shape .* where MobileSAM's has .*; nothing is written"):
+        prove(parts, MobileSam(found, CONFIG))
 
 
 @pytest.fixture
