@@ -323,3 +323,14 @@ def test_a_quotient_that_nearly_is_a_half_may_be_rounded_either_way() -> None:
     assert judge_run(program, {"x": x}, {"y": shown}, None)
     shown[7] += 2
     assert not judge_run(program, {"x": x}, {"y": shown}, None)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_inputs_that_are_no_numbers_judge_nothing(packages: Path, model: MobileSam, value: float) -> None:
+    """Whoever ran the package has NaN throughout, and would be right; the package would be blamed for it."""
+    program = coreml.load(packages / "MaskDecoder.iOS15.fp16.mlpackage")
+    given = {name: np.full_like(x, value) if name == "sparse" else x for name, x in case("MaskDecoder", 1).items()}
+    with pytest.raises(InputError, match="input sparse has NaN or infinity in it"):
+        judge_run(program, given, program.run(given))
+    with pytest.raises(InputError, match="input sparse has NaN or infinity in it"):
+        judge_package(program, model, given)

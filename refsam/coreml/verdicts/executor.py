@@ -101,7 +101,7 @@ def judge_run(
         precision: what it claims to compute in: None (as the program is typed, sums in float32) or one of PRECISIONS.
         k: how many times the measured error is allowed.
 
-    Raises InputError where the dump has no tensor of the program.
+    Raises InputError where the dump has no tensor of the program, or an input is not finite.
     """
     known = {output.name for op in program.ops if not op.is_constant for output in op.outputs}
     if not known & set(dump):
@@ -133,6 +133,7 @@ class _Judge:
         """Inputs and constants. Constants have the values that the declared precision gives them: rounding them is no fault."""
         constants = self.program.constants(self.declared)
         self.rounded = {**constants, **self.program.given(inputs, self.declared)}
+        check_finite(inputs)
         self.own = {name: _double(value) for name, value in self.rounded.items()}
         self.truth = dict(self.own)
 
@@ -222,6 +223,13 @@ class _Judge:
             accumulated, float(ratio.max(initial=0.0)), int(np.count_nonzero(ratio > 1)),
             exact.size, span, LARGEST / magnitude if half and magnitude else math.inf, _subnormal(exact) if half else 0.0,
         )  # fmt: skip
+
+
+def check_finite(inputs: Mapping[str, Array]) -> None:
+    """Raise InputError where an input holds other things than numbers: whatever is computed of it is NaN on both sides."""
+    for name, x in inputs.items():
+        if not np.isfinite(x).all():
+            raise InputError(f"input {name} has NaN or infinity in it, on which nothing can be judged; give finite numbers")
 
 
 def _mismatch(found: Array, own: Array) -> str:

@@ -22,7 +22,7 @@ from refsam.coreml.ops.norm import BATCH_NORM_EPSILON
 from refsam.coreml.roles import part_of, roles_of
 from refsam.coreml.types import Operation
 from refsam.coreml.verdicts.events import Event, decoder_events, encoder_events, prompt_events
-from refsam.coreml.verdicts.executor import LARGEST
+from refsam.coreml.verdicts.executor import LARGEST, check_finite
 from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
@@ -99,11 +99,12 @@ class PackageVerdict:
 def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array]) -> PackageVerdict:
     """Hold a package of one of SAM's three parts against refsam with the weights that it was made from.
 
-    Raises InputError where the program's inputs are not those of a part, or these do not fit it or the model.
+    Raises InputError where the program's inputs are not those of a part, or these do not fit it or the model, or are not finite.
     """
     part = part_of(program.path, program.inputs)
     with arithmetic("fp64") as c:
         program.given(inputs, c)  # says what is wrong with them
+    check_finite(inputs)
     events = _events(part, model, {role: np.asarray(inputs[name]) for role, name in roles_of(part, program.inputs).items()})
     budget = BUDGETS["fp16" if any(kind.dtype == "fp16" for kind in program.types.values()) else "fp32"]
     with arithmetic("fp64") as c, one_blas_thread(), np.errstate(all="ignore"):
