@@ -153,6 +153,8 @@ class Program:
             if not features[name].accepts(array.shape):
                 raise InputError(f"input {name} has shape {array.shape}; it has to be {features[name].expected()}")
             given[name] = stored(array.astype(c.dtype) if kind.is_float else array, kind, c)
+            if not kind.is_float and not np.array_equal(given[name], array):
+                raise InputError(f"input {name} has numbers that {kind.dtype} cannot hold; give whole ones within its range")
         return given
 
     def arguments(self, operation: Operation, values: Mapping[str, Any], c: Arithmetic) -> dict[str, Any]:
