@@ -4,6 +4,7 @@ Upstream: coremltools mlmodel/format/*.proto (BSD-3).
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,14 +78,15 @@ def read(data: bytes, load: Load) -> Model:
         some = ", ".join(sorted(functions)[:4]) or "none"
         raise PackageError(f"the program has no function named main; it has: {some}")
     function, description = Message(functions["main"]), model.message(2)
+    inputs, outputs = _interface(description)
     opset = function.text(2)
     blocks = function.table(3)
     if opset not in blocks:
         raise PackageError(f"the function has no body for its operation set {opset!r}; the file is damaged")
     parameters = tuple(_output(message) for message in function.messages(1))
     return Model(
-        model.integer(1), opset, _features(description, 1), _features(description, 10),
-        _metadata(description.message(100)), parameters, _block(Message(blocks[opset]), load, 0),
+        model.integer(1), opset, inputs, outputs, _metadata(description.message(100)), parameters,
+        _block(Message(blocks[opset]), load, 0),
     )  # fmt: skip
 
 
@@ -94,11 +96,18 @@ def _metadata(message: Message) -> dict[str, str]:
     return {**found, **{entry.text(1): entry.text(2) for entry in message.messages(100)}}
 
 
+def _interface(description: Message) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
+    """Inputs and outputs of the function main. Where there are several functions (iOS 18), each has a description of its own."""
+    own = next((function for function in description.messages(20) if function.text(1) == "main"), None)
+    if own is None:
+        return _features(description, 1), _features(description, 10)
+    return _features(own, 2), _features(own, 3)
+
+
 def _features(description: Message, number: int) -> tuple[Feature, ...]:
     features = tuple(_feature(message) for message in description.messages(number))
-    names = [feature.name for feature in features]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    twice, count = next(iter(Counter(feature.name for feature in features).most_common(1)), ("", 0))
+    if count > 1:
         raise PackageError(f"two inputs or outputs have the name {twice!r:.80}; the file is damaged")
     return features
 
@@ -108,10 +117,10 @@ def _feature(message: Message) -> Feature:
     if 5 not in kind:
         return _other_feature(name, kind)
     array = kind.message(5)
-    choices = tuple(_lengths(name, shape.integers(1)) for shape in array.message(21).messages(1))
+    choices = tuple(_lengths(name, shape.integers(1, MAX_RANK).tolist()) for shape in array.message(21).messages(1))
     ranges = tuple(_range(size) for size in array.message(31).messages(1))
     dtype = ARRAY_TYPES.get(array.integer(2), f"type {array.integer(2)}")
-    return Feature(name, dtype, _lengths(name, array.integers(1)), ranges, choices)
+    return Feature(name, dtype, _lengths(name, array.integers(1, MAX_RANK).tolist()), ranges, choices)
 
 
 def _other_feature(name: str, kind: Message) -> Feature:
@@ -230,8 +239,9 @@ def _numbers(dtype: str, shape: tuple[int, ...], message: Message) -> Array | No
         number = 1 if 1 in message else 6
         found = message.message(number).floats(1, "<f4" if number == 1 else "<f8")
         return _cast(found, dtype) if found.size else None
-    integers = [value for number in (2, 3, 5) for value in message.message(number).integers(1)]
-    return _cast(np.array(integers, np.int64), dtype) if integers else None
+    most = math.prod(shape)
+    integers = np.concatenate([message.message(number).integers(1, most) for number in (2, 3, 5)])
+    return _cast(integers, dtype) if integers.size else None
 
 
 def _cast(array: Array, dtype: str) -> Array:

@@ -8,13 +8,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from refsam.errors import PackageError
-from refsam.types import Array
+from refsam.types import Array, Int
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Wire types; 3 and 4 are groups, which proto3 does not have."""
 
 MAX_FIELDS = 1 << 17
 """Of one message; MobileSAM's largest has 1,168. A field may be two bytes, and takes a hundred times as many here."""
+
+MAX_VARINT = 10
+"""Bytes of a number, of 64 bits in sevens."""
+
+PIECE = 1 << 16
+"""Bytes of a list of numbers that are read at once."""
 
 Fields = dict[int, list["int | memoryview"]]
 
@@ -76,12 +82,15 @@ class Message:
             raise PackageError(f"field {number} of a message is a number, where bytes are needed; the file is damaged")
         return [value for value in values if not isinstance(value, int)]
 
-    def integers(self, number: int) -> list[int]:
-        """A repeated field of signed integers, packed or not."""
-        found: list[int] = []
+    def integers(self, number: int, most: int) -> Int[Array, " n"]:
+        """A repeated field of at most so many signed integers, packed or not."""
+        found = [np.zeros(0, np.int64)]
         for value in self._fields.get(number, []):
-            found.extend([value] if isinstance(value, int) else _varints(value))
-        return [value - (1 << 64) if value >> 63 else value for value in found]
+            found.append(np.array([value], np.uint64).view(np.int64) if isinstance(value, int) else _varints(value, most))
+            most -= len(found[-1])
+            if most < 0:
+                raise PackageError("a list of numbers is longer than what it is of; the file is damaged")
+        return np.concatenate(found)
 
     def floats(self, number: int, dtype: str) -> Array:
         """A repeated field of "<f4" or "<f8", packed or not."""
@@ -115,7 +124,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
     """A number of up to ten bytes, seven bits each, the lowest first; and where the next thing begins."""
     value = 0
-    for shift in range(0, 70, 7):
+    for shift in range(0, 7 * MAX_VARINT, 7):
         if at >= len(data):
             raise PackageError("a message ends within a number; the file is truncated or damaged")
         byte = data[at]
@@ -126,11 +135,27 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     raise PackageError("a number is longer than ten bytes; the file is damaged")
 
 
-def _varints(data: memoryview) -> Iterator[int]:
-    at = 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        yield value
+def _varints(data: memoryview, most: int) -> Int[Array, " n"]:
+    """Signed integers, no more than one beyond `most`, which is enough to tell. Piece by piece: one by one they take minutes."""
+    raw = np.frombuffer(data, np.uint8)
+    found, left, at = [np.zeros(0, np.int64)], most + 1, 0
+    while at < len(raw) and left > 0:
+        piece = raw[at : at + PIECE]
+        ends = np.flatnonzero(piece < 0x80)[:left]
+        if not len(ends):
+            _varint(data, at)  # says what is wrong
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        lengths = ends - starts + 1
+        if lengths.max() > MAX_VARINT:
+            _varint(data, at + int(starts[lengths.argmax()]))
+        values = np.zeros(len(ends), np.uint64)
+        for place in range(lengths.max()):
+            longer = lengths > place
+            values[longer] |= (piece[starts[longer] + place] & 0x7F).astype(np.uint64) << np.uint64(7 * place)
+        found.append(values.view(np.int64))
+        left -= len(values)
+        at += int(ends[-1]) + 1
+    return np.concatenate(found)
 
 
 def _text(data: memoryview) -> str:

@@ -17,7 +17,7 @@ from coreml.packages import CONFIG, case
 from standin import standin_weights
 
 from refsam import coreml
-from refsam.coreml import blob, spec, tensors
+from refsam.coreml import blob, spec, tensors, wire
 from refsam.coreml.types import TensorType
 from refsam.coreml.verdicts import judge_run
 from refsam.coreml.wire import Message
@@ -188,6 +188,41 @@ def test_a_message_of_empty_fields_is_refused() -> None:
     assert len(list(Message(memoryview(b"\x0a\0" * 1000)).messages(1))) == 1000
     with pytest.raises(PackageError, match="more than 131072 fields"):
         Message(memoryview(b"\x0a\0" * (1 << 18)))
+
+
+def test_lists_of_numbers_are_read_as_protobuf_packs_them() -> None:
+    rng = np.random.RandomState(0)
+    numbers = [0, 1, -1, 127, 128, -(1 << 63), (1 << 63) - 1, *(int(n) >> int(s) for n, s in zip(
+        rng.randint(-(1 << 63), (1 << 63) - 1, 40_000, np.int64), rng.randint(0, 64, 40_000), strict=True))]  # fmt: skip
+    packed = b"".join(varint(n % (1 << 64)) for n in numbers)
+    assert len(packed) > 2 * wire.PIECE
+    assert Message(memoryview(field(1, packed))).integers(1, len(numbers)).tolist() == numbers
+    both = field(1, packed[:1]) + varint(1 << 3) + varint((1 << 64) - 5) + field(1, b"")
+    assert Message(memoryview(both)).integers(1, 2).tolist() == [0, -5]
+    assert Message(memoryview(b"")).integers(1, 0).tolist() == []
+    for wrong, message in ((b"\x01\xff", "ends within a number"), (b"\x01" + b"\xff" * 11, "longer than ten bytes"),
+                           (b"\x01" + b"\x80" * 10 + b"\x01\x01", "longer than ten bytes")):  # fmt: skip
+        with pytest.raises(PackageError, match=message):
+            Message(memoryview(field(1, wrong))).integers(1, 9)
+
+
+def test_a_list_that_is_too_long_is_not_read_to_its_end() -> None:
+    """One number at a time took minutes for 60 MB, and a gigabyte."""
+    long = b"\x01" * (1 << 20)
+    assert len(wire._varints(memoryview(long), 16)) == 17
+    with pytest.raises(PackageError, match="longer than what it is of"):
+        Message(memoryview(field(1, long))).integers(1, 16)
+
+
+def test_many_inputs_are_told_apart_in_time() -> None:
+    """To compare each name with each took minutes for a megabyte."""
+    counts = []
+    for count in (1000, 30_000):
+        description = Message(memoryview(b"".join(field(1, field(1, b"%d" % i)) for i in range(count))))
+        start = time.process_time()
+        assert len(spec._features(description, 1)) == count
+        counts.append(time.process_time() - start)
+    assert counts[1] < 30 * 10 * counts[0]
 
 
 def test_blocks_and_values_cannot_nest_for_ever(tmp_path: Path) -> None:

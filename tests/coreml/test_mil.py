@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from coreml import fuzz_structure
 from coreml.packages import CONFIG, DATA, PARTS, POINTS, case, names
 from standin import standin_weights
 
@@ -167,6 +169,31 @@ def test_wrong_inputs_are_named(packages: Path) -> None:
         program.run(given, "half")
     with pytest.raises(InputError, match="labels is not an array of numbers"):
         program.run({**given, "labels": np.array([["a"]])})
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, 1 << 40])
+def test_inputs_that_their_type_cannot_hold_are_refused(value: float) -> None:
+    """They would be cut, or wrap round."""
+    program = program_of("identity", TensorType("int32", (1,)), TensorType("int32", (1,)))
+    assert program.run({"x": np.array([-3.0])})["y"].tolist() == [-3]
+    with pytest.raises(InputError, match="input x has numbers that int32 cannot hold"):
+        program.run({"x": np.array([value])})
+
+
+def test_of_several_functions_main_is_described_and_run(packages: Path, tmp_path: Path) -> None:
+    """coremltools' `save_multifunction` (iOS 18) gives each function a description of its own, and the model none."""
+    path = Path(shutil.copytree(packages / "PromptEncoder.iOS18.fp16.mlpackage", tmp_path / "several.mlpackage"))
+    single, tree = coreml.load(path), fuzz_structure.tree_of(path)
+    description = next(entry for entry in tree if entry[0] == 2)
+    described = [[{1: 2, 10: 3}[number], feature] for number, feature in description[1] if number in (1, 10)]
+    functions = [[20, [[1, b"other"]]], [20, [[1, b"main"], *described]], [21, b"other"]]
+    description[1] = functions + [entry for entry in description[1] if entry[0] not in (1, 10)]
+    fuzz_structure.model_of(path).write_bytes(fuzz_structure.written(tree))
+    several = coreml.load(path)
+    assert (several.inputs, several.outputs) == (single.inputs, single.outputs)
+    given = case("PromptEncoder", 1)
+    for name, x in single.run(given).items():
+        np.testing.assert_array_equal(several.run(given)[name], x)
 
 
 def test_an_unknown_operation_says_its_name_its_place_and_what_there_is(packages: Path) -> None:
