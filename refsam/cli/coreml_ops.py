@@ -55,6 +55,11 @@ def print_package(verdict: PackageVerdict) -> None:
         print(f"known converter fault at batch_norm {one_line(name)}: a needless epsilon makes it {error:.2e} too small")
     for name, factor in verdict.overflow[:SHOWN]:
         print(f"overflows float16 on these inputs: {one_line(name)}, {factor:.3g} times its greatest number")
+    if verdict.faults and verdict.compressed:
+        print(
+            f"{verdict.compressed} weights are compressed, which is off by more than the budget; hold the package against"
+            " its own: refsam weights convert"
+        )
     worst = max((found.error for found in verdict.found), default=0.0)
     print(f"{verdict.part}: {len(verdict.found)} results are refsam's, the worst off by {worst:.1e} (relative L2)")
     print(f"in operations with weights, faults of less than {verdict.budget:.0e} are hidden by their precision")

@@ -84,6 +84,15 @@ def test_ops_of_a_package(folder: Path, packages: Path, capsys) -> None:
     assert (code, json.loads(out)["faults"][0]["name"]) == (1, places[0])
 
 
+def test_ops_says_that_compressed_weights_are_off_by_more_than_the_budget(folder: Path, packages: Path, capsys) -> None:
+    arguments = ("--inputs", "inputs.npz", "--weights", "weights.safetensors")
+    code, out, _ = call(capsys, "ops", packages / "MaskDecoder.int8.mlpackage", *arguments)
+    assert code == 1
+    assert "FAULT at linear" in out
+    assert "weights are compressed, which is off by more than the budget" in out
+    assert "compressed" not in call(capsys, "ops", packages / DECODER, *arguments)[1]
+
+
 def test_ops_needs_one_thing_to_judge_against(folder: Path, packages: Path, capsys) -> None:
     code, _, err = call(capsys, "ops", packages / DECODER, "--inputs", "inputs.npz")
     assert code == 2

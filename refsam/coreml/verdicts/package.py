@@ -82,6 +82,8 @@ class PackageVerdict:
         overflow: results typed float16 that are beyond its greatest number on these inputs, and by what factor. That is no fault
             of the package's numbers: with others it does not happen. The square within a LayerNorm2d that was converted step by
             step is where it does, from a distance of 256 to the mean on.
+        compressed: weights that are stored as tables, masks, blocks or integers. No budget stands for what that costs: held
+            against the weights that it was made from, such a package has faults all over.
     """
 
     part: str
@@ -91,6 +93,7 @@ class PackageVerdict:
     epsilon: tuple[tuple[str, float], ...]
     budget: float
     overflow: tuple[tuple[str, float], ...] = ()
+    compressed: int = 0
 
     def __bool__(self) -> bool:
         return not self.faults
@@ -118,6 +121,7 @@ def judge_package(program: Program, model: MobileSam, inputs: Mapping[str, Array
         tuple(epsilon_faults(program)),
         budget,
         tuple(search.overflow),
+        sum(op.is_constant and op.type not in ("const", "constexpr_cast") for op in program.ops),
     )
 
 
