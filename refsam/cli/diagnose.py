@@ -47,8 +47,9 @@ def diagnose(
         )  # fmt: skip
     if html is not None:
         raise InputError("a page of a diagnosis needs a model: name its weights with --weights")
-    if len(tasks) != 1:
-        raise InputError(f"a tensor is of one picture, and there are {len(tasks)}")
+    pictures = {task.path for task in tasks}
+    if len(pictures) != 1:
+        raise InputError(f"a tensor is of one picture, and there are {len(pictures)}")
     image = tasks[0].path
     found = preprocessed(dumps, read_image(image), image.stem, precision, k)
     if as_json:

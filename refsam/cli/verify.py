@@ -1,4 +1,4 @@
-"""`refsam verify`: a port of any kind held against the reference, on one picture or many."""
+"""`refsam verify`: a port of any kind held against the reference, on one picture and prompt or many."""
 
 import multiprocessing
 import os
@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,19 +60,21 @@ class Asked:
     precision: str | None
     settings: dict[str, Any]
 
-    def opened(self) -> Callable[[Task], Record]:
-        """Load the model, open the port; returns what does a task. Errors name the picture where it is theirs."""
+    def opened(self) -> Callable[[Sequence[Task]], Iterator[tuple[Task, Record]]]:
+        """Load the model, open the port; returns what does tasks. Errors name the picture where it is theirs."""
         model = self.model.load(named=True)
         with _apart():
             port = self.how.open(self.words, model, self.precision)
 
-        def work(task: Task) -> Record:
-            try:
-                with _apart():
-                    (found,) = verified(port, model, [task.read(model)], precision=self.precision, **self.settings)
-            except InputError as error:
-                raise InputError(f"{task.path}: {error}") from None
-            return record(found)
+        def work(tasks: Sequence[Task]) -> Iterator[tuple[Task, Record]]:
+            outcomes = verified(port, model, (task.read(model) for task in tasks), precision=self.precision, **self.settings)
+            for task in tasks:
+                try:
+                    with _apart():
+                        found = next(outcomes)
+                except InputError as error:
+                    raise InputError(f"{task.path}: {error}") from None
+                yield task, record(found)
 
         return work
 
@@ -110,7 +113,8 @@ def verify(
     """Hold PORT against the reference: which stage differs, by how much, and why. Exit code 1 where one does.
 
     PORT is a folder or file of dumps, Core ML packages, ONNX files, a backend, a Python function (module:function), or app. The
-    weights have to be named, by --weights or $REFSAM_WEIGHTS. Without a prompt a point in the middle of each picture is asked.
+    weights have to be named, by --weights or $REFSAM_WEIGHTS. Without a prompt a point in the middle of each picture is asked. A
+    picture may have several prompts: --box again and again, or a --prompts file with entries named after pictures, or for all.
     """
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}; it has to be at least 1")
@@ -130,7 +134,7 @@ def verify(
     if as_json:
         print_json(to_json(records))
     else:
-        text = summary(records)
+        text = summary(records, _unit(tasks))
         print(in_colour(text) if _in_colour() else text, flush=True)
     for path in _write(records, results, html):
         if not as_json:
@@ -169,8 +173,8 @@ def _collect(asked: Asked, tasks: Sequence[Task], results: Results | None, jobs:
         found = {name: made for name, made in kept if made is not None}
     left = [task for task in tasks if task.name not in found]
     if found:
-        print(f"refsam: {len(found)} of {len(tasks)} pictures were done before", file=sys.stderr)
-    with progress("verify", unit="pictures") as advance:
+        print(f"refsam: {len(found)} of {len(tasks)} {_unit(tasks)} were done before", file=sys.stderr)
+    with progress("verify", unit=_unit(tasks)) as advance:
         advance(len(found), len(tasks))
         for task, made in _run(asked, left, jobs):
             found[task.name] = made
@@ -183,17 +187,20 @@ def _collect(asked: Asked, tasks: Sequence[Task], results: Results | None, jobs:
 
 
 def _run(asked: Asked, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Record]]:
-    """Records as they come, here or in processes of their own. Raises InputError where one of these ends without an answer."""
-    if jobs == 1 or len(tasks) < 2:
-        work = asked.opened()
-        yield from ((task, work(task)) for task in tasks)
+    """Records as they come, here or in processes of their own, a picture in one of them, as its prompts share what is computed.
+
+    Raises InputError where a process ends without an answer.
+    """
+    pictures = [list(group) for _, group in groupby(tasks, key=lambda task: task.path)]
+    if jobs == 1 or len(pictures) < 2:
+        yield from asked.opened()(tasks)
         return
     context = multiprocessing.get_context("spawn")  # threads and BLAS do not survive a fork
-    with ProcessPoolExecutor(min(jobs, len(tasks)), context) as pool:
+    with ProcessPoolExecutor(min(jobs, len(pictures)), context) as pool:
         try:
-            futures = {pool.submit(_work, asked, task): task for task in tasks}
+            futures = [pool.submit(_work, asked, picture) for picture in pictures]
             for future in as_completed(futures):
-                yield futures[future], future.result()
+                yield from future.result()
         except BrokenProcessPool:
             raise InputError(ENDED) from None
         except BaseException:
@@ -201,18 +208,23 @@ def _run(asked: Asked, tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task,
             raise
 
 
-_opened: list[Callable[[Task], Record]] = []
+_opened: list[Callable[[Sequence[Task]], Iterator[tuple[Task, Record]]]] = []
 
 
-def _work(asked: Asked, task: Task) -> Record:
-    """In a process: what was opened for the first task serves the others too."""
+def _work(asked: Asked, tasks: Sequence[Task]) -> list[tuple[Task, Record]]:
+    """In a process: what was opened for the first tasks serves the others too."""
     if not _opened:
         _opened.append(asked.opened())
-    return _opened[0](task)
+    return list(_opened[0](tasks))
+
+
+def _unit(tasks: Sequence[Task]) -> str:
+    """What there are so many of: pictures, or, where one has several, prompts."""
+    return "pictures" if len({task.path for task in tasks}) == len(tasks) else "prompts"
 
 
 def line(made: Record) -> str:
-    """One picture's verdict in one line."""
+    """One case's verdict in one line."""
     entry = made.entry
     name, ends = entry["picture"]["name"], entry["end_to_end"]
     misfit = next((mask["misfit"] for mask in ends if mask["misfit"]), "")
@@ -229,12 +241,12 @@ def _why(made: Record) -> str:
     return f" ({' + '.join(explained[0])})" if explained else ""
 
 
-def summary(records: Sequence[Record]) -> str:
-    """One picture's whole report; of many how many hold, what differs how often, and the report of the first that differs."""
+def summary(records: Sequence[Record], unit: str = "pictures") -> str:
+    """The whole report of one case; of many how many hold, what differs how often, and the report of the first that differs."""
     if len(records) == 1:
         return records[0].text
     failing = [made for made in records if not made]
-    lines = ["; ".join([f"{len(records) - len(failing)} of {len(records)} pictures hold", *not_judged(records)])]
+    lines = ["; ".join([f"{len(records) - len(failing)} of {len(records)} {unit} hold", *not_judged(records)])]
     for (first, why), count in Counter((made.entry["first"], _why(made)) for made in failing).most_common():
         lines.append(f"  {count} differ first at {first}{why}")
     return "\n".join([*lines, *([failing[0].text] if failing else [])])

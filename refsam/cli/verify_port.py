@@ -12,9 +12,10 @@ from refsam.checkpoint import file_sha256
 from refsam.cli.prompts import Boxes, MaskFile, Points, Prompt, PromptFile, collect, read_prompts
 from refsam.coreml.check_native import Units
 from refsam.errors import InputError
-from refsam.files import visible
+from refsam.files import can_name_a_file, visible
 from refsam.images import read_image
 from refsam.model.sam import MobileSam
+from refsam.printing import printable
 from refsam.verify import Case, Port, open_port
 from refsam.verify.ports.app import Way
 from refsam.verify.ports.dumps import check_several
@@ -66,11 +67,14 @@ class CaseOptions:
     def tasks(self) -> list["Task"]:
         """What is put to the port, one after the other. Raises InputError where there is nothing, or names repeat."""
         paths = self._paths()
-        names = [path.stem for path in paths]
-        repeated = next((name for name in names if names.count(name) > 1), None)
-        if repeated:
+        repeated = _repeated([path.stem for path in paths])
+        if repeated is not None:
             raise InputError(f"two pictures are named {repeated}; results go by the name without its ending")
-        return [Task(path, self._prompt(path), self.multimask) for path in paths]
+        found = [Task(name, path, prompt, self.multimask) for path in paths for name, prompt in self._prompts(path, paths)]
+        repeated = _repeated([task.name for task in found])
+        if repeated is not None:
+            raise InputError(f"two results would be named {repeated}, after picture and prompt; name one of them otherwise")
+        return found
 
     def _paths(self) -> list[Path]:
         paths = list(self.image or [])
@@ -85,16 +89,39 @@ class CaseOptions:
             raise InputError("there is no picture; give --image FILE or --images FOLDER")
         return paths
 
-    def _prompt(self, path: Path) -> "Prompt | None":
-        """The prompt of one picture: of a file the entry of its name, or the only one; None for the middle of the picture."""
+    def _prompts(self, path: Path, paths: Sequence[Path]) -> list[tuple[str, "Prompt | None"]]:
+        """The prompts of one picture by what they are called: of a file the entries of its name, where that has entries of any
+        picture's name, else all; none for the middle of the picture."""
         if self.prompts is None and not (self.point or self.box or self.mask):
-            return None
+            return [(path.stem, None)]
         found = collect(self.point or [], self.box or [], self.mask, None) if self.prompts is None else read_prompts(self.prompts)
-        named = [prompt for prompt in found if prompt.name in (path.stem, path.name)] or found
-        if len(named) != 1:
-            where = f"{self.prompts} has {len(named)}" if self.prompts else f"there are {len(named)}"
-            raise InputError(f"{path.name} is verified with one prompt, and {where} for it; name entries after pictures")
-        return named[0]
+        if any(_is_of(prompt, other) for prompt in found for other in paths):
+            found = [prompt for prompt in found if _is_of(prompt, path)]
+        if not found:
+            raise InputError(f"{self.prompts} has no entry named {path.stem}, and others are named after pictures")
+        if len(found) == 1:
+            return [(path.stem, found[0])]
+        return [(f"{path.stem}-{_called(prompt, number, path)}", prompt) for number, prompt in enumerate(found, 1)]
+
+
+def _is_of(prompt: Prompt, path: Path) -> bool:
+    return prompt.name in (path.stem, path.name)
+
+
+def _called(prompt: Prompt, number: int, path: Path) -> str:
+    """What one of several prompts of a picture is called: by its name, if that is not the picture's, else by its number.
+
+    Raises InputError where that cannot be in a file's name.
+    """
+    if not prompt.name or _is_of(prompt, path):
+        return str(number)
+    if Path(prompt.name).name != prompt.name or not can_name_a_file(prompt.name):
+        raise InputError(f"the prompt's name {printable(prompt.name)!r} is part of a result's file name, and cannot be in one")
+    return prompt.name
+
+
+def _repeated(names: Sequence[str]) -> str | None:
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 @dataclass(frozen=True)
@@ -102,19 +129,16 @@ class Task:
     """One picture and prompt, not yet read; small, so that it can be sent to another process.
 
     Attributes:
-        path: of the picture, whose name without its ending is the case's.
+        name: the case's: the picture's without its ending, with the prompt's where it has several.
+        path: of the picture.
         prompt: None: one point in the middle.
         multimask: three candidates.
     """
 
+    name: str
     path: Path
     prompt: Prompt | None
     multimask: bool
-
-    @property
-    def name(self) -> str:
-        """Of the picture."""
-        return self.path.stem
 
     def content(self) -> dict[str, Any]:
         """What a result depends on: picture and mask by their bytes, the prompt, not what they are called."""

@@ -171,7 +171,7 @@ def test_what_was_asked_otherwise_is_not_resumed(folder):
     """Another prompt, mask or picture gives another result, whatever the files are called."""
     Path("mask.png").write_bytes(b"1")
     click = Prompt(points=((20.0, 10.0),), labels=(1,), mask=Path("mask.png"))
-    task = Task(Path("picture.png"), click, True)
+    task = Task("picture", Path("picture.png"), click, True)
     results = Results(Path("results"), {"k": 4.0}, resume=True)
     results.prepare()
     results.keep(task, Record({"holds": True}, "text", Pictures("", (), ())))
@@ -242,8 +242,48 @@ def test_prompts_go_to_pictures_by_name(run, folder):
     first, second = json.loads(out)["outcomes"]
     assert first["prompts"]["point_coords"] == [[3.0, 4.0]]
     assert second["prompts"]["box"] == [1.0, 2.0, 30.0, 20.0]
-    Path("p.json").write_text(json.dumps([*prompts, prompts[0]]))
-    assert "p.json has 2 for it" in run("verify", "fast", "--images", "photos", "--prompts", "p.json")[2]
+    refused_file = ("verify", "fast", "--image", "picture.png", "--image", "photos/0.png", "--prompts", "p.json")
+    assert "p.json has no entry named picture, and others are named after pictures" in run(*refused_file)[2]
+
+
+def verified(run, *tokens: str) -> dict[str, dict]:
+    """The entries of a run whose cases all hold, by the cases' names."""
+    code, out, _ = run("verify", "fast", *tokens, "--json")
+    assert code == 0
+    return {entry["picture"]["name"]: entry["prompts"] for entry in json.loads(out)["outcomes"]}
+
+
+def test_a_picture_has_as_many_prompts_as_there_are_for_it(run, folder):
+    photographs(2)
+    first, second = {"points": [[3, 4]]}, {"box": [1, 2, 30, 20]}
+    own = [{"name": "0", **first}, {"name": "1.png", **second}, {"name": "0.png", **second}]
+    Path("p.json").write_text(json.dumps(own))
+    found = verified(run, "--images", "photos", "--prompts", "p.json", "--single", "--out", "results")
+    assert list(found) == ["0-1", "0-2", "1"]
+    assert found["0-1"]["point_coords"] == [[3.0, 4.0]]
+    assert found["0-2"]["box"] == found["1"]["box"] == [1.0, 2.0, 30.0, 20.0]
+    assert sorted(path.name for path in Path("results/pictures").iterdir()) == ["0-1.json", "0-2.json", "1.json"]
+    everyones = [{"name": "cup", **first}, second]
+    Path("p.json").write_text(json.dumps(everyones))
+    several = ("--images", "photos", "--prompts", "p.json", "--single")
+    assert list(verified(run, *several)) == ["0-2", "0-cup", "1-2", "1-cup"], "sorted"
+    assert verified(run, *several, "--jobs", "2") == verified(run, *several)
+    assert list(verified(run, "--image", "photos/0.png", "--box", "1,2,30,20", "--box", "3,4,20,20")) == ["0-1", "0-2"]
+    _, out, _ = run("verify", "fast", *several)
+    assert [line.split(":")[0] for line in out.splitlines()] == ["0-cup", "0-2", "1-cup", "1-2", "4 of 4 prompts hold"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("a/b", "c"), "the prompt's name 'a/b' is part of a result's file name, and cannot be in one"),
+        (("2", ""), "two results would be named picture-2, after picture and prompt"),
+        (("cup", "cup"), "two results would be named picture-cup"),
+    ],
+)
+def test_prompts_names_have_to_tell_results_apart(refused, folder, names, message):
+    Path("p.json").write_text(json.dumps([{"name": name, "points": [[3, 4]]} for name in names]))
+    assert message in refused("verify", "fast", "--image", "picture.png", "--prompts", "p.json")
 
 
 def test_diagnose_explains_dumps(run, dumps):
