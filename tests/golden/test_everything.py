@@ -137,7 +137,7 @@ def test_upstream_finds_the_same_live() -> None:
     from mobile_sam import SamAutomaticMaskGenerator as Upstream
     from mobile_sam.utils.transforms import ResizeLongestSide
 
-    options = {**EVERYTHING["crops"].options, "points_per_side": 7, "output_mode": "uncompressed_rle"}
+    options = {**EVERYTHING["crops"].options, "points_per_side": 9, "output_mode": "uncompressed_rle"}
     image, config = picture((200, 333), 3), demo().config
     theirs = Upstream(peer.upstream(config, dict(demo().tensors), torch.float32), **options)
     theirs.predictor.transform = ResizeLongestSide(config.image_size)

@@ -126,23 +126,23 @@ NORMALISATIONS = {
 }
 CENTRED = "padding on both sides"
 LETTERBOXES = [
-    *({padding, CENTRED, "normalised to -1..1"} for padding in PADDINGS),
-    {"grey padding", CENTRED, "0-1 range, not normalised"},
-    {"white padding", CENTRED, "0-1 range, not normalised"},
-    {"padded before normalising", CENTRED},
-    {"padded with the mean in whole grey levels"},
-    {"mid-grey padding"},
+    *((padding, CENTRED, "normalised to -1..1") for padding in PADDINGS),
+    ("grey padding", CENTRED, "0-1 range, not normalised"),
+    ("white padding", CENTRED, "0-1 range, not normalised"),
+    ("padded before normalising", CENTRED),
+    ("padded with the mean in whole grey levels",),
+    ("mid-grey padding",),
 ]
 
 
 @pytest.mark.parametrize("mistakes", LETTERBOXES, ids=" + ".join)
-def test_a_letterbox_is_known_by_its_colour_its_place_and_how_it_was_normalised(mistakes: set[str]) -> None:
+def test_a_letterbox_is_known_by_its_colour_its_place_and_how_it_was_normalised(mistakes: tuple[str, ...]) -> None:
     frame = np.empty((SIDE, SIDE, 3))
     frame[...] = next(PADDINGS[name] for name in PADDINGS if name in mistakes)
     top = (SIDE - len(RESIZED)) // 2 if CENTRED in mistakes else 0
     frame[top : top + len(RESIZED)] = RESIZED
     normalise = next(NORMALISATIONS[name] for name in [*mistakes, None] if name in NORMALISATIONS)
-    assert named(normalise(frame).astype(np.float32).transpose(2, 0, 1)[None]) == mistakes
+    assert named(normalise(frame).astype(np.float32).transpose(2, 0, 1)[None]) == {*mistakes}
 
 
 def test_the_fields_of_a_place_are_kept_whatever_comes_after() -> None:
