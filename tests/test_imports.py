@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verify",),
     ("testing",),
     ("cli",),
-    ("pytest_plugin",),
+    ("__main__", "pytest_plugin"),
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 

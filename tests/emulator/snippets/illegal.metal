@@ -192,7 +192,7 @@ K { float4 v = float4(1); int4 w = v; x[t] = float(w.x); }  // ERROR cannot init
 //// condition_of_vectors
 K { float4 v = float4(x[t]); if (v < float4(1)) x[t] = 1; }  // ERROR not contextually convertible to 'bool'
 //// vector_to_choose_with
-K { float4 v = float4(x[t]); v = v < float4(1) ? v : float4(2); x[t] = v.x; }  // ERROR bool4
+K { float4 v = float4(x[t]); v = v < float4(1) ? v : float4(2); x[t] = v.x; }  // ERROR the condition of ?: has to be one bool
 //// bool_vector_from_integers
 K { bool2 b = int2(1, 0); x[t] = b.x; }  // ERROR bool2
 //// integers_from_a_comparison
