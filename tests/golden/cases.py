@@ -89,7 +89,7 @@ CASES = {
     for case in (
         _case("mobile_sam-landscape", MOBILE_SAM, (427, 640), ("point", "box")),
         _case("mobile_sam-portrait", MOBILE_SAM, (1237, 811), ("all",)),
-        _case("demo-landscape", demo().config, (427, 640), ("point", "box", "all")),
+        _case("demo-landscape", demo().config, (427, 640), ALL_KINDS),
         _case("tiny-landscape", TINY, (48, 77), ALL_KINDS),
         _case("tiny-portrait", TINY, (131, 50), ("points", "mask")),
         _case("tiny-odd", TINY, (63, 64), ("point", "all")),
