@@ -296,9 +296,9 @@ class _Errors(Trace):
         self.found: dict[str, float] = {}
 
     def going_on(self, truth: Trace) -> "_Errors":
-        """What was found so far, and to be gone on with: another object, as each prompt goes on from here."""
+        """What was found so far of these stages, to be gone on with: another object, as each prompt goes on from here."""
         errors = _Errors(truth, self.floor)
-        errors.last, errors.found = self.last, dict(self.found)
+        errors.last, errors.found = self.last, {name: cost for name, cost in self.found.items() if name in truth}
         return errors
 
     def record(self, name: str, value: Array) -> None:

@@ -88,6 +88,7 @@ def test_another_prompt_on_the_same_picture_costs_no_encoding_and_changes_nothin
     fewer = Reference(model, box, ["image_encoder.neck.0"], before=first)
     assert fewer.encoded is first.encoded
     assert [name for name in fewer.truth if "encoder" in name] == ["image_encoder.neck.0", "image_encoder"]
+    assert {*fewer.budget("float32")} == {*fewer.truth}
 
 
 def test_a_port_asked_twice_about_a_picture_has_it_encoded_once_for_the_truth() -> None:
