@@ -77,9 +77,29 @@ def test_a_port_that_shows_almost_nothing_gets_no_guesses_about_tensors() -> Non
     assert list(guesses(bench)) == []
 
 
-@pytest.mark.parametrize("number", [0.5, -3.0, 1.25])
+@pytest.mark.parametrize("number", [0.5, -3.0, 1.25, 1.003, 12.0])
 def test_the_best_number_is_found_where_the_error_is_a_parabola(number: float) -> None:
     assert best_number(lambda x: 1 - ((x - number) / (1 - number)) ** 2, 1.0, 0.05) == pytest.approx(number)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [("image_encoder.patch_embed.seq.0.bn.bias", 2.61), ("mask_decoder.iou_prediction_head.layers.0.bias", 0.53)],
+)
+def test_a_factor_is_found_where_the_stage_bends_what_it_does(name: str, factor: float) -> None:
+    """A GELU and a ReLU are between the tensor and the stage; of the second one, three scores are all that shows it."""
+    assert first_name(name, lambda x: x * np.float32(factor)) == f"{name} scaled by {factor}"
+
+
+def test_a_search_that_gets_nowhere_ends_soon() -> None:
+    asked: list[float] = []
+
+    def explained(x: float) -> float:
+        asked.append(x)
+        return 0.1 - (x - 1.4) ** 2
+
+    assert best_number(explained, 1.0, 0.05) is None
+    assert len(asked) <= 6
 
 
 def test_a_number_that_explains_little_is_none() -> None:

@@ -19,10 +19,12 @@ Weights = Mapping[str, Array]
 Explained = Callable[[Sequence[Hypothesis]], float]
 
 _STEP = 0.05  # of a factor, or of a tensor's scale: what the first slope is taken over
-_STEPS = 8
+_STEPS = 20
+_PATIENCE = 4  # steps after which at most half of what was left before them may be left, or the search for a number ends
+_NOTHING = 1e-9  # left over
+_FAR = 240  # first steps: no number is looked for further out, such as a factor greater than 13
 _AS_GOOD = 1.1
 _CERTAIN = 0.9  # what a number that was fitted has to explain
-_PROMISING = 0.1  # explained after the first step: below that the search for a number ends
 _OTHERS = 12
 
 
@@ -126,37 +128,54 @@ def solved(name: str, tensors: Weights, area: Area, explained: Explained) -> Ite
 
 
 def best_number(explained: Callable[[float], float], start: float, step: float) -> float | None:
-    """The number that explains most, where 1 - explained is near a parabola: its lowest point, again and again."""
+    """The number that explains most: from `start` downhill until more is left over again, then between the best one's neighbours.
+
+    What is left over is a parabola near its lowest point; further off, where units of a ReLU change sides, it is not.
+    """
     left = {x: 1 - explained(x) for x in (start - step, start + step)} | {start: 1.0}
-    for _ in range(_STEPS):
-        x = _lowest(left)
+    best = min(left, key=left.__getitem__)
+    lowest = [1.0] if len({*left.values()}) > 1 else []  # what was left step by step; where nothing changes, none is taken
+    while 0 < len(lowest) <= _STEPS and left[best] > _NOTHING:
+        x = _between(left, best) if min(left) < best < max(left) else _beyond(left, best, start, _FAR * step)
         if x is None or x in left:
             break
-        before, left[x] = min(left.values()), 1 - explained(x)
-        if left[x] > min(before, 1 - _PROMISING):
+        left[x] = 1 - explained(x)
+        best = min(left, key=left.__getitem__)
+        lowest.append(left[best])
+        if len(lowest) > _PATIENCE and lowest[-1] > lowest[-1 - _PATIENCE] / 2:
             break
-    found = min(left, key=left.__getitem__)
-    return _plainest(found, left[found], explained) if left[found] < 1 - _CERTAIN else None
+    return _plainest(best, left[best], explained) if left[best] < 1 - _CERTAIN else None
+
+
+def _between(left: Mapping[float, float], best: float) -> float:
+    """The lowest point of the parabola through the best number and its neighbours, if there; else halfway to the further one."""
+    below, above = max(x for x in left if x < best), min(x for x in left if x > best)
+    x = _lowest(left, (below, best, above))
+    return x if x is not None and below < x < above else (best + (below if best - below > above - best else above)) / 2
+
+
+def _beyond(left: Mapping[float, float], best: float, start: float, far: float) -> float | None:
+    """Further out than the best number: where a parabola through the last three says, or three times as far; None if too far."""
+    x = _lowest(left, sorted(left, key=lambda x: abs(x - best))[:3])
+    if x is None or not abs(best - start) < abs(x - start) <= far or (x > start) != (best > start):
+        x = start + 3 * (best - start)
+    return x if abs(x - start) <= far else None
 
 
 def _plainest(number: float, left: float, explained: Callable[[float], float]) -> float:
     """The number with as few digits as explain as much."""
     for digits in (1, 2, 3):
         short = float(f"{number:.{digits}g}")
-        if 1 - explained(short) <= _AS_GOOD * left + 1e-9:
+        if 1 - explained(short) <= _AS_GOOD * left + _NOTHING:
             return short
     return number
 
 
-def _lowest(left: Mapping[float, float]) -> float | None:
-    """The lowest point of the parabola through the three best points; None where it has none."""
-    a, b, c = sorted(left, key=left.__getitem__)[:3]
-    fa, fb, fc = left[a], left[b], left[c]
+def _lowest(left: Mapping[float, float], points: Sequence[float]) -> float | None:
+    """The lowest point of the parabola through three points; None where it has none."""
+    a, b, c = points
+    fa, fb, fc = (left[x] for x in points)
     if not np.isfinite([fa, fb, fc]).all():
         return None
-    curve = (fb - fa) / (b - a) - (fc - fa) / (c - a)
-    if curve == 0 or curve / (b - c) <= 0:
-        return None
-    curve /= b - c
-    slope = (fb - fa) / (b - a) - curve * (b - a)
-    return a - slope / (2 * curve)
+    curve = ((fb - fa) / (b - a) - (fc - fa) / (c - a)) / (b - c)
+    return a - ((fb - fa) / (b - a) - curve * (b - a)) / (2 * curve) if curve > 0 else None
