@@ -18,8 +18,8 @@ DEVELOPED, FRESH = 3, 71_126
 """Seeds: one that the oracle was looked at with while it was built, and one that it was not."""
 
 UNNAMED = (
-    "No name, or another one first: a factor is not found where the stage bends it too much, an order not where noise of float16"
-    " hides it"
+    "No name, or another one first: an order is not found where noise of float16 hides it, and numbers that saturate are stored"
+    " like any others where none is that great"
 )
 """Why."""
 
