@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("arguments", "config", "parameters", "resources", "files", "printing", "shared_setting", "blas", "threads"),
     ("ops",),
     ("tracing", "scope", "images", "formats", "checkpoint", "download", "weights_store"),
-    ("figures", "model", "transforms", "masks", "mask_difference", "regions", "crops", "drawing"),
+    ("figures", "srgb", "model", "transforms", "masks", "mask_difference", "regions", "crops", "drawing"),
     ("emulator", "metal", "backends", "coreml"),
     ("loading", "predictor", "automatic_mask_generator", "embedding"),
     ("verify",),

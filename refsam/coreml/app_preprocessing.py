@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from refsam import srgb
 from refsam.coreml.app_switches import Switches
 from refsam.transforms import PIXEL_MEAN, PIXEL_STD, resize, resized_size
 from refsam.types import Array, Float, Size, UInt8
@@ -56,10 +57,8 @@ def levels(image: UInt8[Array, "H W 3"], image_size: int, switches: Switches) ->
 
 @cache
 def linear_light() -> Float[Array, "256"]:
-    """The level of light, of 255, for each sRGB level (IEC 61966-2-1)."""
-    value = np.arange(256) / 255
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    return (255 * linear).astype(np.float32)
+    """The level of light, of 255, for each sRGB level."""
+    return (255 * srgb.decoded(np.arange(256) / 255)).astype(np.float32)
 
 
 def resample(pixels: Float[Array, "H W C"], size: Size, half_pixel: bool, antialias: bool) -> Float[Array, "h w C"]:
