@@ -112,6 +112,42 @@ def test_padding_and_normalising_are_found_together() -> None:
     assert named(framed(lite, -1.0)) == {"normalised to -1..1", "padded before normalising"}
 
 
+@pytest.mark.parametrize(
+    ("pixels", "name"),
+    [
+        ((RESIZED / 256 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], "divided by 256"),
+        ((RESIZED / 255 - [0.48145466, 0.4578275, 0.40821073]) / [0.26862954, 0.26130258, 0.27577711], "mean and std of CLIP"),
+    ],
+)
+def test_numbers_of_another_normalising_are_known(pixels: np.ndarray, name: str) -> None:
+    assert named(framed(pixels)) == {name}
+
+
+def bt709_read_as_bt601(pixels: np.ndarray) -> np.ndarray:
+    """By the equations that camera samples have, on Y, Cb and Cr of BT.709."""
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    y = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    cb, cr = (blue - y) / 1.8556, (red - y) / 1.5748
+    return np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("recolour", "name"),
+    [
+        (lambda pixels: 16 + pixels * 219 / 255, "video range taken for full range"),
+        (lambda pixels: (pixels - 16) * 255 / 219, "full range taken for video range"),
+        (bt709_read_as_bt601, "BT.709 read as BT.601"),
+        (lambda pixels: pixels[..., [0, 0, 1]] * [0, 1, 1] + [255, 0, 0], "ARGB read as RGB"),
+    ],
+)
+def test_colours_that_a_camera_or_a_gpu_changes_are_known(recolour, name: str) -> None:
+    """After the resize, as a shader does it; the hypothesis rounds to whole levels before it too."""
+    pixels = np.clip(np.rint(recolour(RESIZED.astype(np.float32))), 0, 255).astype(np.float32)
+    found = diagnose_preprocessed(pixels, PICTURE, "transforms.resized")
+    assert found.explanation is not None
+    assert found.explanation.names == (name,), str(found)
+
+
 PADDINGS = {
     "padded before normalising": (0, 0, 0),
     "grey padding": (114, 114, 114),

@@ -8,8 +8,8 @@ import numpy as np
 
 from refsam.transforms import PIXEL_MEAN, PIXEL_STD
 from refsam.types import Array, Float, Size
-from refsam.verify.hypotheses import resizing
-from refsam.verify.hypotheses.resizing import Resize, to_uint8
+from refsam.verify.hypotheses import colour, resizing
+from refsam.verify.hypotheses.resizing import Resize
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.pipeline import Level, Picture, Pipeline, Place
 
@@ -121,6 +121,10 @@ def levels(values: Float[Array, "3"]) -> Level:
 ONE_STD = 0.226 * 255
 """The mean of the three deviations, in coremltools' documentation of ImageType, whose scale is one number."""
 
+CLIP_MEAN = np.array([0.48145466, 0.4578275, 0.40821073]) * 255
+CLIP_STD = np.array([0.26862954, 0.26130258, 0.27577711]) * 255
+"""OpenAI's preprocessing of CLIP, which many an image processor has by default."""
+
 
 def centred(frame: Float[Array, "S S 3"], pixels: Float[Array, "h w 3"]) -> None:
     """Half of the padding on each side."""
@@ -149,25 +153,7 @@ def rows_of_their_own(frame: Float[Array, "S S 3"], pixels: Float[Array, "h w 3"
     frame.reshape(-1, 3)[: height * width] = pixels.reshape(-1, 3)
 
 
-# --- colour and orientation -------------------------------------------------------------------------------------------------
-
-
-def linear_light(image: Picture) -> Picture:
-    """sRGB decoded, as an _srgb texture does it, and taken for grey levels."""
-    x = np.arange(256) / 255
-    levels = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-    return to_uint8(levels * 255)[image]
-
-
-def grey(image: Picture) -> Picture:
-    """Luma in all three channels."""
-    luma = image @ np.array([0.299, 0.587, 0.114])
-    return np.repeat(to_uint8(luma)[..., None], 3, axis=2)
-
-
-def backwards(image: Picture) -> Picture:
-    """The channels in the opposite order."""
-    return image[..., ::-1]
+# --- orientation -----------------------------------------------------------------------------------------------------------
 
 
 def turned(quarters: int) -> Callable[[Picture], Picture]:
@@ -180,6 +166,9 @@ _ROUND = "round to whole grey levels after each of two passes, the horizontal on
 _SIZE = "round sizes half up: int(side * scale + 0.5); at exact halves round() of Python and NumPy gives even numbers"
 _NORM = "subtract mean (123.675, 116.28, 103.53) and divide by std (58.395, 57.12, 57.375), on pixels from 0 to 255"
 _PAD = "pad with zeros to the right and below, after normalising"
+_STORED = "read and write pixels as they are stored: no _srgb texture format"
+_YCC = "convert to RGB by the matrix that the pixel buffer names (its YCbCrMatrix attachment)"
+_PROFILE = "take the numbers that the file has, as upstream's cv2 and Pillow do: draw into the picture's own colour space"
 _EXIF = "turn the picture as its EXIF orientation says, before everything else (and measure points on the turned one)"
 
 NO_ANTIALIAS = resize("no antialias", _PILLOW, antialias=False, between=False)
@@ -228,9 +217,17 @@ HYPOTHESES = (
     changed("size rounded down", _SIZE, size=rounded_down),
     Hypothesis("canvas of 684 x 1024", ("preprocessing",), "scale the longest side to S, whatever the shape", on_canvas),
     changed("squashed to a square", "scale the longest side to S and keep the aspect; pad the rest", size=squashed),
-    picture("BGR", "give RGB; OpenCV reads BGR", backwards),
-    picture("sRGB as linear light", "read pixels as they are stored: no _srgb texture format", linear_light),
-    picture("grey picture", "give all three channels", grey),
+    picture("BGR", "give RGB; OpenCV reads BGR", colour.backwards),
+    picture("ARGB read as RGB", "leave alpha out where it stands: CoreGraphics has it first or last", colour.alpha_first),
+    picture("grey picture", "give all three channels", colour.grey),
+    picture("sRGB as linear light", _STORED, colour.linear_light),
+    picture("sRGB encoded twice", _STORED, colour.encoded_twice),
+    picture("video range taken for full range", "stretch 16 to 235 to 0 to 255, or ask for full range", colour.video_range),
+    picture("full range taken for video range", "take full range as it is", colour.stretched),
+    picture("BT.709 read as BT.601", _YCC, colour.misread_ycc(colour.BT709, colour.BT601)),
+    picture("BT.601 read as BT.709", _YCC, colour.misread_ycc(colour.BT601, colour.BT709)),
+    picture("Display P3 converted to sRGB", _PROFILE, colour.converted(colour.P3, colour.SRGB)),
+    picture("sRGB converted to Display P3", _PROFILE, colour.converted(colour.SRGB, colour.P3)),
     picture("x and y exchanged", "the picture is rows x columns x channels", lambda image: image.transpose(1, 0, 2)),
     picture("mirrored", "give the picture as it is", lambda image: image[:, ::-1]),
     picture("upside down", "rows run from top to bottom", lambda image: image[::-1]),
@@ -243,6 +240,8 @@ HYPOTHESES = (
     place("mean only", _NORM, std=1),
     place("mean and std of 0-1 on 0-255", _NORM, mean=levels(PIXEL_MEAN / 255), std=levels(PIXEL_STD / 255)),
     place("mean and std of 0-255 on 0-1", _NORM, mean=levels(PIXEL_MEAN * 255), std=levels(PIXEL_STD * 255)),
+    place("divided by 256", _NORM, mean=levels(PIXEL_MEAN * 256 / 255), std=levels(PIXEL_STD * 256 / 255)),
+    place("mean and std of CLIP", _NORM, mean=levels(CLIP_MEAN), std=levels(CLIP_STD)),
     place("mean and std in BGR order", _NORM, mean=levels(PIXEL_MEAN[::-1]), std=levels(PIXEL_STD[::-1])),
     place("one std for all channels", _NORM, std=ONE_STD),
     place("one std for all channels, but not for the mean", _NORM, mean=levels(PIXEL_MEAN / PIXEL_STD * ONE_STD), std=ONE_STD),
