@@ -1,11 +1,12 @@
 """Each known mistake, planted in a port, is named first; clean ports are left alone; unknown ones are not given a wrong name."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from standin import TINY
-from verify.mistaken import case_for, reference, run, tiny
+from verify.mistaken import case_for, cases, reference, run, tiny
 
 from refsam import InputError
 from refsam.model import prompt_encoder
@@ -189,3 +190,35 @@ def test_an_area_that_is_none_is_an_error(areas, monkeypatch: pytest.MonkeyPatch
 
 def test_names_are_unique() -> None:
     assert len({h.name for h in PLANTED}) == len(PLANTED)
+
+
+HEIGHT, WIDTH = cases(TINY)["points"].size
+MARGIN = (0, (TINY.image_size - round(HEIGHT * TINY.image_size / WIDTH)) / 2 * WIDTH / TINY.image_size)
+"""Of the picture's pixels: what a centred picture has to the left and above."""
+
+
+@pytest.mark.parametrize(
+    ("moved", "name"),
+    [
+        (lambda points: points * [1, -1] + [0, HEIGHT], "y of points from the bottom"),
+        (lambda points: points + MARGIN, "points on a centred picture"),
+        (lambda points: points / 2, "points of a 2x screen"),
+        (lambda points: points / 3, "points of a 3x screen"),
+    ],
+)
+def test_a_port_that_is_asked_at_another_place_is_told_so(moved: Callable[[np.ndarray], np.ndarray], name: str) -> None:
+    """The model is right; whoever calls it hands it other points."""
+    case = reference("points").case
+    points = moved(np.array(case.prompts["point_coords"]))
+    port = run(Pipeline(), replace(case, prompts={**case.prompts, "point_coords": points}), tiny())
+    (explanation,) = judge(reference("points"), port).explanations
+    assert explanation.names == (name,), str(explanation)
+
+
+@pytest.mark.parametrize(("axis", "name"), [(-2, "mask upside down"), (-1, "mask mirrored")])
+def test_a_mask_that_was_turned_over_is_told_so(axis: int, name: str) -> None:
+    case = reference("points").case
+    port = dict(run(Pipeline(), case, tiny()))
+    port["masks"] = np.flip(port["masks"], axis)
+    (explanation,) = judge(reference("points"), port).explanations
+    assert (explanation.stage, explanation.names) == ("masks", (name,))

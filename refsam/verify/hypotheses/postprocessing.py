@@ -45,6 +45,19 @@ def crop_exchanged(low_res_masks: Array, input_size: Size, original_size: Size, 
     return bilinear(full[..., : input_size[1], : input_size[0]], original_size)
 
 
+def crop_in_the_middle(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:
+    """Cut out of the frame as if half of the padding were on each side."""
+    full = bilinear(low_res_masks, (image_size, image_size))
+    top, left = ((image_size - n) // 2 for n in input_size)
+    return bilinear(full[..., top : top + input_size[0], left : left + input_size[1]], original_size)
+
+
+def logits_exchanged(low_res_masks: Array, input_size: Size, original_size: Size, image_size: int) -> Array:
+    """Columns of the low-resolution mask read as its rows."""
+    full = bilinear(low_res_masks.swapaxes(-1, -2), (image_size, image_size))
+    return bilinear(full[..., : input_size[0], : input_size[1]], original_size)
+
+
 def by_weights(sample: Callable[[int, int], Array]) -> Callable[..., Array]:
     """Two resizes as upstream's, with other weights of the four neighbours: `sample(n_in, n_out)` (n_out, n_in)."""
 
@@ -113,11 +126,15 @@ HYPOTHESES = (
     changed("resized in one step", _TWO_STEPS, upsample=one_step),
     changed("padding kept in the mask", _TWO_STEPS, upsample=padding_kept),
     changed("height and width exchanged in the crop", _TWO_STEPS, upsample=crop_exchanged),
+    changed("crop in the middle of the frame", _TWO_STEPS, upsample=crop_in_the_middle),
+    changed("x and y of logits exchanged", "low_res_masks is masks x rows x columns", upsample=logits_exchanged),
     changed("align_corners upsampling", _TWO_STEPS, upsample=by_weights(corners_aligned)),
     changed("upsampling without half pixel", _TWO_STEPS, upsample=by_weights(no_half_pixel)),
     changed("mask texture sampled at corners, in one step", _TWO_STEPS, upsample=texture_corners),
     changed("nearest upsampling", _TWO_STEPS, upsample=by_weights(nearest)),
     changed("nearest upsampling, then the mask by Catmull-Rom", _TWO_STEPS, upsample=nearest_then_cubic),
+    changed("mask upside down", _PLACE, binarize=lambda logits: (logits > 0)[..., ::-1, :]),
+    changed("mask mirrored", _PLACE, binarize=lambda logits: (logits > 0)[..., ::-1]),
     changed("mask moved down by a pixel", _PLACE, binarize=moved(1, 0)),
     changed("mask moved up by a pixel", _PLACE, binarize=moved(-1, 0)),
     changed("mask moved right by a pixel", _PLACE, binarize=moved(0, 1)),

@@ -62,6 +62,24 @@ def fractions(coords: Array, original_size: Size, image_size: int) -> Array:  # 
     return coords / np.array([width, height])
 
 
+def from_the_bottom(coords: Array, original_size: Size, image_size: int) -> Array:
+    """y measured upwards from the picture's lower edge."""
+    upright = np.stack([coords[..., 0], original_size[0] - coords[..., 1]], axis=-1)
+    return transforms.apply_coords(upright, original_size, image_size)
+
+
+def on_centred(coords: Array, original_size: Size, image_size: int) -> Array:
+    """In the frame of a picture that has half of the padding on each side."""
+    height, width = transforms.resized_size(original_size, image_size)
+    margin = np.array([image_size - width, image_size - height]) / 2
+    return transforms.apply_coords(coords, original_size, image_size) + margin
+
+
+def on_screen(pixels: int) -> Callable[[Array, Size, int], Array]:
+    """In points of a screen that has so many pixels to each."""
+    return lambda coords, original_size, image_size: transforms.apply_coords(coords / pixels, original_size, image_size)
+
+
 def moved(shift: float) -> dict[str, Callable[..., Any]]:
     """Points and corners moved by so many pixels of the input frame."""
 
@@ -150,6 +168,7 @@ def waves(name: str, frequencies: float = 2 * np.pi, exchanged: bool = False, in
 
 
 _SCALE = "multiply x by new width / width and y by new height / height of the resized picture, before padding"
+_SCREEN = "points are pixels of the picture: multiply a view's coordinates by contentScaleFactor"
 _HALF = "add 0.5 to coordinates, once, before dividing by S"
 _PAD = "without a box add one point of label -1, whose token is not_a_point_embed alone; with a box add none"
 _BOX = "corners are (x0, y0), (x1, y1) with point_embeddings 2 and 3, in this order, after the points"
@@ -163,6 +182,10 @@ HYPOTHESES = (
     scaled("points stretched to the frame", _SCALE, stretched),
     scaled("height and width of the scale exchanged", _SCALE, factors_exchanged),
     scaled("one factor for both axes", _SCALE, one_factor),
+    scaled("y of points from the bottom", "y is measured downwards from the upper edge", from_the_bottom),
+    scaled("points on a centred picture", "the picture is at the upper left of the frame, and points move with it", on_centred),
+    scaled("points of a 2x screen", _SCREEN, on_screen(2)),
+    scaled("points of a 3x screen", _SCREEN, on_screen(3)),
     tokens("half a pixel missing", _HALF, **moved(-0.5)),
     tokens("half a pixel twice", _HALF, **moved(0.5)),
     tokens("padding point missing", _PAD, embed_points=never_padded),
