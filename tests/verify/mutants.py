@@ -16,7 +16,8 @@ from verify.mutant_calls import at_a_call
 from verify.mutant_tensors import tensor
 
 from refsam.config import Config
-from refsam.verify.hypotheses import preprocessing
+from refsam.transforms import PIXEL_MEAN, PIXEL_STD
+from refsam.verify.hypotheses.resizing import to_uint8
 from refsam.verify.pipeline import Pipeline, Place
 
 ODDS = {
@@ -90,8 +91,8 @@ def picture(rng: Random) -> tuple[str, Callable[[], Pipeline], tuple[str, ...]]:
         return "one row and column short", lambda: Pipeline(size=lambda o, s: tuple(n - 1 for n in Pipeline().size(o, s))), ()
     if way == "levels":
         gain = float(rng.uniform(0.9, 1.1))
-        return f"levels times {gain:.3g}", lambda: Pipeline(picture=lambda x: preprocessing.to_uint8(x * gain)), ()
-    mean, std, pad = preprocessing.PIXEL_MEAN.copy(), preprocessing.PIXEL_STD.copy(), 0.0
+        return f"levels times {gain:.3g}", lambda: Pipeline(picture=lambda x: to_uint8(x * gain)), ()
+    mean, std, pad = PIXEL_MEAN.copy(), PIXEL_STD.copy(), 0.0
     channel, value = int(rng.randint(3)), float(rng.uniform(-20, 20))
     if way == "padding":
         pad = value / 20
