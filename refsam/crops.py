@@ -6,10 +6,11 @@ Boxes are (x0, y0, x1, y1) in pixels. A crop's x1 and y1 are its end, one past i
 import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from refsam.arguments import numbers
 from refsam.errors import InputError
 from refsam.types import Array, Bool, Float, Int, Size
 
@@ -130,18 +131,11 @@ def _area(boxes: Float[Array, "N 4"]) -> Float[Array, " N"]:
 
 
 def check_grids(grids: Sequence[Array], layers: int) -> list[Float[Array, "N 2"]]:
-    """The caller's own grids as float64. Raises InputError where there are too few, or one is not of points within [0, 1]."""
+    """Copies of the caller's own grids, in float64. Raises InputError where there are too few, or one leaves [0, 1]."""
     if len(grids) <= layers:
         raise InputError(f"point_grids has {len(grids)} grids; crop_n_layers {layers} needs {layers + 1}")
-    checked = [_as_numbers(layer, grid) for layer, grid in enumerate(grids)]
+    checked = [numbers(f"point_grids[{layer}]", grid, "(N, 2)").copy() for layer, grid in enumerate(grids)]
     for layer, grid in enumerate(checked):
         if grid.ndim != 2 or grid.shape[1] != 2 or not grid.size or not np.all((grid >= 0) & (grid <= 1)):
             raise InputError(f"point_grids[{layer}] has to be (N, 2) with x and y from 0 to 1")
     return checked
-
-
-def _as_numbers(layer: int, grid: Any) -> Array:
-    try:
-        return np.asarray(grid, np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"point_grids[{layer}] is not an array of numbers; it has to be (N, 2)") from None

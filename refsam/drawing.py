@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refsam.arguments import real_number
+from refsam.arguments import numbers, real_number
 from refsam.errors import InputError
 from refsam.masks import box_of
 from refsam.types import Array, Bool, Float, UInt8
@@ -75,10 +75,10 @@ def overlay(
 
 
 def _rows(name: str, values: Any, count: int) -> Float[Array, "N count"]:
-    try:
-        return np.asarray([] if values is None else values, np.float64).reshape(-1, count)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} have to be numbers, {count} each") from None
+    array = numbers(name, [] if values is None else values, f"(N, {count})")
+    if array.size % count:
+        raise InputError(f"{name} has shape {array.shape}; it has to be (N, {count})")
+    return array.reshape(-1, count)
 
 
 def _draw_mask(

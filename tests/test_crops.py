@@ -85,6 +85,14 @@ def test_a_grid_without_numbers_is_named_by_its_layer(grid):
         check_grids([point_grid(2), grid], 1)
 
 
+@pytest.mark.core
+def test_a_grid_of_the_callers_is_not_kept_but_copied():
+    own = np.array([[0.5, 0.25]])
+    (kept,) = check_grids([own], 0)
+    own[...] = 7
+    assert kept.tolist() == [[0.5, 0.25]]
+
+
 @pytest.mark.peer
 @pytest.mark.filterwarnings("ignore")
 def test_upstream_cuts_and_suppresses_alike():

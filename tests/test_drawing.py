@@ -150,9 +150,9 @@ def test_what_does_not_fit_is_refused():
     for masks in (np.zeros((1, 3, 4), np.bool_), np.zeros((120, 160), np.bool_)):
         with pytest.raises(InputError, match="mask 0 has shape"):
             overlay(GREY, masks)
-    with pytest.raises(InputError, match="boxes have to be numbers, 4 each"):
+    with pytest.raises(InputError, match=r"boxes has shape \(5,\); it has to be \(N, 4\)"):
         overlay(GREY, boxes=[0, 0, 1, 1, 1])
-    with pytest.raises(InputError, match="points have to be numbers, 2 each"):
+    with pytest.raises(InputError, match=r"points is not an array of numbers; it has to be \(N, 2\)"):
         overlay(GREY, points=[[0, 0], [1]])
     with pytest.raises(InputError, match="finite"):
         overlay(GREY, boxes=[0, 0, np.nan, 1])

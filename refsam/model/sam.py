@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from refsam.arguments import numbers
 from refsam.blas import one_blas_thread
 from refsam.config import Config
 from refsam.errors import CheckpointError, InputError
@@ -25,10 +26,7 @@ LARGEST = 1e30
 
 def finite(name: str, value: Any) -> Float[Array, "*N"]:
     """`value` as a float64 array. Raises InputError where it is not one, or has NaN, infinity or numbers beyond LARGEST."""
-    try:
-        array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is not an array of numbers") from None
+    array = numbers(name, value)
     if not np.isfinite(array).all():
         raise InputError(f"{name} has NaN or infinity in it")
     if array.size and (largest := np.abs(array).max()) > LARGEST:
@@ -38,12 +36,12 @@ def finite(name: str, value: Any) -> Float[Array, "*N"]:
 
 def point_labels(labels: Any, shape: tuple[int, ...]) -> Int[Array, "*N"]:
     """`labels` as whole numbers, one for each of `shape` points. Raises InputError for others than 1, 0 and -1."""
-    numbers = finite("point_labels", labels)
-    if numbers.shape != shape:
-        raise InputError(f"point_labels has shape {numbers.shape}; the points need {shape}")
-    if not np.isin(numbers, (PADDING, BACKGROUND, FOREGROUND)).all():
-        raise InputError(f"point_labels are {numbers.tolist()}; each has to be 1, 0 or -1 (a box goes into box=)")
-    return numbers.astype(np.int64)
+    array = finite("point_labels", labels)
+    if array.shape != shape:
+        raise InputError(f"point_labels has shape {array.shape}; the points need {shape}")
+    if not np.isin(array, (PADDING, BACKGROUND, FOREGROUND)).all():
+        raise InputError(f"point_labels are {array.tolist()}; each has to be 1, 0 or -1 (a box goes into box=)")
+    return array.astype(np.int64)
 
 
 def check_corners(name: str, boxes: Float[Array, "N 4"]) -> None:
@@ -185,9 +183,9 @@ class MobileSam:
 
     def _prompt(self, name: str, x: Any, shape: tuple[int | None, ...]) -> Array:
         """A prompt as an array of the model's dtype, of this shape and finite."""
-        numbers = finite(name, x)
-        self._expect(name, numbers, shape)
-        return self._cast(numbers)
+        array = finite(name, x)
+        self._expect(name, array, shape)
+        return self._cast(array)
 
     def _cast(self, x: Array) -> Array:
         """In the model's dtype and in C order: in another, BLAS would sum in another order, and the bits would differ."""
