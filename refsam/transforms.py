@@ -27,12 +27,12 @@ _TILE_ELEMENTS = 1 << 17  # logits at full size that are in work at once: what k
 def resized_size(original_size: Size, image_size: int) -> Size:
     """The (height, width) of a picture whose longest side is scaled to `image_size`: half a pixel rounds up.
 
-    Raises InputError for an empty picture.
+    Raises InputError for an empty picture, and for other than two numbers (an array's whole shape).
     Upstream: utils/transforms.py ResizeLongestSide.get_preprocess_shape.
     Differs: at least 1 pixel, where upstream gets 0 and fails (pictures more than 2 * image_size times as long as wide).
     """
-    if min(original_size) < 1:
-        raise InputError(f"the picture's size is {original_size}; height and width have to be at least 1")
+    if len(original_size) != 2 or min(original_size) < 1:
+        raise InputError(f"the picture's size is {original_size}; (height, width) is needed, each at least 1: image.shape[:2]")
     scale = image_size * 1.0 / max(original_size)
     height, width = (max(int(side * scale + 0.5), 1) for side in original_size)
     return height, width
@@ -85,7 +85,7 @@ def apply_coords(coords: Any, original_size: Size, image_size: int) -> Float[Arr
 def apply_boxes(boxes: Any, original_size: Size, image_size: int) -> Float[Array, "B 4"]:
     """Boxes (x0, y0, x1, y1) from image pixels to the input frame, in float64.
 
-    Raises InputError where they are not (4,), (B, 4) or corners (B, 2, 2).
+    Raises InputError where they are not (..., 4) or corners (..., 2, 2).
     Upstream: utils/transforms.py ResizeLongestSide.apply_boxes. Differs: there, four boxes with a score each are five boxes.
     """
     if np.shape(boxes)[-1:] != (4,) and np.shape(boxes)[-2:] != (2, 2):

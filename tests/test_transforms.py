@@ -33,9 +33,11 @@ def test_resized_size(original, expected):
     assert transforms.resized_size(original, 1024) == expected
 
 
-def test_resized_size_refuses_an_empty_picture():
-    with pytest.raises(InputError, match=r"\(0, 5\)"):
-        transforms.resized_size((0, 5), 1024)
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("size", [(0, 5), (427, 640, 3), (640,), ()])
+def test_resized_size_refuses_what_is_no_size(size):
+    with pytest.raises(InputError, match=r"size is \(.*\); \(height, width\) is needed, each at least 1: image\.shape\[:2\]"):
+        transforms.resized_size(size, 1024)
 
 
 @pytest.mark.core
