@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from refsam import transforms
+from refsam.arguments import numbers
 from refsam.errors import InputError, NotReady
 from refsam.images import as_image, pixels_sha256
 from refsam.model.sam import MobileSam, check_corners, finite, point_labels
@@ -72,29 +73,32 @@ class SamPredictor:
         Differs: upstream takes floats as well, and any size; a picture of another size gets masks that do not lie on it.
         """
         side = self.model.config.image_size
-        shape = np.shape(transformed_image)
-        if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != side or np.asarray(transformed_image).dtype != np.uint8:
+        dtype, shape = np.asarray(transformed_image).dtype, np.shape(transformed_image)
+        if len(shape) != 4 or shape[:2] != (1, 3) or max(shape[2:]) != side or dtype != np.uint8:
             raise InputError(
-                f"transformed_image is {shape}; it has to be uint8 (1, 3, height, width) with a longest side of {side}"
+                f"transformed_image is {dtype} {shape}; it has to be uint8 (1, 3, height, width) with a longest side of {side}"
             )
         expected = transforms.resized_size(original_image_size, side)
-        if any(abs(have - want) > 1 for have, want in zip(shape[2:], expected, strict=True)):
+        if min(shape) < 1 or any(abs(have - want) > 1 for have, want in zip(shape[2:], expected, strict=True)):
             raise InputError(f"transformed_image is {shape}; a picture of {original_image_size} resized is (1, 3, *{expected})")
         self._set_resized(transformed_image[0].transpose(1, 2, 0), original_image_size)
 
     def set_embedding(self, image_embeddings: Float[Array, "1 D E E"], original_size: Size) -> None:
         """Take a picture's embedding from an earlier `get_image_embedding` of the same weights, instead of computing it.
 
-        Raises InputError where its shape is not the model's.
+        Args:
+            image_embeddings: of any float dtype; a copy in the model's is kept.
+            original_size: (height, width) of the picture; masks come in this size.
+
+        Raises InputError where it is no array of numbers of the model's shape, or the size is none; the old picture stays then.
         """
         config = self.model.config
         expected = (1, config.prompt_embed_dim, config.embedding_size, config.embedding_size)
-        if np.shape(image_embeddings) != expected:
-            raise InputError(f"the embedding has shape {np.shape(image_embeddings)}; this model's is {expected}")
-        self.reset_image()
-        size = (int(original_size[0]), int(original_size[1]))
-        self.input_size = transforms.resized_size(size, config.image_size)
-        self.features, self.original_size, self.is_image_set = image_embeddings, size, True
+        features = numbers("the embedding", image_embeddings)
+        if features.shape != expected:
+            raise InputError(f"the embedding has shape {features.shape}; this model's is {expected}")
+        input_size = transforms.resized_size(original_size, config.image_size)
+        self._keep(np.array(features, self.model.dtype, order="C"), original_size, input_size)
 
     def get_image_embedding(self) -> Float[Array, "1 D E E"]:
         """The embedding of the current picture. Raises NotReady where none is set.  Upstream: get_image_embedding."""
@@ -176,12 +180,25 @@ class SamPredictor:
         return model.tap("low_res_masks", low_res_masks), model.tap("iou_predictions", iou_predictions)
 
     def full_size_masks(self, low_res_masks: Float[Array, "B M L L"]) -> Bool[Array, "B M H W"]:
-        """The masks of these logits at the picture's size."""
+        """The masks of these logits at the picture's size. Raises NotReady before `set_image`, InputError for another shape."""
+        self._check_logits(low_res_masks)
         return self._fastest(transforms.postprocess_masks)(low_res_masks, *self._sizes, self.model.mask_threshold)
 
     def stability_scores(self, low_res_masks: Float[Array, "B M L L"], offset: float = 1.0) -> Float[Array, "B M"]:
-        """How little each mask, at the picture's size, changes when the threshold does (`transforms.stability_scores`)."""
+        """How little each mask, at the picture's size, changes when the threshold does (`transforms.stability_scores`).
+
+        Raises NotReady before `set_image`, InputError for another shape.
+        """
+        self._check_logits(low_res_masks)
         return self._fastest(transforms.stability_scores)(low_res_masks, *self._sizes, self.model.mask_threshold, offset)
+
+    def _check_logits(self, low_res_masks: Array) -> None:
+        self.get_image_embedding()
+        shape, side = np.shape(low_res_masks), self.model.config.mask_size
+        if len(shape) != 4 or shape[2:] != (side, side):
+            raise InputError(
+                f"low_res_masks has shape {shape}; it has to be (B, M, {side}, {side}): of one predict, logits[None]"
+            )
 
     @property
     def _sizes(self) -> tuple[Size, Size, int]:
@@ -197,8 +214,11 @@ class SamPredictor:
         self.model.tap("transforms.resized", resized)
         input_image = self._fastest(transforms.normalize_and_pad)(resized, self.model.config.image_size)
         features = self.model.encode_image(self.model.tap("input_image", input_image))
-        self.set_embedding(features, original_size)
-        self.input_size = (resized.shape[0], resized.shape[1])
+        self._keep(features, original_size, (resized.shape[0], resized.shape[1]))
+
+    def _keep(self, features: Float[Array, "1 D E E"], original_size: Size, input_size: Size) -> None:
+        size = (int(original_size[0]), int(original_size[1]))  # NumPy's numbers and lists are no keys
+        self.features, self.original_size, self.input_size, self.is_image_set = features, size, input_size, True
 
     def _points(self, coords: Any, labels: Any) -> tuple[Float[Array, "1 N 2"] | None, Int[Array, "1 N"] | None]:
         """Points of one prompt, checked, in the input frame."""

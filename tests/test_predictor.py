@@ -136,6 +136,19 @@ def test_a_kept_embedding_is_as_good_as_the_picture(fresh: SamPredictor) -> None
 
 @pytest.mark.core
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("kind", [">f4", "f8", list])
+def test_an_embedding_of_any_kind_is_copied_into_the_models(fresh: SamPredictor, kind: Any) -> None:
+    embedding = ready().get_image_embedding()
+    given = embedding.tolist() if kind is list else embedding.astype(kind)
+    fresh.set_embedding(given, SIZE)
+    given[0][0][0][0] = 99
+    kept = fresh.get_image_embedding()
+    assert kept.dtype == np.dtype(np.float32)
+    np.testing.assert_array_equal(kept, embedding)
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
 def test_a_size_may_come_as_a_list(fresh: SamPredictor) -> None:
     fresh.set_embedding(ready().get_image_embedding(), [*SIZE])  # from JSON, say; backends use it as a key
     assert fresh.original_size == SIZE

@@ -94,6 +94,8 @@ def test_nothing_works_before_a_picture_is_set(fresh: SamPredictor) -> None:
         lambda: fresh.predict(**CLICK),
         lambda: fresh.predict_batch(None, None),
         lambda: fresh.predict(point_coords=[[1, 2]]),
+        lambda: fresh.full_size_masks(np.zeros((1, 1, 16, 16), np.float32)),
+        lambda: fresh.stability_scores(np.zeros((1, 1, 16, 16), np.float32)),
         fresh.get_image_embedding,
     ):
         with pytest.raises(NotReady, match="set_image"):
@@ -130,6 +132,17 @@ def test_a_bad_picture_is_explained_and_the_old_one_stays(fresh: SamPredictor, i
         fresh.set_image(image)
     assert fresh.get_image_embedding() is embedding
     assert (fresh.original_size, fresh.input_size) == sizes == (SIZE, (40, 64))
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("shape", [(3, 16, 16), (16, 16), (1, 3, 48, 77)])
+def test_logits_of_another_shape_are_explained(shape: tuple[int, ...]) -> None:
+    for call in (ready().full_size_masks, ready().stability_scores):
+        with pytest.raises(
+            InputError, match=r"low_res_masks has shape \(.*; it has to be \(B, M, 16, 16\): of one predict, logits\["
+        ):
+            call(np.zeros(shape, np.float32))
 
 
 @pytest.mark.core
@@ -170,12 +183,33 @@ def test_a_resized_picture_of_another_size(fresh: SamPredictor, size: tuple[int,
 
 @pytest.mark.core
 @pytest.mark.usefixtures("unchecked")
+def test_a_resized_picture_without_pixels(fresh: SamPredictor) -> None:
+    with pytest.raises(InputError, match=r"\(1, 3, 64, 0\); a picture of \(2000, 1\) resized is \(1, 3, \*\(64, 1\)\)"):
+        fresh.set_transformed_image(np.zeros((1, 3, 64, 0), np.uint8), (2000, 1))
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
 def test_an_embedding_that_does_not_fit(fresh: SamPredictor) -> None:
     with pytest.raises(InputError, match=r"embedding has shape \(1, 256, 64, 64\); this model's is \(1, 32, 4, 4\)"):
         fresh.set_embedding(np.zeros((1, 256, 64, 64), np.float32), SIZE)
     with pytest.raises(InputError, match=r"size is \(0, 5\)"):
         fresh.set_embedding(np.zeros((1, 32, 4, 4), np.float32), (0, 5))
+    with pytest.raises(InputError, match="the embedding is not an array of numbers"):
+        fresh.set_embedding(np.full((1, 32, 4, 4), "a"), SIZE)
     assert not fresh.is_image_set
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("size", [(0, 5), (48, 77, 3)])
+def test_an_embedding_of_no_size_leaves_the_picture_that_was_set(fresh: SamPredictor, size: tuple[int, ...]) -> None:
+    fresh.set_image(IMAGE)
+    before = fresh.get_image_embedding()
+    with pytest.raises(InputError, match=r"size is \(.*; \(height, width\) is needed"):
+        fresh.set_embedding(np.zeros((1, 32, 4, 4), np.float32), size)
+    assert fresh.get_image_embedding() is before
+    assert fresh.original_size == SIZE
 
 
 # --- refsam.trace ----------------------------------------------------------------------------------------------------------
