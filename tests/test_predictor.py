@@ -12,6 +12,7 @@ from predicting import CLICK, EACH_PROMPT, IMAGE, PROMPTS, SIZE, ready
 from standin import TINY, standin_weights
 
 from refsam import MobileSam, SamPredictor, transforms
+from refsam.model.sam import LARGEST
 
 
 @pytest.fixture
@@ -195,6 +196,13 @@ def test_prompts_may_be_of_any_kind_of_number() -> None:
         same = ready().predict(np.array([[30, 20]], dtype), np.array([1], dtype), box=np.array([[10, 5, 60, 40]], dtype))[2]
         np.testing.assert_array_equal(same, truth)
     np.testing.assert_array_equal(ready().predict([(30, 20)], [True], box=((10, 5), (60, 40)))[2], truth)
+
+
+@pytest.mark.core
+@pytest.mark.filterwarnings("error")
+def test_the_largest_numbers_of_a_mask_prompt_overflow_nowhere() -> None:
+    single, double = (ready(d).predict(mask_input=np.sign(mask_prompt(16)) * LARGEST)[2] for d in ("float32", "float64"))
+    np.testing.assert_allclose(single, double, atol=1e-4 * np.abs(double).max())
 
 
 @pytest.mark.core

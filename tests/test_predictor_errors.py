@@ -37,6 +37,10 @@ BAD_PROMPTS: dict[str, tuple[dict[str, Any], str]] = {
         {"point_coords": [[1e300, 4]], "point_labels": [1]},
         r"point_coords has 1e\+300 in it; numbers up to",
     ),
+    "logits whose squares float32 lacks": (
+        {"mask_input": np.full((1, 16, 16), -1e20)},
+        r"mask_input has 1e\+20 in it; numbers up to",
+    ),
     "infinity": ({"box": [0, 0, float("inf"), 4]}, r"box has NaN or infinity"),
     "a box of three": ({"box": [1, 2, 3]}, r"box has shape \(3,\); it has to be \(4,\): x0, y0, x1, y1"),
     "two boxes": ({"box": [[1, 2, 3, 4]] * 2}, r"box has shape \(2, 4\).*predict_batch"),

@@ -20,8 +20,8 @@ from refsam.scope import Scope
 from refsam.tracing import Trace
 from refsam.types import Array, Float, Int
 
-LARGEST = 1e30
-"""Of numbers in prompts: beyond it float32 would have infinities in some step."""
+LARGEST = 1e15
+"""Of numbers in prompts: some orders beyond it float32 would have infinities in some step; a mask prompt's norm takes squares."""
 
 
 def finite(name: str, value: Any) -> Float[Array, "*N"]:
