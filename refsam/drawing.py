@@ -13,7 +13,8 @@ import numpy as np
 
 from refsam.arguments import numbers, real_number
 from refsam.errors import InputError
-from refsam.masks import box_of
+from refsam.images import as_image
+from refsam.masks import as_mask, box_of
 from refsam.types import Array, Bool, Float, UInt8
 
 PALETTE = (
@@ -44,14 +45,15 @@ def overlay(
 
     Args:
         image: RGB; it is left as it is.
-        masks: (M, H, W), or any iterable of (H, W); each in its own colour of PALETTE, later ones on top.
+        masks: (M, H, W), or any iterable of (H, W), of booleans or whole numbers that are not 0 inside; each in its own colour of
+            PALETTE, later ones on top.
         points: (N, 2) x, y in image pixels; those outside the picture are drawn as far as they reach into it.
         labels: (N,) 1 for foreground (green, plus), 0 for background (red, minus); None: all foreground.
         boxes: (N, 4) x0, y0, x1, y1 in image pixels.
         opacity: of a mask's colour, from 0 to 1.
     Raises:
-        InputError: masks of another size than the picture, points, labels and boxes that do not fit together, or an opacity
-            beyond its bounds.
+        InputError: no such picture, masks of another size or of other numbers, points, labels and boxes that do not fit together,
+            or an opacity beyond its bounds.
     """
     opacity = real_number("opacity", opacity, 0, 1)
     points = _rows("points", points, 2)
@@ -61,11 +63,10 @@ def overlay(
     boxes = _rows("boxes", boxes, 4)
     if not (np.isfinite(points).all() and np.isfinite(boxes).all()):
         raise InputError("points and boxes have to be finite numbers")
-    canvas = image.copy()
+    canvas = as_image(image).copy()
     unit = max(max(image.shape[:2]) / 1200, 1.0)
     for index, mask in enumerate(() if masks is None else masks):
-        if mask.shape != image.shape[:2]:
-            raise InputError(f"mask {index} has shape {mask.shape}, but the picture is {image.shape[:2]}")
+        mask = as_mask(mask, image.shape[:2], f"mask {index}")
         _draw_mask(canvas, mask, PALETTE[index % len(PALETTE)], opacity, 2 * unit)
     for box in boxes:
         _draw_box(canvas, box, unit)

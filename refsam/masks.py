@@ -1,7 +1,7 @@
 """Binary masks: COCO's run-length code, a mask as a prompt, and their few measures.
 
 A mask is (H, W) bool in image pixels. Its run-length code counts pixels down the columns, by turns outside and inside,
-outside first (so a mask whose first pixel is inside starts with 0). `mask_to_logits` and `cut_out` take masks of 0 and 255, too.
+outside first (so a mask whose first pixel is inside starts with 0). Whatever is made of a mask takes one of 0 and 255, too.
 """
 
 import operator
@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from refsam.errors import InputError
-from refsam.images import MAX_PIXELS
+from refsam.images import MAX_PIXELS, as_image
 from refsam.ops.resize import pillow_bilinear
 from refsam.transforms import resized_size
-from refsam.types import Array, Bool, Float, Int, UInt8
+from refsam.types import Array, Bool, Float, Int, Size, UInt8
 
 Rle: TypeAlias = dict[str, Any]
 """COCO's object: {"size": [height, width], "counts": whole numbers, or their compressed text}."""
@@ -27,8 +27,28 @@ _END = 1 << 32
 _MAX_GROUPS = 7  # of 5 bits: more than the 33 that a difference of two counts of 32 bits needs
 
 
+def as_mask(mask: Any, size: Size | None = None, name: str = "mask") -> Bool[Array, "H W"]:
+    """The caller's array as a mask (height, width) of booleans: whole numbers are inside where they are not 0.
+
+    Raises InputError for another shape, for another size than `size`, the picture's, and for other numbers, such as logits.
+    """
+    array = np.asarray(mask)
+    if array.ndim != 2:
+        remedy = ": give one mask at a time, masks[0]" if array.ndim == 3 else ""
+        raise InputError(f"{name} has shape {array.shape}; (height, width) is needed{remedy}")
+    if size is not None and array.shape != size:
+        raise InputError(f"{name} has shape {array.shape}, but the picture is {size}")
+    if array.dtype.kind not in "bui":
+        raise InputError(f"{name} is of {array.dtype}; booleans are needed: of logits, logits > 0")
+    return array if array.dtype == np.bool_ else array != 0
+
+
 def mask_to_rle(mask: Bool[Array, "H W"]) -> Rle:
-    """The mask's run-length code with plain counts.  Upstream: utils/amg.py mask_to_rle_pytorch."""
+    """The mask's run-length code with plain counts. Raises InputError where it is none (`as_mask`).
+
+    Upstream: utils/amg.py mask_to_rle_pytorch.
+    """
+    mask = as_mask(mask)
     height, width = mask.shape
     row, column = np.divmod(np.flatnonzero(mask[1:] != mask[:-1]), max(width, 1))
     between = np.flatnonzero(mask[:1, 1:] != mask[-1:, :-1])  # the end of a column and the top of the next
@@ -103,8 +123,9 @@ def mask_to_logits(mask: Bool[Array, "H W"], image_size: int = 1024) -> Float[Ar
     """A binary mask of the picture as a mask prompt: float32 logits in the padded frame, L = image_size / 4.
 
     Each logit is PROMPT_LOGIT * (2 * inside - 1), where `inside` is the share of that cell's 4 x 4 input pixels in the mask,
-    after the mask is resized as its picture is. Padding is outside.
+    after the mask is resized as its picture is. Padding is outside. Raises InputError where it is no mask (`as_mask`).
     """
+    mask = as_mask(mask)
     height, width = resized_size((mask.shape[0], mask.shape[1]), image_size)
     grey = np.where(mask, np.uint8(255), np.uint8(0))[..., None]
     padded = np.zeros((image_size, image_size), np.float32)
@@ -116,9 +137,9 @@ def mask_to_logits(mask: Bool[Array, "H W"], image_size: int = 1024) -> Float[Ar
 
 
 def cut_out(image: UInt8[Array, "H W 3"], mask: Bool[Array, "H W"]) -> UInt8[Array, "H W 4"]:
-    """RGBA: the picture inside the mask, fully transparent black outside."""
-    rgba = np.zeros((*mask.shape, 4), np.uint8)
-    inside = mask != 0
+    """RGBA: the picture inside the mask, fully transparent black outside. Raises InputError where one is none, or they differ."""
+    inside = as_mask(mask, as_image(image).shape[:2])
+    rgba = np.zeros((*inside.shape, 4), np.uint8)
     np.copyto(rgba[..., :3], image, where=inside[..., None])
     np.copyto(rgba[..., 3], np.uint8(255), where=inside)
     return rgba

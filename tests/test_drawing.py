@@ -56,6 +56,29 @@ def test_a_single_pixel_is_seen():
     assert np.abs(overlay(GREY, mask)[60, 80].astype(int) - 128).max() > 50
 
 
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+def test_a_mask_of_0_and_255_is_drawn_as_one_of_booleans():
+    mask = disc(120, 160, 50, 60, 30)
+    grey = np.where(mask, np.uint8(255), np.uint8(0))  # 255 times 255 is 1 in a byte
+    np.testing.assert_array_equal(overlay(GREY, [grey]), overlay(GREY, [mask]))
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        (GREY, np.zeros((120, 160)), "mask 0 is of float64; booleans are needed"),
+        (GREY[..., 0], np.zeros((120, 160), np.bool_), "make grey RGB"),
+        (GREY / 255, np.zeros((120, 160), np.bool_), "image is of float64; uint8"),
+    ],
+)
+def test_logits_and_what_is_no_picture_are_refused(image, mask, message):
+    with pytest.raises(InputError, match=message):
+        overlay(image, [mask])
+
+
 def test_each_mask_has_its_own_colour():
     masks = np.stack([disc(120, 160, 60, 20 + 20 * i, 8) for i in range(7)])
     picture = overlay(GREY, masks, opacity=1.0)

@@ -235,3 +235,31 @@ def test_pictures_made_of_a_mask_of_0_and_255_are_those_of_the_mask():
     grey = np.where(mask, np.uint8(255), np.uint8(0))  # 255 times 255 is 1 in a byte
     np.testing.assert_array_equal(mask_to_logits(grey, 64), mask_to_logits(mask, 64))
     np.testing.assert_array_equal(cut_out(image, grey), cut_out(image, mask))
+    assert mask_to_rle(mask * image[..., 0]) == mask_to_rle(mask)  # changes from 3 to 7 are none
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (
+            np.zeros((3, 4, 5), np.bool_),
+            r"mask has shape \(3, 4, 5\); \(height, width\) is needed: give one mask at a time, masks\[0\]",
+        ),
+        (np.zeros(5, np.bool_), r"mask has shape \(5,\); \(height, width\) is needed$"),
+        (np.full((4, 5), -3.0, np.float32), r"mask is of float32; booleans are needed: of logits, logits > 0"),
+    ],
+)
+def test_what_is_no_mask_is_explained(mask, message):
+    for use in (mask_to_rle, lambda x: mask_to_logits(x, 64), lambda x: cut_out(np.zeros((4, 5, 3), np.uint8), x)):
+        with pytest.raises(InputError, match=message):
+            use(mask)
+
+
+@pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("shape", [(4, 6), (1, 5)])
+def test_a_cut_out_by_another_pictures_mask_is_refused(shape):
+    with pytest.raises(InputError, match=r"mask has shape \(., .\), but the picture is \(4, 5\)"):
+        cut_out(np.zeros((4, 5, 3), np.uint8), np.ones(shape, np.bool_))
