@@ -75,9 +75,13 @@ def read_image(source: ImageSource, ground: int = 255) -> UInt8[Array, "H W 3"]:
         way, without colour profiles. An animation gives its first frame.
     Raises:
         InputError: the file is missing, not a picture, cut short, of a kind that does not fit 8-bit RGB (float pixels), or has
-            more pixels than Pillow's own limit (MAX_PIXELS, unless the caller changed it); or `ground` is no such grey.
+            more pixels than Pillow's own limit (MAX_PIXELS, unless the caller changed it); or `source` or `ground` is none.
         MemoryError: there is not enough memory for its pixels.
     """
+    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, "read"):
+        raise InputError(
+            f"the image is a {type(source).__name__}; a path or a file open for reading is needed: io.BytesIO(data) for bytes"
+        )
     name, ground = _name(source), whole_number("ground", ground, 0, 255)
     if isinstance(source, (str, os.PathLike)) and not is_file(source):
         raise InputError(f"cannot read the image {name}: {_no_file(source)}")

@@ -321,6 +321,16 @@ def test_a_file_object_is_named_where_it_has_a_name(tmp_path):
 
 
 @pytest.mark.core
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("source", [png(2, 2, bytes(2 * 7)), None, 3, RGB], ids=["bytes", "None", "descriptor", "array"])
+def test_what_is_neither_a_path_nor_a_file_is_not_called_damaged(source):
+    with pytest.raises(
+        InputError, match=f"^the image is a {type(source).__name__}; a path or .*: io.BytesIO\\(data\\) for bytes$"
+    ):
+        read_image(source)
+
+
+@pytest.mark.core
 def test_as_image_passes_a_picture_through():
     assert as_image(RGB) is RGB
     view = RGB[:, ::-1, ::-1]
