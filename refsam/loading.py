@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refsam import backends, checkpoint, files
+from refsam.arguments import whole_number
 from refsam.errors import CheckpointError, InputError
 from refsam.model.sam import MobileSam
 
@@ -31,11 +32,11 @@ def load(
         threads: how many threads, or processes, a backend may use; None: $REFSAM_THREADS, else the CPUs that there are. The
             reference uses one.
 
-    Raises InputError for an unknown name or backend; CheckpointError where the file cannot be used; BackendUnavailable where the
-    backend cannot run here.
+    Raises InputError for an unknown name or backend, or threads that are no number of them; CheckpointError where the file cannot
+    be used; BackendUnavailable where the backend cannot run here.
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}; it has to be at least 1")
+    if threads is not None:
+        threads = whole_number("threads", threads, 1)
     ops = backends.create(backend, threads)
     opened = checkpoint.load(weights_path(weights))
     metadata = {**opened.metadata, "weights_sha256": opened.sha256, "weights_path": str(opened.path)}

@@ -4,6 +4,7 @@ import math
 import os
 from pathlib import Path
 
+from refsam.arguments import whole_number
 from refsam.errors import InputError
 
 THREADS_VARIABLE = "REFSAM_THREADS"
@@ -13,13 +14,13 @@ CGROUP = Path("/sys/fs/cgroup")
 
 def thread_count(threads: int | None = None) -> int:
     """`threads`, else $REFSAM_THREADS, else the CPUs that this process may use. Raises InputError for less than 1."""
-    text = os.environ.get(THREADS_VARIABLE) if threads is None else str(threads)
+    if threads is not None:
+        return whole_number("threads", threads, 1)
+    text = os.environ.get(THREADS_VARIABLE)
     if not text:
         return usable_cpus()
     if not text.strip().isdecimal() or int(text) < 1:
-        raise InputError(
-            f"{'threads' if threads is not None else THREADS_VARIABLE} is {text}; it has to be a whole number from 1"
-        )
+        raise InputError(f"{THREADS_VARIABLE} is {text}; it has to be a whole number from 1")
     return int(text)
 
 

@@ -182,6 +182,14 @@ def test_errors_name_the_value_and_the_remedy(file: Path, arguments: dict[str, A
         refsam.load(**{"weights": file, **arguments})
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("threads", "kind"), [("2", "'2', a str"), (2.0, "2.0, a float")])
+def test_threads_that_are_no_whole_number_are_refused_by_all(file: Path, threads: Any, kind: str) -> None:
+    for backend in ("fast", "reference"):
+        with pytest.raises(InputError, match=f"^threads is {kind}; a whole number is needed$"):
+            refsam.load(file, threads=threads, backend=backend)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(b"not weights")
