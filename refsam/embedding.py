@@ -10,7 +10,7 @@ import numpy as np
 from refsam.errors import InputError
 from refsam.files import atomic_write
 from refsam.formats import safetensors_file
-from refsam.images import MAX_PIXELS, pixels_sha256
+from refsam.images import MAX_PIXELS, as_image, pixels_sha256
 from refsam.predictor import SamPredictor
 from refsam.tracing import read_arrays
 from refsam.transforms import resized_size
@@ -39,8 +39,16 @@ class Embedding:
 
     @classmethod
     def of(cls, predictor: SamPredictor, image: UInt8[Array, "H W 3"]) -> "Embedding":
-        """The embedding of `image`, which `predictor` holds already. Raises NotReady where it holds none."""
+        """The embedding of `image`, which `predictor` holds already.
+
+        Raises NotReady where it holds none, InputError where `image` is none, or of another size than what it holds.
+        """
         features = predictor.get_image_embedding()
+        size = as_image(image).shape[:2]
+        if size != predictor.original_size:
+            raise InputError(
+                f"image is {_text(size)}, but the predictor holds one of {_text(predictor.original_size)}; set it first"
+            )
         return cls(features, predictor.original_size, predictor.model.weights_sha256, pixels_sha256(image))
 
     def give_to(self, predictor: SamPredictor, image: UInt8[Array, "H W 3"] | None = None) -> None:
@@ -56,7 +64,7 @@ class Embedding:
             )
         if self.features.dtype != model.dtype:
             raise InputError(f"the embedding is of {self.features.dtype} and the model of {model.dtype}; make both the same")
-        if image is not None and (image.shape[:2] != self.original_size or pixels_sha256(image) != self.image_sha256):
+        if image is not None and (as_image(image).shape[:2] != self.original_size or pixels_sha256(image) != self.image_sha256):
             raise InputError(
                 f"the embedding is of another picture ({_text(self.original_size)}, sha256 {self.image_sha256[:12]}...)"
             )
