@@ -61,7 +61,7 @@ class Asked:
     settings: dict[str, Any]
 
     def opened(self) -> Callable[[Sequence[Task]], Iterator[tuple[Task, Record]]]:
-        """Load the model, open the port; returns what does tasks. Errors name the picture where it is theirs."""
+        """Load the model, open the port; returns what does tasks. Errors name the picture and prompt where they are theirs."""
         model = self.model.load(named=True)
         with _apart():
             port = self.how.open(self.words, model, self.precision)
@@ -73,7 +73,7 @@ class Asked:
                     with _apart():
                         found = next(outcomes)
                 except InputError as error:
-                    raise InputError(f"{task.path}: {error}") from None
+                    raise InputError(f"{task.title}: {error}") from None
                 yield task, record(found)
 
         return work

@@ -140,6 +140,11 @@ class Task:
     prompt: Prompt | None
     multimask: bool
 
+    @property
+    def title(self) -> str:
+        """For an error: the picture's path and, of several prompts, which."""
+        return str(self.path) if self.name == self.path.stem else f"{self.path}, prompt {self.name}"
+
     def content(self) -> dict[str, Any]:
         """What a result depends on: picture and mask by their bytes, the prompt, not what they are called."""
         prompt = None if self.prompt is None else {**asdict(self.prompt), "name": "", "mask": _sha256(self.prompt.mask)}

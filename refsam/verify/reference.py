@@ -165,7 +165,7 @@ class Reference:
     ) -> None:
         if model.dtype != np.float64:
             raise InputError(f"the reference has to be a model in float64, not {model.dtype}: load(..., dtype='float64')")
-        self.model, self.case, self.threads = model, case, threads
+        self.model, self.case = model, case
         self.stages = sorted({*stages, "input_image", "image_encoder", "low_res_masks", _SCORES})
         same = before is not None and before.encoded.serves(model, case.image, self.stages)
         self.encoded: Encoded = before.encoded if before and same else Encoded(model, case.image, self.stages, threads)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -271,6 +272,14 @@ def test_a_picture_has_as_many_prompts_as_there_are_for_it(run, folder):
     assert list(verified(run, "--image", "photos/0.png", "--box", "1,2,30,20", "--box", "3,4,20,20")) == ["0-1", "0-2"]
     _, out, _ = run("verify", "fast", *several)
     assert [line.split(":")[0] for line in out.splitlines()] == ["0-cup", "0-2", "1-cup", "1-2", "4 of 4 prompts hold"]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_error_of_one_of_several_prompts_names_it(refused, folder, jobs):
+    photographs(2)
+    Path("p.json").write_text(json.dumps([{"points": [[3, 4]]}, {"name": "far", "points": [[900, 4]]}]))
+    said = refused("verify", "fast", "--images", "photos", "--prompts", "p.json", "--jobs", jobs, "--json")
+    assert re.search(r"photos/([01])\.png, prompt \1-far: the point 900,4 is outside the picture", said)
 
 
 @pytest.mark.parametrize(
