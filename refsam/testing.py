@@ -6,12 +6,10 @@ from refsam.testing import assert_port_holds, assert_stage_close
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from refsam.errors import InputError
-from refsam.types import Array
 from refsam.verify.comparison import CompareReport, K, compare
 from refsam.verify.outcome import Outcome
+from refsam.verify.ports.port import arrays
 from refsam.verify.reference import Budget, Reference
 from refsam.verify.report import render_text
 from refsam.verify.verdict import Verdict
@@ -22,15 +20,16 @@ def assert_port_holds(found: Outcome | Verdict | CompareReport, stage: str | Non
     """Fail where a port does not hold, and say where, by how much, and why.
 
     Args:
-        found: what `verify`, `judge` or `compare` gave, or the fixture `refsam_port`.
+        found: an outcome of `verify`, what `judge` or `compare` gave, or the fixture `refsam_port`.
         stage: the only one that counts; None: all of them, and the masks.
 
-    Raises AssertionError; InputError where the port does not show the stage.
+    Raises AssertionError; InputError where the port does not show the stage, or `found` is anything else.
     """
     __tracebackhide__ = True
+    report = _report(found)
     if stage is not None:
-        _check_stage(_report(found), stage)
-    elif not found:
+        _check_stage(report, stage)
+    elif not report:
         raise AssertionError(_in_words(found))
 
 
@@ -43,7 +42,12 @@ def _in_words(found: Outcome | Verdict | CompareReport) -> str:
 def _report(found: Outcome | Verdict | CompareReport) -> CompareReport:
     if isinstance(found, Outcome):
         return found.verdict.report
-    return found.report if isinstance(found, Verdict) else found
+    if isinstance(found, Verdict):
+        return found.report
+    if not isinstance(found, CompareReport):  # what `verify` returns, or a list, would pass, since it is true
+        instead = "give one outcome: for outcome in verify(...): assert_port_holds(outcome)"
+        raise InputError(f"found is a {type(found).__name__}, which says nothing of a port; {instead}")
+    return found
 
 
 def _check_stage(report: CompareReport, stage: str) -> None:
@@ -70,7 +74,7 @@ def _check_masks(report: CompareReport) -> None:
 
 def assert_stage_close(
     actual: Any,
-    desired: Reference | Mapping[str, Array] | Array,
+    desired: Any,
     stage: str,
     *,
     precision: str = "float32",
@@ -79,20 +83,20 @@ def assert_stage_close(
     """Fail where an array is further from a stage of the reference than rounding explains.
 
     Args:
-        actual: the port's, in the reference's axes or another order of them.
+        actual: the port's, an array or a tensor of any framework, in the reference's axes or another order of them.
         desired: a `Reference` (whose budget is measured), a `Trace` or other mapping of stages (whose budget is what its metadata
-            hold), or the array itself.
+            hold), or the array or tensor itself.
         stage: its name.
         precision: what the port computes in: "float32", "fp16", "bf16", "int8" (weights), "int8-fp16".
         k: how many rounding budgets are allowed.
 
-    Raises AssertionError; InputError where the reference has no such stage.
+    Raises AssertionError; InputError where the reference has no such stage, or what is given is none of numbers.
     """
     __tracebackhide__ = True
     budget: Budget | None = None
     if isinstance(desired, Reference):
         budget, desired = desired.budget(precision), desired.truth
-    truth = desired if isinstance(desired, Mapping) else {stage: np.asarray(desired)}
+    truth = desired if isinstance(desired, Mapping) else arrays({stage: desired})
     if stage not in truth:
         raise InputError(f"the reference has no stage {stage!r}; it has {', '.join(list(truth)[:5])}")
-    _check_stage(compare(truth, {stage: np.asarray(actual)}, precision=precision, k=k, budget=budget), stage)
+    _check_stage(compare(truth, arrays({stage: actual}), precision=precision, k=k, budget=budget), stage)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from verify.mistaken import reference
-from verify.report.outcomes import app, clean
+from verify.mistaken import reference, tiny
+from verify.report.outcomes import Mistaken, app, clean
 
 from refsam import InputError
 from refsam.mask_difference import MaskDifference
 from refsam.testing import assert_port_holds, assert_stage_close
-from refsam.verify import compare
+from refsam.verify import compare, verify
 from refsam.verify.report import render_text
 
 NECK = "image_encoder.neck.1"
@@ -28,6 +28,14 @@ def test_a_port_that_does_not_fails_with_the_whole_report() -> None:
     with pytest.raises(AssertionError) as caught:
         assert_port_holds(app())
     assert str(caught.value) == render_text(app())
+
+
+@pytest.mark.parametrize("stage", [None, NECK])
+def test_what_is_true_without_being_an_outcome_does_not_pass(unchecked: None, stage: str | None) -> None:
+    """The iterator that `verify` returns, before anything has run, or a list of outcomes that differ."""
+    for found in (verify(Mistaken("mine"), tiny(), [app().case]), [app()]):
+        with pytest.raises(InputError, match=r"^found is a (generator|list), .*: for outcome in verify\(\.\.\.\)"):
+            assert_port_holds(found, stage)
 
 
 def test_one_stage_of_a_port() -> None:
@@ -50,6 +58,34 @@ def test_a_stage_within_its_budget_is_close() -> None:
         assert_stage_close(port.astype(np.float16), made, NECK)
     with pytest.raises(AssertionError):
         assert_stage_close(port, made, NECK, k=1e-3)
+
+
+class Tensor:
+    """As torch's that belong to a graph: NumPy cannot read them before they are detached."""
+
+    dtype = "torch.float32"
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def detach(self) -> "Tensor":
+        return self
+
+    def cpu(self) -> np.ndarray:
+        return self.values
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+
+
+def test_tensors_of_a_framework_are_read() -> None:
+    port = clean().candidate[NECK]
+    assert_stage_close(Tensor(port), reference("points"), NECK)
+    assert_stage_close(Tensor(port), Tensor(port), NECK)
+    with pytest.raises(AssertionError):
+        assert_stage_close(Tensor(1.01 * port), Tensor(port), NECK)
+    with pytest.raises(InputError, match=r"the port's 'image_encoder.neck.1' is of dtype .*; stages are arrays of numbers"):
+        assert_stage_close(["a", "b"], reference("points"), NECK)
 
 
 def test_masks_are_close_by_their_pixels() -> None:
