@@ -23,8 +23,8 @@ class MaskDifference:
         boundary: how many pixels (in the greater of x and y) the farthest flipped pixel lies from the reference's edge; 0 where
             none is flipped, infinite beyond 64.
         number: of the reference's mask.
-        misfit: count and size of the port's masks and of the reference's, where they are others, or why there are none; "" where
-            they fit.
+        misfit: count and size of the port's masks and of the reference's, where they are others, that some of them is NaN, or why
+            there are none; "" where they fit.
     """
 
     iou: float

@@ -32,6 +32,13 @@ def masks_first(masks: Array, size: Size | None) -> Array:
     return np.moveaxis(masks, -1, -3) if behind else masks
 
 
+def undefined(masks: Array) -> str:
+    """That some of a port's masks is NaN, which is neither inside nor outside, in words; "" where none is."""
+    given = np.asarray(masks)
+    count = int(np.count_nonzero(np.isnan(given))) if given.dtype.kind == "f" else 0
+    return f"{count} of their {given.size} values are NaN" if count else ""
+
+
 def masks_of_logits(
     truth: Mapping[str, Array],
     candidate: Mapping[str, Array],
@@ -52,7 +59,9 @@ def masks_of_logits(
     """
     if "masks" not in candidate or not ("low_res_masks" in truth or "masks" in truth):
         return ()
-    masks = binary(candidate["masks"], size)
+    masks, lacking = binary(candidate["masks"], size), undefined(candidate["masks"])
+    if lacking:
+        return (_misfit(masks, lacking),)
     if "low_res_masks" not in truth:
         wanted = binary(truth["masks"])
         return _each(lambda n, mask: mask_difference(wanted[n], mask, np.ones(size), 0.0), len(wanted), masks, size)
@@ -90,8 +99,13 @@ def _each(
     """Each mask against the reference's of its number, a single one against the nearest of `count`."""
     if candidate.shape[1:] != size or len(candidate) not in (1, count):
         wanted = f"{len(candidate)} of {candidate.shape[1:]}; the reference has {count} of {size}"
-        return (MaskDifference(0.0, candidate.size, 0, math.inf, misfit=wanted),)
+        return (_misfit(candidate, wanted),)
     if len(candidate) == count:
         return tuple(replace(against(number, mask), number=number) for number, mask in enumerate(candidate))
     found = [replace(against(number, candidate[0]), number=number) for number in range(count)]
     return (max(found, key=lambda difference: difference.iou),)
+
+
+def _misfit(candidate: Bool[Array, "N P Q"], why: str) -> MaskDifference:
+    """The one result for masks that cannot be compared with the reference's."""
+    return MaskDifference(0.0, candidate.size, 0, math.inf, misfit=why)

@@ -16,7 +16,7 @@ from refsam.verify.comparison import K, checked_k
 from refsam.verify.difference import aligned
 from refsam.verify.hypothesis import Hypothesis
 from refsam.verify.local import predict_on
-from refsam.verify.masks import binary, mask_differences
+from refsam.verify.masks import binary, mask_differences, undefined
 from refsam.verify.outcome import Outcome
 from refsam.verify.ports.port import Port, asked_for, own_stages, renamed
 from refsam.verify.precision import precision_of
@@ -150,7 +150,7 @@ class _Final(NamedTuple):
     """Where a port's differences lead.
 
     Attributes:
-        masks: its own, or those that the reference makes of the last that it shows; none where that cannot be.
+        masks: its own, or those that the reference makes of the last that it shows; none where that cannot be, or they are NaN.
         source: a note of it.
         lacking: why there are none.
     """
@@ -161,12 +161,13 @@ class _Final(NamedTuple):
 
 
 def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> _Final:
+    none = np.zeros((0, *reference.case.size), bool)
     if "masks" in candidate:
-        return _Final(binary(candidate["masks"], reference.case.size))
+        lacking = undefined(candidate["masks"])
+        return _Final(none, lacking=lacking) if lacking else _Final(binary(candidate["masks"], reference.case.size))
     shown = aligned(narrowed(reference.truth, candidate)[0], candidate)
     last = next((name for name in ("low_res_masks", "image_encoder", "input_image") if name in candidate), "")
     if last and last not in shown:
-        none = np.zeros((0, *reference.case.size), bool)
         return _Final(none, lacking=f"none can be made, as its {last} is of another shape or not finite")
     if last == "low_res_masks":
         return _Final(_postprocessed(shown[last], reference), POSTPROCESSED)

@@ -8,9 +8,12 @@ from verify.mistaken import reference, run, tiny
 
 from refsam.figures import rms
 from refsam.mask_difference import boundary_distance, grow, mask_difference
+from refsam.pytest_plugin import Shown
 from refsam.transforms import postprocess_logits, resized_size
+from refsam.verify import verify
 from refsam.verify.masks import binary
 from refsam.verify.pipeline import Pipeline
+from refsam.verify.report.text import plain_text
 from refsam.verify.verdict import judge
 
 pytestmark = pytest.mark.core
@@ -73,6 +76,26 @@ def test_masks_of_another_count_or_size_do_not_hold() -> None:
         assert verdict.report.first == "masks"
         assert verdict.explanations == ()
         assert f"masks of the port: {shape}; the reference has 3 of (98, 150)" in str(verdict)
+
+
+def test_masks_with_nan_do_not_hold() -> None:
+    """NaN is above nothing, so outside of a mask it would pass for the background."""
+    made = reference("points")
+    shown = run(Pipeline(), made.case, tiny())
+    masks = np.where(np.asarray(shown["masks"]), np.float32(1), np.float32(-1))
+    masks[0, 1, :9, :7] = np.where(masks[0, 1, :9, :7] < 0, np.nan, 1)
+    count = np.count_nonzero(np.isnan(masks))
+    said = f"masks of the port: {count} of their {masks.size} values are NaN"
+    assert count
+    for given in ({"masks": masks}, {"low_res_masks": shown["low_res_masks"], "masks": masks}):
+        verdict = judge(made, given)
+        assert verdict.report.first == "masks"
+        assert verdict.explanations == ()
+        assert said in str(verdict)
+        (found,) = verify(Shown(given, "mine"), tiny(), [made.case], cached=False)
+        assert found.verdict.report.first == "masks"
+        assert [mask.misfit for mask in found.masks] == [said.removeprefix("masks of the port: ")]
+        assert plain_text(found).count(said) == 2
 
 
 def test_a_single_mask_is_held_against_the_nearest() -> None:

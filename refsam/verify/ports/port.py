@@ -15,7 +15,7 @@ from refsam import transforms
 from refsam.errors import InputError, RefsamError
 from refsam.types import Array
 from refsam.verify.groups import OTHER, group_of
-from refsam.verify.masks import masks_first
+from refsam.verify.masks import masks_first, undefined
 from refsam.verify.reference import Case
 
 PREPROCESSED = "preprocessing: the reference's; the port was given input_image"
@@ -222,14 +222,15 @@ def _place(error: Exception) -> str:
 
 
 def arrays(given: Mapping[str, Any]) -> dict[str, Array]:
-    """Stages as arrays of numbers; masks (logits, levels or booleans) as booleans. Raises InputError for anything else."""
+    """Stages as arrays of numbers; masks (logits, levels or booleans) as booleans, but for those with NaN, which are left as
+    they are, to be told from masks. Raises InputError for anything else."""
     found = {}
     for name, value in given.items():
         with running(f"the port's {name!r}, read as an array,"):
             array = _array(value)
         if not isinstance(name, str) or array.dtype.kind not in "biuf":
             raise InputError(f"the port's {name!r} is of dtype {array.dtype}; stages are arrays of numbers by name")
-        found[name] = array > 0 if name == "masks" else array
+        found[name] = array > 0 if name == "masks" and not undefined(array) else array
     return found
 
 
