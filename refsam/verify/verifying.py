@@ -99,6 +99,7 @@ def verify(
             *renames,
             *chosen,
             *coarser,
+            *_not_shown(stages, own),
             *([source] if source else []),
             *_nearest(masks, ends, reference.truth["iou_predictions"]),
         )
@@ -112,6 +113,13 @@ def _asked_for(port: Port, own: Sequence[str], wanted: Sequence[str]) -> list[st
     if handed and not judged:
         raise InputError(f"{' and '.join(handed)}: handed to the port, and not judged; of its own it shows {', '.join(own[:5])}")
     return judged
+
+
+def _not_shown(stages: str | None, own: Sequence[str]) -> Iterator[str]:
+    """That nothing was judged of what a pattern asks for, where other patterns have stages that the port shows."""
+    for pattern in () if stages is None else Trace(stages).patterns:
+        if not any(Trace(pattern).wants(name) for name in own):
+            yield f"stages: of its own the port shows none like {pattern!r}; none was judged"
 
 
 def _coarser(reference: Reference, candidate: Mapping[str, Array], verdict: Verdict, cached: bool) -> Iterator[str]:

@@ -146,6 +146,16 @@ def test_only_the_stages_that_are_asked_for_are_judged() -> None:
         outcome(port, stages="image_encoder")
 
 
+def test_stages_that_are_asked_for_and_not_shown_are_said() -> None:
+    """It holds by the others, and nobody would know."""
+    found = outcome(encoder, Case(CASE.image), stages="input_*,image_encoder,low_res_masks,iou*")
+    assert found
+    said = "stages: of its own the port shows none like {!r}; none was judged"
+    assert [note for note in found.notes if note.startswith("stages:")] == [
+        said.format(name) for name in ("input_*", "low_res_masks", "iou*")
+    ]
+
+
 @pytest.mark.parametrize("three", [True, False])
 def test_of_all_four_masks_those_that_the_prompt_asks_for_are_taken(three: bool) -> None:
     def port(image: np.ndarray, **prompts: Any) -> dict[str, np.ndarray]:
