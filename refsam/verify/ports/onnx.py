@@ -27,6 +27,7 @@ Layout: TypeAlias = Literal["upstream", "samexporter"]
 
 RESIZED = "preprocessing: resizing is the reference's; the encoder normalises and pads"
 ENCODED = "image_encoder: the reference's, in float32; there is no encoder file"
+SIZELESS = "masks: the decoder is not told the picture's size, and gives them at {} x {}; not judged"
 CHOOSES = 3
 """Points from which upstream's `select_masks` takes the single mask; corners of a box and the padding point count."""
 UPPER_LEFT, LOWER_RIGHT = 2, 3
@@ -149,6 +150,7 @@ class OnnxPort:
     def run(self, case: Case, stages: Collection[str]) -> Mapping[str, Array]:  # noqa: ARG002 - a file shows its outputs
         """Encode and decode. Raises InputError where the files cannot answer such a prompt, or fail."""
         found = self._encode(case)
+        self.notes = tuple(self._notes())
         if self.decoder is not None:
             found |= self._decode(self.decoder, found["image_encoder"], case)
         return arrays(found)
@@ -182,6 +184,8 @@ class OnnxPort:
             raise InputError(f"{decoder.path} has no input mask_input, and the prompt has one; leave it out of the case")
         results = decoder.run({name: value for name, value in feeds.items() if name in decoder.inputs})
         wanted = {name: results[name] for name in ("low_res_masks", "iou_predictions", "masks") if name in results}
+        if "orig_im_size" not in decoder.inputs and "masks" in wanted and wanted["masks"].shape[-2:] != case.size:
+            self.notes += (SIZELESS.format(*wanted.pop("masks").shape[-2:]),)
         return self._chosen(decoder, wanted, case, len(labels[0]))
 
     def _points(self, case: Case) -> tuple[Float[Array, "1 N 2"], Float[Array, "1 N"]]:

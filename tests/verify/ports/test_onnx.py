@@ -122,6 +122,22 @@ def test_an_encoder_that_takes_pixels_is_given_the_resized_picture() -> None:
     assert port.notes == ("preprocessing: resizing is the reference's; the encoder normalises and pads",)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_masks_of_a_decoder_that_is_not_told_the_pictures_size_are_not_judged(told: bool) -> None:
+    """They cannot be of that size; those of one that is told have to be."""
+    inputs = {"image_embeddings": 4, "point_coords": 3, "point_labels": 2, "mask_input": 4, "has_mask_input": 1}
+    inputs |= {"orig_im_size": 1} if told else {}
+    answers = {"masks": np.ones((1, 4, 64, 64)), "iou_predictions": np.ones((1, 4)), "low_res_masks": np.ones((1, 4, 16, 16))}
+    decoder = graph({name: (np.float32, [None] * axes) for name, axes in inputs.items()}, answers)
+    port = OnnxPort(None, decoder, model())
+    shown = port.run(CASES["points"], ())
+    assert ("masks" in shown) is told
+    said = "masks: the decoder is not told the picture's size, and gives them at 64 x 64; not judged"
+    assert port.notes.count(said) == (0 if told else 1)
+    port.run(CASES["points"], ())
+    assert port.notes.count(said) == (0 if told else 1)
+
+
 def test_halves_declare_fp16() -> None:
     encoder = graph({"x": (np.float16, [1, 3, 64, 64])}, {"y": np.zeros((1, 32, 4, 4), np.float16)})._replace(halves=True)
     port = OnnxPort(encoder, None, model())
