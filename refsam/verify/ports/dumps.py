@@ -239,7 +239,7 @@ def _raw(manifest: Path, entry: Mapping[str, Any], file: Path) -> Array:
     dtype, shape = entry.get("dtype"), entry.get("shape")
     if dtype not in RAW_TYPES:
         raise InputError(f"{manifest}: {file.name} is of dtype {dtype!r}; one of {', '.join(RAW_TYPES)} is needed")
-    if not isinstance(shape, list) or not all(type(n) is int and 0 < n < 1 << 40 for n in shape):
+    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
         raise InputError(f"{manifest}: {file.name} has the shape {shape!r}; a list of lengths is needed")
     kind = np.dtype("<u2" if dtype == BF16 else dtype).newbyteorder("<")
     wanted = math.prod(shape) * kind.itemsize

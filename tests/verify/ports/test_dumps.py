@@ -72,6 +72,17 @@ def test_every_kind_of_file_says_the_same(write: Callable[..., Path], stages: di
     assert found.notes == ()
 
 
+def test_a_prompt_without_points_has_no_tokens(tmp_path: Path) -> None:
+    """A raw file of nothing, of a shape with a length of 0."""
+    case = Case(CASE.image, {"mask_input": np.ones((1, TINY.mask_size, TINY.mask_size))})
+    sparse = "prompt_encoder.sparse_prompt_embeddings"
+    stages = refsam.trace(MobileSam(tiny().scope.weights, TINY), case.image, stages=f"{sparse},low_res_masks", **case.prompts)
+    assert stages[sparse].size == 0
+    (found,) = verify(open_port(write_raw(tmp_path / "dumps", dict(stages)), model=tiny()), tiny(), [case], cached=False)
+    assert found
+    assert set(found.candidate) == {sparse, "low_res_masks"}
+
+
 def test_a_trace_is_a_dump_that_knows_its_picture(tmp_path: Path) -> None:
     model = MobileSam(tiny().scope.weights, TINY)
     refsam.trace(model, CASE.image, stages="image_encoder,low_res_masks", **CASE.prompts).save(tmp_path / "t.safetensors")
