@@ -65,11 +65,14 @@ class Settings:
         def placed(word: str) -> str:
             return str(folder / word) if (folder / word).exists() else word
 
+        def weights_file(name: str) -> str:  # a folder of a name that weights have, such as upstream's package, is not meant
+            return str(folder / name) if (folder / name).is_file() else name
+
         def several(name: str) -> list[str]:
             return given[name] if given[name] else [placed(word) for word in ini[name]]
 
         report = given["report"] or (ini["report"] and folder / ini["report"])
-        weights = given["weights"] or (placed(ini["weights"]) if ini["weights"] else os.environ.get(WEIGHTS_VARIABLE, ""))
+        weights = given["weights"] or (weights_file(ini["weights"]) if ini["weights"] else os.environ.get(WEIGHTS_VARIABLE, ""))
         return cls(
             tuple(several("port")),
             weights,

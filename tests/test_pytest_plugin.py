@@ -7,6 +7,9 @@ import pytest
 from PIL import Image
 from verify.mistaken import picture
 
+from _refsam_pytest import OPTIONS
+from refsam.pytest_plugin import Settings
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
@@ -298,6 +301,15 @@ def test_a_report_that_cannot_be_written_is_known_before_any_test(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([words])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def test_a_folder_is_not_taken_for_weights_of_its_name(tmp_path: Path) -> None:
+    """As upstream's package mobile_sam beside the ini file; a file of the name is meant."""
+    given, ini = {name: None for name, *_ in OPTIONS}, {name: [] if several else "" for name, *_, several in OPTIONS}
+    (tmp_path / "mobile_sam").mkdir()
+    (tmp_path / "own.safetensors").touch()
+    for name, found in (("mobile_sam", "mobile_sam"), ("own.safetensors", str(tmp_path / "own.safetensors"))):
+        assert Settings.of(given, {**ini, "weights": name}, tmp_path / "pytest.ini").weights == found
 
 
 def test_names_in_the_ini_file_stand_on_lines_of_their_own_as_they_are(suite: pytest.Pytester) -> None:
