@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from refsam.verify.ports.port import arrays, precision_of_types, telling, type_n
 from refsam.verify.reference import in_float64
 from refsam.verify.report import Record, record, render_text, to_html, to_json
 from refsam.verify.steps import all_stages, default_stages, matching
+from refsam.verify.words import missing_in_words
 
 REPORT_FILES = ("report.html", "report.json", "report.txt")
 NO_WEIGHTS = (
@@ -166,6 +168,8 @@ class Session:
 
     def _verified(self, port: Port, case: Case, precision: str | None, stages: str | None) -> Outcome:
         made = next(verify(port, self.model, [case], precision=precision, stages=stages))
+        if made.verdict.report.missing:  # of a test that passes nobody reads the report
+            warnings.warn(f"refsam: {missing_in_words(made.verdict.report.missing)}", stacklevel=2)
         if self.settings.report is not None:
             self._keep([record(made)])
         return made

@@ -215,6 +215,24 @@ def test_stages_of_the_test_are_read_as_those_of_other_ports(suite: pytest.Pytes
     run(suite).assert_outcomes(passed=1)
 
 
+def test_names_that_are_no_stages_are_a_warning(suite: pytest.Pytester) -> None:
+    """It holds by the others, and a test that passes shows no report."""
+    suite.makepyfile(
+        """
+        import pytest
+        import refsam
+
+        def test_mine(refsam_case, refsam_compare, refsam_model):
+            mine = refsam.trace(refsam_model, refsam_case.image, stages="image_encoder,low_res_masks", **refsam_case.prompts)
+            assert refsam_compare(mine)
+            misspelt = {"image_encoder": mine["image_encoder"], "low_res_mask": -mine["low_res_masks"]}
+            with pytest.warns(UserWarning, match="1 names of the port are no stages that were compared: 'low_res_mask'"):
+                assert refsam_compare(misspelt)
+        """
+    )
+    run(suite).assert_outcomes(passed=1)
+
+
 def test_what_a_test_changes_in_place_is_not_the_truth(suite: pytest.Pytester) -> None:
     """The reference would be of the changed picture, and a port with this mistake would hold."""
     suite.makepyfile(

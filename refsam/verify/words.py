@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 
 from refsam.mask_difference import MaskDifference
 from refsam.printing import one_line
@@ -100,6 +101,11 @@ def others_in_words(explanation: Explanation) -> str:
     """What further hypotheses would explain alone; nothing where there are none."""
     others = (f"{name} {100 * share:.0f} %" for name, share in explanation.others)
     return f"alone they would explain: {', '.join(others)}" if explanation.others else ""
+
+
+def missing_in_words(missing: Sequence[str]) -> str:
+    """Names of a port that are no stages: misspelt, they are judged nowhere, and the port may hold by the others."""
+    return f"{len(missing)} names of the port are no stages that were compared: {', '.join(map(repr, missing[:5]))}"
 
 
 def filled(text: str, indent: str = "") -> list[str]:

@@ -8,7 +8,7 @@ from refsam.verify.comparison import CompareReport, StageResult
 from refsam.verify.outcome import Outcome
 from refsam.verify.report.entry import entry_of
 from refsam.verify.report.stage_map import strip
-from refsam.verify.words import explanation_in_words, filled, headline, in_words, mask_in_words
+from refsam.verify.words import explanation_in_words, filled, headline, in_words, mask_in_words, missing_in_words
 
 _MOST = 10  # stages that are listed
 
@@ -73,5 +73,4 @@ def _figures(result: StageResult) -> str:
 def _notes(outcome: Outcome) -> Iterator[str]:
     yield from outcome.notes
     if outcome.verdict.report.missing:
-        names = ", ".join(repr(name) for name in outcome.verdict.report.missing[:5])
-        yield f"{len(outcome.verdict.report.missing)} names of the port are no stages that were compared: {names}"
+        yield missing_in_words(outcome.verdict.report.missing)
