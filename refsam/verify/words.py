@@ -40,7 +40,8 @@ def _first_difference(report: CompareReport, port: str) -> list[str]:
     masks += [] if report.unused is None else filled(UNUSED.format(*report.unused), "  ")
     head = filled(f"{port} first differs at {report.first}")
     if report.first not in names:
-        return [*head, f"  all {len(names)} stages before it hold", *masks]
+        before = f"all {len(names)} stages before it hold" if names else "no stage was judged"
+        return [*head, f"  {before}", *masks]
     place = names.index(report.first)
     holding = sum(result.holds for result in report.stages[:place])
     before = f"{holding} before it hold" if holding == place else f"{holding} of the {place} before it hold"

@@ -92,6 +92,7 @@ def test_masks_with_nan_do_not_hold() -> None:
         assert verdict.report.first == "masks"
         assert verdict.explanations == ()
         assert said in str(verdict)
+        assert ("no stage was judged" in str(verdict)) is ("low_res_masks" not in given)
         (found,) = verify(Shown(given, "mine"), tiny(), [made.case], cached=False)
         assert found.verdict.report.first == "masks"
         assert [mask.misfit for mask in found.masks] == [said.removeprefix("masks of the port: ")]
