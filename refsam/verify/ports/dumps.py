@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refsam.errors import InputError
-from refsam.files import can_name_a_file, visible
+from refsam.files import can_name_a_file, check_regular, visible
 from refsam.formats import npz_file
 from refsam.formats.stored import decode
 from refsam.model.sam import MobileSam
@@ -204,7 +204,8 @@ def _add_manifest(found: _Dumps, folder: Path) -> set[Path]:
     entries = document.get("tensors") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f'{path} has no list "tensors" of objects with name, file, dtype and shape')
-    found.precision = precision_of(str(document["precision"])).name if "precision" in document else ""
+    precision = document.get("precision")  # null is what some serializers write where nothing is said
+    found.precision = "" if precision is None else precision_of(str(precision)).name
     files = set()
     for entry in entries:
         name, file = entry.get("name"), _inside(path, entry.get("file"))
@@ -244,13 +245,14 @@ def _raw(manifest: Path, entry: Mapping[str, Any], file: Path) -> Array:
     kind = np.dtype("<u2" if dtype == BF16 else dtype).newbyteorder("<")
     wanted = math.prod(shape) * kind.itemsize
     try:
+        check_regular(file)
         size = file.stat().st_size
-        if size != wanted:
-            raise InputError(f"{file} has {size} bytes; {dtype} {tuple(shape)} has {wanted}")
-        flat = np.fromfile(file, kind)
-        return decode(flat.tobytes(), "BF16").reshape(shape) if dtype == BF16 else flat.reshape(shape).astype(dtype, copy=False)
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
+        flat = np.fromfile(file, kind) if size == wanted else None
+    except (OSError, InputError) as error:
+        raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if flat is None:
+        raise InputError(f"{file} has {size} bytes; {dtype} {tuple(shape)} has {wanted}")
+    return decode(flat.tobytes(), "BF16").reshape(shape) if dtype == BF16 else flat.reshape(shape).astype(dtype, copy=False)
 
 
 def is_dumps(words: tuple[str, ...]) -> bool:

@@ -310,6 +310,7 @@ def test_a_pickle_inside_an_npz_is_refused(tmp_path: Path, monkeypatch: pytest.M
         ('{"tensors": [{"name": "a", "file": "a.bin", "dtype": "float32", "shape": [-1]}]}', "a list of lengths"),
         ('{"tensors": [{"name": "a", "file": "a.bin", "dtype": "float32", "shape": [3]}]}', "has 8 bytes; float32 .3,. has 12"),
         ('{"tensors": [{"name": "a", "file": "b.bin", "dtype": "float32", "shape": [2]}]}', "cannot be read"),
+        ('{"tensors": [{"name": "a", "file": ".", "dtype": "float32", "shape": [2]}]}', "cannot be read: this is a folder"),
         ('{"tensors": [{"file": "a.bin", "dtype": "float32", "shape": [2]}]}', "an entry has no name"),
         ('{"precision": "fp12", "tensors": []}', "precision is 'fp12'"),
         ('{"tensors": []}', "has no dumps"),
@@ -320,6 +321,16 @@ def test_damaged_manifests_are_refused(manifest: str, message: str, tmp_path: Pa
     (tmp_path / "a.bin").write_bytes(bytes(8))
     with pytest.raises(InputError, match=message):
         open_port(tmp_path, model=tiny()).run(CASE, ())
+
+
+def test_a_manifest_with_null_for_a_precision_declares_none(tmp_path: Path) -> None:
+    """As a serializer writes what its program has not set."""
+    folder = write_raw(tmp_path / "dumps", {"image_encoder": np.zeros(3, np.float16)})
+    document = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({"precision": None, **document}))
+    port = open_port(folder, model=tiny())
+    port.run(CASE, ())
+    assert (port.declared, port.precision) == ("", "fp16")
 
 
 @pytest.mark.parametrize("value", [np.zeros((2, 3), np.float32), np.full((1, 32, 4, 4), np.nan, np.float32)])
