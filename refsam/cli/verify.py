@@ -122,7 +122,8 @@ def verify(
         raise InputError("--resume goes on with the results of a folder, and none is named; give --out FOLDER")
     if html is not None:
         check_page(html)
-    tasks = (cases or CaseOptions()).tasks()
+    asked_of = cases or CaseOptions()
+    tasks, left_out = asked_of.tasks(), asked_of.left_out()
     (how or PortOptions()).check_several(port, [task.name for task in tasks])
     options = model or ModelOptions()
     if options.threads is None:
@@ -130,6 +131,8 @@ def verify(
     settings = {"k": k, "stages": stages, "explain": explain, "threads": options.threads}
     asked = Asked(port, how or PortOptions(), options, precision, settings)
     results = None if out is None else Results(out, _identity(asked), resume)
+    if left_out:
+        print(f"refsam: {printable(left_out)}", file=sys.stderr)
     records = _collect(asked, tasks, results, jobs, show=not as_json and len(tasks) > 1)
     if as_json:
         print_json(to_json(records))

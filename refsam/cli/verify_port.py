@@ -76,6 +76,14 @@ class CaseOptions:
             raise InputError(f"two results would be named {repeated}, after picture and prompt; name one of them otherwise")
         return found
 
+    def left_out(self) -> str:
+        """That entries of --prompts are asked of no picture, since others are named after pictures; "" where none is."""
+        entries, paths = [] if self.prompts is None else read_prompts(self.prompts), self._paths()
+        left = [entry.name or "without a name" for entry in entries if not any(_is_of(entry, path) for path in paths)]
+        if len(left) in (0, len(entries)):
+            return ""
+        return f"{len(left)} of {len(entries)} entries of {self.prompts} are named after no picture here and not asked: {left[0]}"
+
     def _paths(self) -> list[Path]:
         paths = list(self.image or [])
         if self.images is not None:

@@ -247,6 +247,16 @@ def test_prompts_go_to_pictures_by_name(run, folder):
     assert "p.json has no entry named picture, and others are named after pictures" in run(*refused_file)[2]
 
 
+def test_prompts_that_are_of_no_picture_are_said(run, folder):
+    """One that happens to have a picture's name makes the others those of pictures that are not there."""
+    photographs(1)
+    Path("p.json").write_text(json.dumps([{"name": "0", "points": [[3, 4]]}, {"name": "cup", "box": [1, 2, 30, 20]}]))
+    code, out, err = run("verify", "fast", "--images", "photos", "--prompts", "p.json", "--json")
+    assert code == 0
+    assert [entry["picture"]["name"] for entry in json.loads(out)["outcomes"]] == ["0"]
+    assert err == "refsam: 1 of 2 entries of p.json are named after no picture here and not asked: cup\n"
+
+
 def verified(run, *tokens: str) -> dict[str, dict]:
     """The entries of a run whose cases all hold, by the cases' names."""
     code, out, _ = run("verify", "fast", *tokens, "--json")
