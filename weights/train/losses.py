@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FOCAL_WEIGHT = 20.0
+SINGLE_WEIGHT = 2.0  # of the mask that answers boxes and corrections, beside a click's three; 1 up to B in README.md
 RANKING_WEIGHT = 3.0  # the squared error of the predicted IoU is small, and decides which mask a user sees first
 CHOICE_WEIGHT, SHARPNESS = 1.0, 20.0  # of the IoU lost by the choice; how much surer of a mask by a predicted IoU 1 greater
 LOSER_WEIGHT = 0.05  # masks without a target keep a weak pull to their nearest one, so that none of them dies
@@ -96,4 +97,4 @@ def sam_loss(logits: Tensor, iou: Tensor, targets: Tensor, legal: Tensor, level:
     first = true_iou[n, 1 + iou[:, 1:].argmax(-1)].mean()
     log = torch.stack([single, several, ranking, first, true_iou[:, 0].mean()]).detach()
     choice = choice_loss(iou[:, 1:], true_iou[:, 1:])
-    return single + several + RANKING_WEIGHT * ranking + CHOICE_WEIGHT * choice, log
+    return SINGLE_WEIGHT * single + several + RANKING_WEIGHT * ranking + CHOICE_WEIGHT * choice, log
