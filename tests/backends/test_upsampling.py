@@ -86,9 +86,16 @@ def test_any_cut(height, width, strip, rows, columns):
 
 @pytest.mark.core
 @pytest.mark.parametrize("make", [noise, blobs])
-@pytest.mark.parametrize("original", [(48, 64), (700, 1100), (1100, 701), (3, 3000), (3000, 1), (1, 1), (64, 64)])
+@pytest.mark.parametrize("original", [(48, 64), (700, 1100), (1100, 701), (3, 3000), (3000, 1), (1, 1), (64, 64), (40_000, 2)])
 def test_large_small_long_and_of_the_frames_own_size(original, make):
     check(make(), original)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("original", [(1_000_000, 1), (1, 1_000_000)])
+def test_a_long_picture_is_not_cut_into_ever_more_parts(original):
+    cut = upsampling.layout(SIDE, IMAGE_SIZE, transforms.resized_size(original, IMAGE_SIZE), original)
+    assert max(len(cut.strips), len(cut.columns)) <= upsampling.PARTS
 
 
 def test_mobile_sams_own_sizes():

@@ -28,6 +28,9 @@ BAND = 128
 ROWS, COLUMNS = 64, 512
 """Of a tile at most. OpenBLAS multiplies without repacking, five times as fast here, up to a million products at once."""
 
+PARTS = 256
+"""Along a side at most, unless strips would be too large: of a picture of 1,000,000 x 1 pixels, 64 rows are too little work."""
+
 WIDE = 1 << 24
 """Logits as wide as the picture that stand in memory at once (64 MiB) where many masks are only counted."""
 
@@ -125,9 +128,10 @@ def _are_finite(logits: Float[Array, "B M L L"]) -> bool:
 def layout(mask_size: int, image_size: int, input_size: Size, original_size: Size) -> Layout:
     """Made once for a picture's size, and shared by the masks of all its prompts."""
     height, width = original_size
-    rows = max(min(STRIP // width, ROWS), 1)
+    rows = max(min(STRIP // width, max(ROWS, -(-height // PARTS))), 1)
+    band = max(BAND, -(-width // PARTS))
     strips = _bands(mask_size, image_size, input_size[0], height, [*range(0, height, rows), height])
-    columns = _bands(mask_size, image_size, input_size[1], width, [*range(0, width, BAND), width])
+    columns = _bands(mask_size, image_size, input_size[1], width, [*range(0, width, band), width])
     number = -(-width // COLUMNS)
     each, rest = divmod(width, number)
     ends = [each * n for n in range(number + 1)] + ([width] if rest else [])
