@@ -65,13 +65,13 @@ def local_errors(
     segments = [*_encoder_segments(reference, candidate), Segment(_prediction)]
     floor = precision_of(precision).unit
 
+    @np.errstate(all="ignore")  # float16 may overflow, and each thread has settings of its own
     def measure(segment: "Segment") -> dict[str, LocalError]:
         found = _known(segment, reference, candidate, precision) or _quickly(segment, reference, candidate, precision, quick)
         if found is not None:
             return found
         rounded, exact = _Feed(reference, candidate), _Feed(reference, candidate)
-        with np.errstate(all="ignore"):  # float16 may overflow
-            segment.run(_forced(precise, rounded), rounded)
+        segment.run(_forced(precise, rounded), rounded)
         segment.run(_forced(reference.model, exact), exact)
         truths, coarse = (narrowed(feed.computed, candidate)[0] for feed in (exact, rounded))
         return {

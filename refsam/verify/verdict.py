@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from refsam.errors import InputError
 from refsam.model.sam import MobileSam
 from refsam.types import Array
@@ -41,6 +43,7 @@ class Verdict:
         return {**self.report.to_dict(), "explanations": found}
 
 
+@np.errstate(all="ignore")  # a port may show anything: infinities are judged, not warned of
 def judge(
     reference: Reference,
     candidate: Mapping[str, Array],

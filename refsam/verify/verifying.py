@@ -168,6 +168,7 @@ class _Final(NamedTuple):
     lacking: str = ""
 
 
+@np.errstate(all="ignore")  # as in `judge`
 def _final_masks(candidate: Mapping[str, Array], reference: Reference, quick: MobileSam) -> _Final:
     none = np.zeros((0, *reference.case.size), bool)
     if "masks" in candidate:

@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import Future
 
+import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
@@ -58,6 +59,18 @@ def test_an_error_stops_the_rest_and_is_raised_when_nothing_runs_any_more(thread
     assert sorted([*done, 3]) == sorted(running)
     assert len(running) < 10_000
     workers.map(task, [(0,)])  # and the workers are as good as new
+
+
+def test_all_threads_warn_of_what_the_caller_is_warned_of() -> None:
+    together, seen = threading.Barrier(3), []
+
+    def task(_: Scratch) -> None:
+        seen.append(np.geterr()["over"])
+        together.wait(60)
+
+    with np.errstate(over="ignore"):
+        Workers(3).map(task, [()] * 3)
+    assert seen == ["ignore"] * 3
 
 
 def test_an_error_in_another_thread_comes_out_too() -> None:

@@ -50,6 +50,17 @@ def test_backends_hold(backend: str, prompt: str) -> None:
     assert {"input_image", "image_encoder", "low_res_masks", "masks"} <= set(found.candidate)
 
 
+def test_numbers_next_to_infinity_are_judged_and_not_warned_of() -> None:
+    """Tests of ports often turn warnings into errors, as these do."""
+    trace = refsam.trace(MODEL, CASE.image, **CASE.prompts)
+    huge = np.float32(1e36)
+    for first in ("image_encoder", "input_image", "prompt_encoder.sparse_prompt_embeddings"):
+        names = [first, "low_res_masks"]
+        found = outcome(lambda image, names=names, **prompts: {name: trace[name] * huge for name in names})
+        assert not found
+        assert found.verdict.report.first == first
+
+
 def test_no_more_threads_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of `refsam verify --jobs` each process has its share of the CPUs: budgets too are measured on that."""
     port, asked, create = open_port("reference", model=tiny()), [], backends.create

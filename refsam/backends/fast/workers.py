@@ -6,10 +6,10 @@ Results do not depend on the number of threads because tasks do not: which threa
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Concatenate, ParamSpec, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol
 
 import numpy as np
 
@@ -73,7 +73,7 @@ class Workers:
         asked: list[Future[None]] = []
         try:
             while self._pool and len(asked) < helpers:
-                asked.append(self._pool.submit(work, task, queue))
+                asked.append(self._pool.submit(_help, np.geterr(), task, queue))
         except RuntimeError as error:
             if "cannot schedule new futures" not in str(error):  # but that the system starts no more threads
                 raise
@@ -141,6 +141,12 @@ class _Queue:
         """Hand out nothing more."""
         with self._lock:
             self._rest = iter(())
+
+
+def _help(errors: Mapping[str, Any], task: Callable[..., None], queue: Queue) -> None:
+    """`work` on a thread of the pool, with the caller's settings of what numbers' errors are warned of: it has others."""
+    with np.errstate(**errors):
+        work(task, queue)
 
 
 def work(task: Callable[..., None], queue: Queue) -> None:
