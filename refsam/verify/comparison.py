@@ -19,7 +19,7 @@ from refsam.verify.single import narrowed
 
 K = 4.0
 """How many times its measured rounding budget a stage may be off. Programs that round at the same places differ in the order of
-their sums: clean ports need up to 2.8 (docs/evidence/oracle-clean.md; 3.5 once, with weights of before), and torch's float32
+their sums: clean ports need up to 3.1 (docs/evidence/oracle-clean.md; 3.5 once, with weights of before), and torch's float32
 error is 0.6 to 1.8 times ours (docs/evidence/parity.md).
 """
 
