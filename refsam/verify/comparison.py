@@ -120,7 +120,7 @@ class CompareReport:
         """The first stage that holds although it is not what the candidate's own inputs give, and the last one before it that
         does not hold: the candidate does not compute with that one.
 
-        Off by more than the stage is allowed: less may be rounding. Masks and scores come of the same tokens, neither of the other.
+        Off by more than the stage is allowed: less may be rounding. Masks and scores come of the same tokens.
         """
         for place, result in enumerate(self.stages):
             before = [earlier for earlier in self.stages[:place] if earlier.stage != "low_res_masks"]
