@@ -120,8 +120,9 @@ class Program:
         output is not an array."""
         for feature in (*self.inputs, *self.outputs):
             if feature.kind != "array":
+                remedy = ": convert with ct.TensorType in place of ct.ImageType" if feature.kind.startswith("image") else ""
                 raise UnsupportedOp(
-                    f"{self.path}: {feature.name!r:.80} has the type {feature.kind}; refsam runs programs on arrays"
+                    f"{self.path}: {feature.name!r:.80} has the type {feature.kind}; refsam runs programs on arrays{remedy}"
                 )
         missing: dict[str, str] = {}
         for operation in self.ops:

@@ -50,13 +50,16 @@ MODEL_KINDS = {
 }  # fmt: skip
 """What else a Core ML model can be: refsam runs programs (`mlprogram`) only."""
 
+DEFAULT_FUNCTION = 21
+"""The description's field with the name of the function that Core ML runs where none is asked for (iOS 18)."""
+
 Load = Callable[[str, int, TensorType], Array]
 """Reads a tensor from a file beside the program: (file name as the program has it, offset, type)."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a model.mlmodel says: its version, its description, its one function."""
+    """What a model.mlmodel says: its version, its description, its default function."""
 
     specification_version: int
     opset: str
@@ -73,12 +76,13 @@ def read(data: bytes, load: Load) -> Model:
     if 502 not in model:
         kind = next((name for number, name in MODEL_KINDS.items() if number in model), "not a program")
         raise PackageError(f"this Core ML model is {kind}; refsam runs ML programs (convert_to='mlprogram')")
-    functions = model.message(502).table(2)
-    if "main" not in functions:
+    functions, description = model.message(502).table(2), model.message(2)
+    name = description.text(DEFAULT_FUNCTION) or "main"
+    if name not in functions:
         some = ", ".join(sorted(functions)[:4]) or "none"
-        raise PackageError(f"the program has no function named main; it has: {some}")
-    function, description = Message(functions["main"]), model.message(2)
-    inputs, outputs = _interface(description)
+        raise PackageError(f"the program has no function named {name:.80}, its default; it has: {some:.300}")
+    function = Message(functions[name])
+    inputs, outputs = _interface(description, name)
     opset = function.text(2)
     blocks = function.table(3)
     if opset not in blocks:
@@ -96,9 +100,9 @@ def _metadata(message: Message) -> dict[str, str]:
     return {**found, **{entry.text(1): entry.text(2) for entry in message.messages(100)}}
 
 
-def _interface(description: Message) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
-    """Inputs and outputs of the function main. Where there are several functions (iOS 18), each has a description of its own."""
-    own = next((function for function in description.messages(20) if function.text(1) == "main"), None)
+def _interface(description: Message, name: str) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
+    """Inputs and outputs of this function. Where there are several functions (iOS 18), each has a description of its own."""
+    own = next((function for function in description.messages(20) if function.text(1) == name), None)
     if own is None:
         return _features(description, 1), _features(description, 10)
     return _features(own, 2), _features(own, 3)

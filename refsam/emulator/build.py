@@ -32,13 +32,19 @@ PARSED = "library.pch"
 BEGINS_WITH_LIBRARY = re.compile(r"(?:\s*#line[^\n]*)*\s*#\s*include\s*<metal_stdlib>")
 REFERENCE_TO_ARRAY = re.compile(rf"\b(?:{lint.VECTOR}|half)(?=\s*\(\s*&\s*\w+\s*\)\s*\[)")
 """The type in `thread float4 (&sums)[8]`; behind any other, `(` is a call of the constructor, which is a macro."""
+POINTER_TO_ARRAY = re.compile(
+    rf"\b(?:device|constant|threadgroup|thread)\s+(?:(?:const|volatile)\s+)*(?:{lint.VECTOR}|half)(?:\s+(?:const|volatile))*"
+    r"(?=\s*\(\s*\*\s*(?:const\s+)?\w*\s*\)\s*\[)"
+)
+"""The same in `threadgroup float4 (*rows)[8]`. The address space tells it from `float4(*p)[1]`, which calls the constructor."""
 BY_CONTENT = ("-Xclang", "-fno-pch-timestamp", "-fpch-validate-input-files-content")
 """A cache that was copied has other times; what is in the files counts."""
 FREESTANDING = ("-nostdinc", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fPIC", "-O2")
 SANITIZERS = (
     "-fsanitize=array-bounds,integer-divide-by-zero,signed-integer-overflow,float-cast-overflow",
-    "-fno-sanitize-recover=all", "-gline-tables-only",
+    "-fno-sanitize-recover=all", "-gline-tables-only", "-fstrict-flex-arrays=1",
 )  # fmt: skip
+"""An array at the end of a structure has its length, too, unless that is 1."""
 MATH = ("-nostdinc", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-O2", "-emit-llvm")
 
 
@@ -159,6 +165,7 @@ def _on_unit(folder: Path, name: str, unit: str, tools: Toolchain, *flags: str |
 def translation_unit(source: str, signatures: list[Signature]) -> str:
     """What clang gets: line numbers are those of the source."""
     declared = REFERENCE_TO_ARRAY.sub(r"\g<0> __mtl_no_call", source)
+    declared = POINTER_TO_ARRAY.sub(r"\g<0> __mtl_no_call", declared)
     return f'#line 1 "{SOURCE}"\n{declared}\n{launcher(signatures)}'
 
 

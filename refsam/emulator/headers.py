@@ -29,7 +29,7 @@ OF_AN_INTEGER = ("abs", "popcount", "clz", "ctz", "reverse_bits")
 OF_TWO_INTEGERS = ("rotate", "mulhi", "addsat", "subsat", "hadd", "rhadd")
 IN_BOTH_SPACES = (
     *ROUNDING, "fma", "fmin", "fmax", "copysign", "fract", "divide", "fdim", "ldexp", "min", "max", "min3", "max3", "median3",
-    "clamp", "mix", "saturate", "sign", "smoothstep", "step",
+    "clamp", "mix", "saturate", "sign", "smoothstep", "step", "fmin3", "fmax3", "fmedian3",
 )  # fmt: skip
 """Functions that are the same in fast:: and precise:: here."""
 RELATIONS = ("isnan", "isinf", "isfinite", "isnormal", "signbit")
@@ -93,6 +93,9 @@ def float_functions(name: str, n: int) -> Iterator[str]:
     yield f"__MTL {t} fma({t} a, {t} b, {t} c) {{ return __builtin_elementwise_fma(a, b, c); }}"
     yield f"__MTL {t} fmin({t} a, {t} b) {{ return __builtin_elementwise_min(a, b); }}"
     yield f"__MTL {t} fmax({t} a, {t} b) {{ return __builtin_elementwise_max(a, b); }}"
+    for function in ("min", "max"):
+        yield f"__MTL {t} f{function}3({t} a, {t} b, {t} c) {{ return f{function}(f{function}(a, b), c); }}"
+    yield f"__MTL {t} fmedian3({t} a, {t} b, {t} c) {{ return fmax(fmin(a, b), fmin(fmax(a, b), c)); }}"
     yield f"__MTL {t} copysign({t} a, {t} b) {{ return __builtin_elementwise_copysign(a, b); }}"
     yield f"__MTL {t} mix({t} a, {t} b, {t} c) {{ return a + (b - a) * c; }}"
     yield f"__MTL {t} divide({t} a, {t} b) {{ return a / b; }}"
@@ -108,12 +111,17 @@ def float_functions(name: str, n: int) -> Iterator[str]:
         yield f"__MTL {t} sign({t} a) {{ return a > 0 ? ({t})1 : a < 0 ? ({t})-1 : copysign(({t})0, a); }}"
         for function in RELATIONS:
             yield f"__MTL bool {function}({t} a) {{ return __builtin_{function}({'(float)' * (function == 'signbit')}a); }}"
+        yield f"__MTL bool isunordered({t} a, {t} b) {{ return isnan(a) || isnan(b); }}"
+        yield f"__MTL bool isordered({t} a, {t} b) {{ return !isunordered(a, b); }}"
         yield f"__MTL {t} ldexp({t} a, int n) {{ return ({t})__mtl_ldexp((float)a, n); }}"
         return
     for function in RELATIONS:
         values = ", ".join(f"{function}(a.{c})" for c in COMPONENTS[:n])
         yield f"__MTL bool{n} {function}({t} a) {{ return bool{n}({values}); }}"
     yield from by_component(t, n, ("fract", "sign"), ("step",))
+    for function in ("isunordered", "isordered"):
+        values = ", ".join(f"{function}(a.{c}, b.{c})" for c in COMPONENTS[:n])
+        yield f"__MTL bool{n} {function}({t} a, {t} b) {{ return bool{n}({values}); }}"
     products = " + ".join(f"a.{c} * b.{c}" for c in COMPONENTS[:n])
     yield f"__MTL {t} mix({t} a, {t} b, {name} c) {{ return a + (b - a) * c; }}"
     yield f"__MTL {name} dot({t} a, {t} b) {{ return {products}; }}"

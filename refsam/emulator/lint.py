@@ -19,6 +19,7 @@ REASONS = {
     "threadgroup": "metalcompute cannot give an argument threadgroup memory; write in the kernel: threadgroup T name[N]",
     "function_constant": "metalcompute cannot set function constants; use a template, a macro or a parameter",
     "host_name": 'it is read in instantiations without macros: template [[host_name("name")]] kernel void f<float>(...);',
+    "id": "argument buffers cannot be run; give the kernel each buffer as an argument of its own",
     "texture": "textures cannot be run; the emulator runs kernels on buffers",
     "sampler": "textures cannot be run; the emulator runs kernels on buffers",
 }
@@ -27,12 +28,18 @@ REASONS = {
 QUADS = r"quad_(?:all|any|and|x?or|sum|product|min|max|broadcast\w*|shuffle\w*|prefix_\w+|is_first|vote)"
 MISSING = {
     QUADS: "quad functions are not in the emulator; simd_shuffle_xor(x, 1) and (x, 2) reach the lanes of a quad",
-    r"simdgroup_(?:float|half|bfloat)8x8": "SIMD-group matrices are not in the emulator; use threadgroup memory",
-    r"simd_vote": "simd_vote is not in the emulator; simd_any and simd_all are",
+    r"simdgroup_(?:float|half|bfloat)8x8|simdgroup_matrix": "SIMD-group matrices are not in the emulator; use threadgroup memory",
+    r"simd_vote|simd_ballot|simd_active_threads_mask": "simd_vote is not in the emulator; simd_any and simd_all are",
+    r"simd_shuffle_(?:rotate|and_fill)_(?:up|down)": "shuffles that rotate or fill are not in the emulator; simd_shuffle is",
 }
 """Names of Metal that the emulator does not have -> what it says."""
 
-PREDEFINED = {"__METAL_VERSION__", "__METAL_MACOS__", "__LINE__", "__FILE__", "__FAST_MATH__", "__VA_ARGS__"}
+PREDEFINED = {
+    "__METAL_VERSION__", "__METAL_MACOS__", "__METAL_IOS__", "__LINE__", "__FILE__", "__FAST_MATH__", "__VA_ARGS__",
+}  # fmt: skip
+FEATURE = r"__HAVE_\w+__"
+"""Macros of Metal's library that say what a GPU has; none is defined here."""
+INLINING = re.compile(r"__attribute__\s*\(\(\s*(?:always_inline|__always_inline__|noinline|__noinline__)\s*\)\)")
 VECTOR = r"(?:float|half|u?int|u?short|u?char|u?long|bool)[234]"
 
 LINE_DIRECTIVE = "#line would hide lines from the emulator, which reads kernels by theirs: remove it"
@@ -136,8 +143,9 @@ def _attributes(text: str) -> Iterator[tuple[int, str]]:
 
 def _reserved_names(text: str) -> Iterator[tuple[int, str]]:
     """The emulator's own names, clang's builtins and OpenCL's keywords begin so."""
-    for found in re.finditer(r"\b__\w+", text):
-        if found[0] not in PREDEFINED:
+    blank = INLINING.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
+    for found in re.finditer(r"\b__\w+", blank):
+        if found[0] not in PREDEFINED and not re.fullmatch(FEATURE, found[0]):
             yield found.start(), f"the name {found[0]} is not Metal's"
 
 

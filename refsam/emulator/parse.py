@@ -7,6 +7,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from refsam.emulator.error import error
 
@@ -147,7 +148,8 @@ def _signature(text: str, match: re.Match[str], line: int) -> Signature:
     if head is None:
         raise refusal(line, "a kernel is written `kernel void name(`")
     end = closing(text, head.end(), line)
-    arguments = tuple(_argument(part, line, head[1]) for part in split(text[head.end() : end]) if part.strip())
+    parts = [part for part in split(text[head.end() : end]) if part.strip()]
+    arguments = tuple(_argument(part, line, head[1]) for part in _with_slots(parts))
     _refuse_double_slots(arguments, line, head[1])
     _refuse_what_does_not_agree(arguments, line, head[1])
     begin = max(text.rfind(";", 0, match.start()), text.rfind("}", 0, match.start())) + 1
@@ -184,6 +186,15 @@ def split(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def _with_slots(parts: list[str]) -> list[str]:
+    """Arguments with the buffer slots that Metal gives where the kernel names none: 0, 1, 2 ... in their order."""
+    if any(re.search(r"\[\[\s*buffer\b", part) for part in parts):
+        return parts
+    slots = count()
+    bare = r"[^\[\]]*\b(?:device|constant)\b[^\[\]]*[*&][^\[\]]*\w\s*"
+    return [f"{part.rstrip()} [[buffer({next(slots)})]]" if re.fullmatch(bare, part) else part for part in parts]
+
+
 def _argument(text: str, line: int, kernel: str) -> Argument:
     found = re.fullmatch(r"\s*(.*?)(\w+)\s*\[\[\s*(\w+)\s*(?:\(\s*(\w+)\s*\))?\s*\]\]\s*", text, re.DOTALL)
     shown = " ".join(text.split())
@@ -202,7 +213,7 @@ def _argument(text: str, line: int, kernel: str) -> Argument:
 
 def _slot(kind: str, shown: str, number: str | None, line: int) -> int:
     if number is None or not number.isdigit() or int(number) >= MAX_BUFFERS:
-        raise refusal(line, f"`{shown}`: buffer slots are numbers from 0 to {MAX_BUFFERS - 1}")
+        raise refusal(line, f"`{shown}`: buffer slots are numbers from 0 to {MAX_BUFFERS - 1}; write no name or macro for one")
     if not re.search(r"\b(device|constant)\b", kind) or not kind.endswith(("*", "&")):
         raise refusal(line, f"`{shown}`: a buffer is a pointer or reference in address space device or constant")
     return int(number)

@@ -118,10 +118,14 @@ class CompareReport:
     @property
     def unused(self) -> tuple[str, str] | None:
         """The first stage that holds although it is not what the candidate's own inputs give, and the last one before it that
-        does not hold: the candidate does not compute with that one."""
+        does not hold: the candidate does not compute with that one.
+
+        Off by more than the stage is allowed: less may be rounding. Masks and scores come of the same tokens.
+        """
         for place, result in enumerate(self.stages):
-            failing = [before.stage for before in self.stages[:place] if not before.holds]
-            if failing and result.holds and result.off_its_inputs:
+            before = [earlier for earlier in self.stages[:place] if earlier.stage != "low_res_masks"]
+            failing = [earlier.stage for earlier in before if not earlier.holds]
+            if failing and result.local is not None and result.holds and result.local.error > result.k * result.budget:
                 return result.stage, failing[-1]
         return None
 

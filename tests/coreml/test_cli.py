@@ -116,6 +116,6 @@ def test_a_package_with_an_image_as_input_is_described(folder: Path, packages: P
     assert code == 0
     assert "image: image of RGB (768, 1024)" in out
     assert "refsam cannot run it" in out
-    assert "'image' has the type image of RGB; refsam runs programs on arrays" in out
+    assert "'image' has the type image of RGB; refsam runs programs on arrays: convert with ct.TensorType" in out
     with pytest.raises(UnsupportedOp, match="has the type image of RGB"):
         coreml.load(path).run(case("ImageEncoder", 1))

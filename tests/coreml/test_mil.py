@@ -180,20 +180,38 @@ def test_inputs_that_their_type_cannot_hold_are_refused(value: float) -> None:
         program.run({"x": np.array([value])})
 
 
-def test_of_several_functions_main_is_described_and_run(packages: Path, tmp_path: Path) -> None:
-    """coremltools' `save_multifunction` (iOS 18) gives each function a description of its own, and the model none."""
-    path = Path(shutil.copytree(packages / "PromptEncoder.iOS18.fp16.mlpackage", tmp_path / "several.mlpackage"))
-    single, tree = coreml.load(path), fuzz_structure.tree_of(path)
-    description = next(entry for entry in tree if entry[0] == 2)
-    described = [[{1: 2, 10: 3}[number], feature] for number, feature in description[1] if number in (1, 10)]
-    functions = [[20, [[1, b"other"]]], [20, [[1, b"main"], *described]], [21, b"other"]]
-    description[1] = functions + [entry for entry in description[1] if entry[0] not in (1, 10)]
+def of_functions(path: Path, own: str, default: str) -> Path:
+    """As coremltools' `save_multifunction` (iOS 18) writes it: each function has a description of its own, and the model none.
+    This package's has the name `own`; there is another, without a body."""
+    tree = fuzz_structure.tree_of(path)
+    description, program = (next(entry for entry in tree if entry[0] == number)[1] for number in (2, 502))
+    described = [[{1: 2, 10: 3}[number], feature] for number, feature in description if number in (1, 10)]
+    kept = [entry for entry in description if entry[0] not in (1, 10)]
+    other = [[20, [[1, b"other"]]], [20, [[1, own.encode()], *described]], [21, default.encode()]]
+    description[:] = other + kept
+    body = next(entry for entry in program if entry[0] == 2)[1]
+    next(entry for entry in body if entry[0] == 1)[1] = own.encode()
+    program.append([2, [[1, b"other"], [2, []]]])
     fuzz_structure.model_of(path).write_bytes(fuzz_structure.written(tree))
-    several = coreml.load(path)
+    return path
+
+
+@pytest.mark.parametrize(("own", "default"), [("main", ""), ("main", "main"), ("decode", "decode")])
+def test_of_several_functions_the_default_is_described_and_run(packages: Path, tmp_path: Path, own: str, default: str) -> None:
+    """The one that Core ML runs where none is asked for; `main` where the package says nothing."""
+    path = Path(shutil.copytree(packages / "PromptEncoder.iOS18.fp16.mlpackage", tmp_path / "several.mlpackage"))
+    single, several = coreml.load(path), coreml.load(of_functions(path, own, default))
     assert (several.inputs, several.outputs) == (single.inputs, single.outputs)
     given = case("PromptEncoder", 1)
-    for name, x in single.run(given).items():
-        np.testing.assert_array_equal(several.run(given)[name], x)
+    expected = single.run(given)
+    for name, x in several.run(given).items():
+        np.testing.assert_array_equal(expected[name], x)
+
+
+def test_a_default_function_that_is_not_there_is_said(packages: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(packages / "PromptEncoder.iOS18.fp16.mlpackage", tmp_path / "several.mlpackage"))
+    with pytest.raises(PackageError, match="no function named encode, its default; it has: decode, other"):
+        coreml.load(of_functions(path, "decode", "encode"))
 
 
 def test_an_unknown_operation_says_its_name_its_place_and_what_there_is(packages: Path) -> None:

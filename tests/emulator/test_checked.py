@@ -33,6 +33,37 @@ def test_a_fault_is_caught_and_named(name: str) -> None:
     assert text in message
 
 
+ARRAYS_AT_AN_END = {
+    "structure": "Weights w; w.v[t % 4] = 1; y[t] = w.v[t];",
+    "array": "array<float, 4> w; w[t % 4] = 1; y[t] = w[t];",
+    "matrix": "float4x2 w = float4x2(float2(1), float2(2), float2(3), float2(4)); y[t] = w[t].x;",
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS_AT_AN_END)
+def test_an_index_beyond_an_array_that_ends_a_structure_is_caught(name: str) -> None:
+    source = HEAD + (
+        "struct Weights { uint n; float v[4]; };\n"
+        "kernel void k(device float *y [[buffer(0)]], uint t [[thread_index_in_threadgroup]]) {\n"
+        f"    {ARRAYS_AT_AN_END[name]}\n}}"
+    )
+    device = emulator.Device(checked=True, group_size=32)
+    with pytest.raises(emulator.error, match=r"program_source:5(:\d+)?: error: kernel 'k', group 0, thread 4: array index 4 out"):
+        device.kernel(source).function("k")(32, device.buffer(128))
+
+
+def test_a_structure_that_ends_in_an_array_of_one_is_a_head_of_more() -> None:
+    source = HEAD + (
+        "struct Weights { uint n; float v[1]; };\n"
+        "kernel void k(device float *y [[buffer(0)]], constant Weights &w [[buffer(1)]], "
+        "uint t [[thread_index_in_threadgroup]]) { y[t] = w.v[t]; }"
+    )
+    device = emulator.Device(checked=True, group_size=32)
+    y = device.buffer(128)
+    device.kernel(source).function("k")(32, y, np.arange(33, dtype=np.float32))
+    np.testing.assert_array_equal(np.frombuffer(y, np.float32), np.arange(1, 33))
+
+
 @pytest.mark.parametrize("name", ["no_second_barrier", "same_element", "early_return", "uninitialised", "write_outside"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_fault_is_caught_in_any_order_and_width(name: str, seed: int) -> None:

@@ -229,3 +229,21 @@ except KeyboardInterrupt:
 def test_ctrl_c_ends_a_run_and_not_python() -> None:
     ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (0, "interrupted\n"), ended.stderr
+
+
+WITHOUT_SLOTS = (
+    HEAD
+    + """
+kernel void add_arrays(device const float* a, device const float* b, device float* result, constant float &scale,
+                       uint index [[thread_position_in_grid]]) {
+    result[index] = scale * (a[index] + b[index]);
+}
+"""
+)
+
+
+def test_buffers_without_attributes_have_the_slots_of_their_order() -> None:
+    device = mc.Device(group_size=32, threads=1)
+    a, result = np.arange(32, dtype=np.float32), device.buffer(128)
+    device.kernel(WITHOUT_SLOTS).function("add_arrays")(32, a, 2 * a, result, np.float32(0.5))
+    np.testing.assert_array_equal(np.frombuffer(result, np.float32), 1.5 * a)

@@ -111,6 +111,56 @@ def test_the_edges_of_atan2_and_fmod() -> None:
     np.testing.assert_array_equal(edges["fmod(5.0f, a)"][[0, 4, 7, 8, 9]], [nan, 5.0, 0.0, nan, 0.0])
 
 
+HALVES = (
+    HEAD
+    + """
+kernel void k(device const half *x [[buffer(0)]], device half *y [[buffer(1)]], constant uint &n [[buffer(2)]],
+              uint i [[thread_position_in_grid]]) {
+    if (i >= n) return;
+    y[i] = fma(x[i], x[(i + 1) % n], x[(i + 2) % n]);
+    y[n + i] = fmod(x[i], x[(i + 1) % n]);
+    y[2 * n + i] = fma(half2(x[i]), half2(1), half2(0)).y;
+}
+"""
+)
+
+
+@MODES
+def test_fma_and_fmod_of_halves_round_once(options: dict[str, Any]) -> None:
+    """Compilers go through double for them, and the CPU has no instruction from there to half."""
+    bits = np.random.default_rng(6).integers(0, 2**16, 4000).astype(np.uint16)
+    x = np.concatenate([bits.view(np.float16), np.float16([65504, 1, 16, np.inf, 0, -0.0, 6e-8, 0.5, 3e-8, -6e-8])])
+    device = mc.Device(group_size=64, fast_math=False, flush_denormals=False, threads=1, **options)
+    y = device.buffer(3 * x.nbytes)
+    device.kernel(HALVES).function("k")(x.size, x, y, np.uint32(x.size))
+    found = np.frombuffer(y, np.float16).reshape(3, -1)
+    wide, one, two = (np.roll(x, -step).astype(np.float64) for step in range(3))
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found[0], (wide * one + two).astype(np.float16))
+        np.testing.assert_array_equal(found[1], np.fmod(wide, one).astype(np.float16))
+    np.testing.assert_array_equal(found[2], x)
+
+
+def test_limits_and_what_nan_is_to_functions_of_two_and_three() -> None:
+    expected = {
+        "numeric_limits<float>::lowest() + metal::numeric_limits<float>::max()": 0.0,
+        "float(numeric_limits<half>::max() / numeric_limits<half>::lowest())": -1.0,
+        "float(numeric_limits<half>::epsilon()) + 1.0f / numeric_limits<float>::infinity()": 2.0**-10,
+        "numeric_limits<float>::min() / FLT_MIN + numeric_limits<float>::epsilon()": 1 + 2.0**-23,
+        "float(numeric_limits<char>::lowest()) + float(numeric_limits<uchar>::max())": 127.0,
+        "float(numeric_limits<short>::min()) + float(SHRT_MAX + USHRT_MAX + CHAR_MIN + UCHAR_MAX)": 65661.0,
+        "float(numeric_limits<int>::min() == INT_MIN) + float(numeric_limits<ulong>::max() == ULONG_MAX)": 2.0,
+        "float(numeric_limits<long>::max() + LONG_MIN)": -1.0,
+        "fmin3(a, 1.0f, float(NAN)) + float(fmax3(half2(half(i)), half2(1), half2(2)).y)": np.minimum(X, 1)
+        + np.maximum(np.arange(64), 2),
+        "fmedian3(a, 1.0f, 0.0f)": np.clip(X, 0, 1),
+        "float(isunordered(a, float(NAN))) + 2.0f * float(isordered(float2(a, NAN), float2(1)).x)": 3.0,
+        "float(isordered(half2(half(i), NAN), half2(1)).y)": 0.0,
+    }
+    for expression, result in each(expected, fast_math=False).items():
+        np.testing.assert_allclose(result, np.broadcast_to(expected[expression], 64), rtol=1e-6, err_msg=expression)
+
+
 REDUCTIONS = {
     "simd_sum(a)": lambda g: np.full(g.size, g.sum()), "simd_max(a)": lambda g: np.full(g.size, g.max()),
     "simd_min(a)": lambda g: np.full(g.size, g.min()), "simd_prefix_inclusive_sum(a)": np.cumsum,

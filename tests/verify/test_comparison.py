@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from verify.mistaken import reference, run, tiny
 import refsam.verify
 from refsam import InputError
 from refsam.verify import compare, judge
+from refsam.verify.local import LocalError
 from refsam.verify.pipeline import Pipeline
 from refsam.verify.words import in_words
 
@@ -150,6 +152,18 @@ def test_a_stage_that_holds_clears_itself_of_a_dump_before_it() -> None:
     assert verdict.report.unused == ("low_res_masks", "transforms.point_coords")
     said = "low_res_masks holds although transforms.point_coords before it does not"
     assert said in " ".join(in_words(verdict.report).split())
+
+
+@pytest.mark.parametrize(("earlier", "off", "unused"), [("low_res_masks", 9.0, False), ("keys", 9.0, True), ("keys", 3.5, False)])
+def test_scores_do_not_clear_themselves_of_masks_nor_by_rounding(earlier: str, off: float, unused: bool) -> None:
+    """A fault in the upscaling leaves the scores right: they do not follow from the masks."""
+    truth = {earlier: np.ones(4), "iou_predictions": np.ones(3)}
+    budget = dict.fromkeys(truth, 1e-6)
+    report = compare(truth, {**truth, earlier: np.zeros(4)}, budget=budget)
+    local = LocalError(error=off * 1e-6, budget=1e-7)
+    assert (replace(report.stages[1], local=local)).off_its_inputs
+    report = replace(report, stages=(report.stages[0], replace(report.stages[1], local=local)))
+    assert report.unused == (("iou_predictions", "keys") if unused else None)
 
 
 def test_a_report_is_json() -> None:

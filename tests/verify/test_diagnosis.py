@@ -10,6 +10,7 @@ from verify.mistaken import case_for, cases, reference, run, tiny
 
 from refsam import InputError
 from refsam.model import prompt_encoder
+from refsam.transforms import PIXEL_MEAN, PIXEL_STD
 from refsam.verify import hypotheses
 from refsam.verify.bench import Bench
 from refsam.verify.hypotheses import known
@@ -69,6 +70,29 @@ def test_what_is_done_to_a_box_is_named(case: str, name: str, place: str, functi
     verdict = judge(made, run(pipeline, made.case, tiny()))
     assert [e.names for e in verdict.explanations] == [(name,)], "the image's own encoding included"
     assert verdict.explanations[0].explained > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("scale", "name"),
+    [(1, "encoder normalises its input"), (1 / 255, "encoder normalises its input as if from 0 to 1")],
+)
+def test_an_encoder_that_normalises_what_is_normalised_is_told_so(scale: float, name: str) -> None:
+    """Exports often have mean and deviation in the graph."""
+    made = reference("points")
+    mean, std = (x.reshape(3, 1, 1) * scale for x in (PIXEL_MEAN, PIXEL_STD))
+    again = ((made.truth["input_image"] - mean) / std).astype(np.float32)
+    verdict = judge(made, {"image_encoder": tiny().encode_image(again)})
+    assert [e.names for e in verdict.explanations] == [(name,)]
+
+
+def test_normalising_twice_is_told_as_that() -> None:
+    made = reference("points")
+    twice = made.truth["input_image"][0].copy()
+    height, width = made.truth["transforms.resized"].shape[:2]
+    twice[:, :height, :width] -= (PIXEL_MEAN / 255).reshape(3, 1, 1)
+    twice /= (PIXEL_STD / 255).reshape(3, 1, 1)
+    verdict = judge(made, {"input_image": twice[None].astype(np.float32)})
+    assert [e.names for e in verdict.explanations] == [("normalised twice",)]
 
 
 def test_mistakes_together_are_named_together() -> None:

@@ -181,6 +181,7 @@ static void run_fibers(u8 *stacks, u64 stack_bytes) {
 
 #include "simd.h"
 #include "noise.h"
+#include "half.h"
 
 extern "C" void *memset(void *to, int value, u64 count) {
     for (u64 i = 0; i < count; i++) {

@@ -14,10 +14,11 @@ from refsam.ops.activation import softmax
 from refsam.ops.attention import attention_bias_index, merge_heads, split_heads
 from refsam.ops.window import window_partition, window_reverse
 from refsam.scope import Scope
+from refsam.transforms import PIXEL_MEAN, PIXEL_STD
 from refsam.types import Array
 from refsam.verify.hooks import Rounding
 from refsam.verify.hypothesis import Area, Hypothesis
-from refsam.verify.pipeline import Pipeline, as_it_is
+from refsam.verify.pipeline import Pipeline, as_it_is, definition
 from refsam.verify.precision import PRECISIONS
 
 BOTH: tuple[Area, ...] = ("encoder", "decoder")
@@ -178,6 +179,16 @@ def gelu_after_patches(s: Scope, x: Array) -> Array:
     return s.tap(s.ops.gelu((s / "seq").tap(conv_bn(s / "seq" / 2, x, stride=2, padding=1))))
 
 
+def prepares(name: str, mean: Array | float, std: Array | float) -> Hypothesis:
+    """A hypothesis about an encoder that begins with a normalising of its own, and is given what is normalised."""
+    mean, std = (np.reshape(np.asarray(x, np.float32), (-1, 1, 1)) for x in (mean, std))
+
+    def patch_embed(s: Scope, x: Array) -> Array:
+        return definition(tiny_vit.patch_embed)(s, (x - mean) / std)
+
+    return Hypothesis(name, ENCODER, _PIXELS, lambda pipeline: pipeline.with_function("tiny_vit.patch_embed", patch_embed))
+
+
 def transposed_kernels(name: str, tensor: Array) -> Array:  # noqa: ARG001 - all kernels alike
     """Kernels with x and y exchanged."""
     return tensor.swapaxes(-1, -2) if tensor.ndim == 4 else tensor
@@ -215,6 +226,7 @@ _BN = "put BatchNorm in eval mode: running statistics (model.eval() before expor
 _SCALE = "scores are scaled by 1 / sqrt(width of one head)"
 _BIAS = "the bias of a pair of tokens is number |dy| * window + |dx|"
 _WINDOW = "pad with zeros before the LayerNorm, and attend to padding like to other tokens"
+_PIXELS = "normalise once: give this encoder bare pixels (port it as a function of image), or take the normalising out of it"
 _BLOCK = "x + attention, then the depthwise convolution without residual, then x + MLP"
 
 HYPOTHESES = (
@@ -258,4 +270,7 @@ HYPOTHESES = (
     weights("weights rounded to fp16", "declare --precision fp16", rounded(PRECISIONS["fp16"].weights)),
     weights("weights rounded to bf16", "declare --precision bf16", rounded(PRECISIONS["bf16"].weights)),
     weights("weights rounded to int8", "declare --precision int8", rounded(PRECISIONS["int8"].weights)),
+    prepares("encoder normalises its input", PIXEL_MEAN, PIXEL_STD),
+    prepares("encoder normalises its input as if from 0 to 1", PIXEL_MEAN / 255, PIXEL_STD / 255),
+    prepares("encoder divides its input by 255", 0, 255),
 )  # fmt: skip

@@ -118,6 +118,11 @@ def levels(values: Float[Array, "3"]) -> Level:
     return red, green, blue
 
 
+def again(name: str, mean: Float[Array, "3"], std: Float[Array, "3"]) -> Hypothesis:
+    """A hypothesis about a second normalising, by these, of what is normalised."""
+    return place(name, _ONCE, mean=levels(PIXEL_MEAN + PIXEL_STD * mean), std=levels(PIXEL_STD * std))
+
+
 ONE_STD = 0.226 * 255
 """The mean of the three deviations, in coremltools' documentation of ImageType, whose scale is one number."""
 
@@ -165,6 +170,7 @@ _PILLOW = "resize uint8 pixels with an antialiased triangle filter, Pillow's BIL
 _ROUND = "round to whole grey levels after each of two passes, the horizontal one first (refsam/ops/resize.py has the recipe)"
 _SIZE = "round sizes half up: int(side * scale + 0.5); at exact halves round() of Python and NumPy gives even numbers"
 _NORM = "subtract mean (123.675, 116.28, 103.53) and divide by std (58.395, 57.12, 57.375), on pixels from 0 to 255"
+_ONCE = "normalise once: in the processor, in ImageType's scale and bias, or in the model, not in two of them"
 _PAD = "pad with zeros to the right and below, after normalising"
 _STORED = "read and write pixels as they are stored: no _srgb texture format"
 _YCC = "convert to RGB by the matrix that the pixel buffer names (its YCbCrMatrix attachment)"
@@ -240,6 +246,8 @@ HYPOTHESES = (
     place("mean only", _NORM, std=1),
     place("mean and std of 0-1 on 0-255", _NORM, mean=levels(PIXEL_MEAN / 255), std=levels(PIXEL_STD / 255)),
     place("mean and std of 0-255 on 0-1", _NORM, mean=levels(PIXEL_MEAN * 255), std=levels(PIXEL_STD * 255)),
+    again("normalised twice", PIXEL_MEAN / 255, PIXEL_STD / 255),
+    again("normalised twice, as if from 0 to 255", PIXEL_MEAN, PIXEL_STD),
     place("divided by 256", _NORM, mean=levels(PIXEL_MEAN * 256 / 255), std=levels(PIXEL_STD * 256 / 255)),
     place("mean and std of CLIP", _NORM, mean=levels(CLIP_MEAN), std=levels(CLIP_STD)),
     place("mean and std in BGR order", _NORM, mean=levels(PIXEL_MEAN[::-1]), std=levels(PIXEL_STD[::-1])),

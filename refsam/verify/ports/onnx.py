@@ -30,6 +30,9 @@ ENCODED = "image_encoder: the reference's, in float32; there is no encoder file"
 SIZELESS = "masks: the decoder is not told the picture's size, and gives them at {} x {}; not judged"
 CHOOSES = 3
 """Points from which upstream's `select_masks` takes the single mask; corners of a box and the padding point count."""
+WITH_METRICS = 5
+"""Outputs of upstream's `--return-extra-metrics`. Its script names the first three, so that "low_res_masks" is on the stability
+scores, and the logits, which come last, are without a name."""
 UPPER_LEFT, LOWER_RIGHT = 2, 3
 """Labels of a box's corners."""
 _HALF, _FLOAT16 = "tensor(float16)", 10
@@ -183,6 +186,8 @@ class OnnxPort:
         if mask is not None and "mask_input" not in decoder.inputs:
             raise InputError(f"{decoder.path} has no input mask_input, and the prompt has one; leave it out of the case")
         results = decoder.run({name: value for name, value in feeds.items() if name in decoder.inputs})
+        if len(decoder.outputs) == WITH_METRICS and results["low_res_masks"].ndim == 2:
+            results["low_res_masks"] = results[decoder.outputs[-1]]
         wanted = {name: results[name] for name in ("low_res_masks", "iou_predictions", "masks") if name in results}
         if "orig_im_size" not in decoder.inputs and "masks" in wanted and wanted["masks"].shape[-2:] != case.size:
             self.notes += (SIZELESS.format(*wanted.pop("masks").shape[-2:]),)

@@ -249,3 +249,18 @@ K { float own[20000]; for (uint i = 0; i < 20000; i++) own[i] = x[t]; x[t] = own
 K { int4 c = int4(1, 0, 2, 0);
   x[t] = (t ? int4(1) : int4(2)).x;
   x[t] = (c ? int4(1) : int4(2)).x; }  // ERROR the condition of ?: has to be one bool in Metal
+//// argument_buffer
+struct Arguments { device float *y [[id(0)]]; };  // ERROR argument buffers cannot be run
+kernel void k(constant Arguments &a [[buffer(0)]], uint t [[thread_position_in_grid]]) { a.y[t] = 1; }
+//// simd_ballot
+K { x[t] = float(ulong(simd_ballot(t < 3))); }  // ERROR simd_vote is not in the emulator
+//// simd_shuffle_rotate
+K { x[t] = simd_shuffle_rotate_down(x[t], 1); }  // ERROR shuffles that rotate or fill
+//// simdgroup_matrix
+K { simdgroup_matrix<float, 8, 8> m; x[t] = 1; }  // ERROR SIMD-group matrices
+//// slot_by_a_name
+enum Slot { output = 0 };
+kernel void k(device float *x [[buffer(output)]], uint t [[thread_position_in_grid]]) { x[t] = 1; }  // ERROR write no name or macro
+//// attribute_of_clang
+__attribute__((optnone)) float same(float v) { return v; }  // ERROR the name __attribute__ is not Metal's
+K { x[t] = same(x[t]); }

@@ -92,3 +92,21 @@ K { Mode m = Mode(t % 2); x[t] = m == Mode::relu ? max(x[t], 0.0f) : x[t]; }
 static void doubled(thread float4 (&sums)[2], threadgroup half ( &tile )[64], uint t) { sums[1] += sums[1]; tile[t] *= 2.0h; }
 K { float4 sums[2]; threadgroup half tile[64]; sums[1] = float4(x[t]); tile[t] = half(1); doubled(sums, tile, t);
   x[t] = sums[1].x + float(tile[t]) + float4(1)[0]; }
+//// pointers_to_arrays
+static void put(threadgroup half (*tile)[9], const device float4 (*rows)[2], uint t) { tile[t % 4][1] = half(rows[0][1].x); }
+K { threadgroup half tile[4][9]; threadgroup float4 sums[2][3]; threadgroup float4 (*p)[3] = sums; thread float4 own = float4(x[t]);
+  thread float4 *q = &own; put(tile, (const device float4 (*)[2])x, t); p[0][1] = own; x[t] = float4(*q)[1]; }
+//// functions_inlined_or_not
+METAL_FUNC float once(float v) { return v; }
+static METAL_FUNC float twice(float v) { return v + v; }
+inline __attribute__((__always_inline__)) float thrice(float v) { return 3 * v; }
+__attribute__((noinline)) float four(float v) { return 4 * v; }
+K { x[t] = once(x[t]) + twice(x[t]) + thrice(x[t]) + four(x[t]); }
+//// what_the_platform_has
+#include <metal_limits>
+#if defined(__METAL_IOS__) || defined(__HAVE_BFLOAT__)
+#error not here
+#endif
+K { x[t] = numeric_limits<float>::lowest(); }
+//// buffers_without_attributes
+kernel void k(device float *x, uint t [[thread_position_in_grid]]) { x[t] = 1; }

@@ -138,6 +138,18 @@ def test_masks_of_a_decoder_that_is_not_told_the_pictures_size_are_not_judged(to
     assert port.notes.count(said) == (0 if told else 1)
 
 
+def test_logits_of_an_export_with_extra_metrics_are_its_last_output() -> None:
+    """Upstream's script gives their name to the stability scores, and names the last two outputs not at all."""
+    inputs = {"image_embeddings": 4, "point_coords": 3, "point_labels": 2, "mask_input": 4, "has_mask_input": 1}
+    inputs |= {"orig_im_size": 1}
+    scores, logits = np.full((1, 4), 0.5), np.random.RandomState(0).normal(0, 1, (1, 4, 16, 16))
+    answers = {"masks": np.ones((1, 4, *CASES["points"].size)), "iou_predictions": scores, "low_res_masks": scores}
+    answers |= {"1507": np.ones((1, 4), np.int64), "1490": logits}
+    decoder = graph({name: (np.float32, [None] * axes) for name, axes in inputs.items()}, answers)
+    shown = OnnxPort(None, decoder, model()).run(CASES["points"], ())
+    assert np.array_equal(shown["low_res_masks"], logits[:, 1:])
+
+
 def test_halves_declare_fp16() -> None:
     encoder = graph({"x": (np.float16, [1, 3, 64, 64])}, {"y": np.zeros((1, 32, 4, 4), np.float16)})._replace(halves=True)
     port = OnnxPort(encoder, None, model())
