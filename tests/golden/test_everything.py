@@ -36,6 +36,13 @@ def found(name: str, backend: str) -> list[Record]:
     return SamAutomaticMaskGenerator(model, **case.options).generate(picture(case.size))
 
 
+@cache
+def float32_error() -> dict[str, float]:
+    """How far torch's float32 scores are from its float64 ones at most, over the records of all cases: what one record loses is a
+    draw of luck, and of the few records of one case even the greatest loss."""
+    return {score: max(golden(name)["float32_error"][score] for name in EVERYTHING) for score in SCORES}
+
+
 def allowed(score: str, budget: dict[str, float], record: Record) -> float:
     """Ours may err twice as much as torch's float32, and the records compared with are torch's float32, which err once more; at
     least an ulp. A stability score moves by a pixel at either threshold, too."""
@@ -97,7 +104,7 @@ def test_upstreams_records(name: str, backend: str, record_property: Any) -> Non
     assert hashlib.sha256(picture(case.size).tobytes()).hexdigest() == theirs["picture_sha256"]
     assert len(theirs["records"]) >= 20
     assert [list(record) for record in found(name, backend)[:1]] == [list(theirs["records"][0])]
-    alone = check(found(name, backend), theirs["records"], theirs["float32_error"], case.options)
+    alone = check(found(name, backend), theirs["records"], float32_error(), case.options)
     record_property("decided by rounding", json.dumps(alone))
     assert len(alone) <= 0.05 * len(theirs["records"])
 
@@ -126,7 +133,7 @@ def test_the_cases_need_every_filter() -> None:
     for change in ({"box_nms_thresh": 1.0}, {"crop_nms_thresh": 1.0}, {"min_mask_region_area": 0}):
         other = SamAutomaticMaskGenerator(model, **{**case.options, **change}).generate(picture(case.size))
         with pytest.raises(AssertionError):
-            check(other, theirs["records"], theirs["float32_error"], {**case.options, **change})
+            check(other, theirs["records"], float32_error(), {**case.options, **change})
 
 
 @pytest.mark.peer
@@ -144,4 +151,4 @@ def test_upstream_finds_the_same_live() -> None:
     expected = theirs.generate(image)
     assert len(expected) >= 20
     mine = SamAutomaticMaskGenerator(refsam.load("demo"), **options).generate(image)
-    check(mine, expected, golden("crops")["float32_error"], options)
+    check(mine, expected, float32_error(), options)
