@@ -120,12 +120,14 @@ class CompareReport:
         """The first stage that holds although it is not what the candidate's own inputs give, and the last one before it that
         does not hold: the candidate does not compute with that one.
 
-        Off by more than the stage is allowed: less may be rounding. Masks and scores come of the same tokens.
+        Not what they give: off by more than rounding may cost, on those inputs and up to there. Masks and scores come of the same
+        tokens, so neither follows from the other.
         """
         for place, result in enumerate(self.stages):
             before = [earlier for earlier in self.stages[:place] if earlier.stage != "low_res_masks"]
             failing = [earlier.stage for earlier in before if not earlier.holds]
-            if failing and result.local is not None and result.holds and result.local.error > result.k * result.budget:
+            local = result.local
+            if failing and result.holds and local and local.error > result.k * max(local.budget, result.budget):
                 return result.stage, failing[-1]
         return None
 
